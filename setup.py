@@ -1,0 +1,59 @@
+"""Packaging of msanet-jax. Tool settings live in pyproject.toml."""
+
+from __future__ import annotations
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+# One place for what a plain `pip install -e .` brings; upper bounds only where a newer version is known to break.
+RUNTIME = [
+    "jax>=0.10.0",
+    "flax>=0.12.0",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11.0",
+    "numpy>=2.0",
+    "ml-collections>=1.1.0",
+    "clu>=0.0.12",
+    # TensorFlow only feeds data; the CPU build leaves accelerators to JAX. It is published for x86 Linux.
+    'tensorflow-cpu>=2.20; sys_platform == "linux" and platform_machine == "x86_64"',
+    'tensorflow>=2.20; sys_platform != "linux" or platform_machine != "x86_64"',
+    "tensorflow-datasets>=4.9.9",
+    "array-record>=0.8",
+    # clu's TensorBoard writer needs it and TensorFlow no longer brings it.
+    "tensorboard>=2.20",
+    "absl-py>=2.0",
+    "scipy>=1.13",
+    "scikit-image>=0.24",
+    "pillow>=11.0",
+    "matplotlib>=3.9",
+    "pydicom>=3.0",
+    "python-gdcm>=3.0.24",
+    "tqdm>=4.66",
+]
+
+TEST = ["pytest>=8.0", "pydicom-data>=1.0"]
+
+EXTRAS = {
+    "cuda": ["jax[cuda13]"],
+    "tpu": ["jax[tpu]"],
+    "test": TEST,
+    "dev": [*TEST, "ruff>=0.14", "mypy>=1.18"],
+    # Only to rebuild data_pipeline/phantom/skeleton.npz from its published source.
+    "skeleton": ["myo-sim==0.2.4", "mujoco>=3.2"],
+}
+
+setup(
+    name="msanet-jax",
+    version="0.1.0",
+    description="MSA-Net for bone metastases in SPECT scintigrams, in JAX/Flax, with a physics-based data set",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
+    package_data={"data_pipeline.phantom": ["*.npz"]},
+    install_requires=RUNTIME,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},
+)
