@@ -1,0 +1,76 @@
+"""Trains MSA-Net, then scores it on the test patients.
+
+python main.py --config=configs/msanet.py:cpu --workdir=runs/first
+
+Exit codes: 0 done; 2 the request cannot be carried out (one line says why); 75 stopped by SIGTERM, saved: the same
+command goes on. Research software, not for diagnosis.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+EXIT_USAGE = 2
+EXIT_PREEMPTED = 75
+
+config_flags.DEFINE_config_file("config", None, "Recipe, e.g. configs/msanet.py:cpu (configs/msanet.py:help lists).")
+flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, scores, pictures.")
+flags.DEFINE_string("data_dir", "data", "Folder of the built data sets.")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carries out the command line; main.py's whole work, importable for tests."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected argument {arguments[1]!r}")
+    logging.set_verbosity(logging.INFO)
+    # Imported late: a wrong flag should not have to wait for JAX and TensorFlow.
+    from msanet_jax.job import train_and_evaluate
+    from msanet_jax.train import Preempted
+
+    try:
+        train_and_evaluate(flags.FLAGS.config, workdir=flags.FLAGS.workdir, data_dir=flags.FLAGS.data_dir)
+    except Preempted as event:
+        print(f"main.py: {event}; the same command goes on", file=sys.stderr)
+        sys.exit(EXIT_PREEMPTED)
+    except ValueError as error:
+        sys.exit(_refuse(str(error)))
+
+
+def parse(arguments: Sequence[str]) -> Sequence[str]:
+    """Parses the flags, which also evaluates the config file and its overrides.
+
+    Exits:
+      0 after `:help`; 2 with one clear line where the flags, the variant or a config key are wrong.
+    """
+    app.define_help_flags()
+    flags.mark_flags_as_required(["config"])
+    try:
+        rest = flags.FLAGS(arguments)
+        if flags.FLAGS.config is None:
+            raise ValueError("--config is missing, e.g. --config=configs/msanet.py:cpu")
+        flags.mark_flags_as_required(["workdir"])
+        flags.FLAGS.validate_all_flags()
+    except (KeyError, AttributeError) as error:
+        sys.exit(_refuse(f"--config has no such key: {str(error).strip(chr(34))}"))
+    except (ValueError, TypeError, OSError, flags.Error) as error:
+        # The flag library wraps what a config file raises in the text of a traceback; the user needs its last part.
+        message = textwrap.dedent("  " + str(error).rsplit("Error: ", maxsplit=1)[-1])
+        if message.strip().startswith("the variants of"):
+            print(message.strip())
+            sys.exit(0)
+        sys.exit(_refuse(message.strip()))
+    return rest
+
+
+def _refuse(reason: str) -> int:
+    print(f"main.py: {reason}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    run(parse(sys.argv))

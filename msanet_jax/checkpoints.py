@@ -1,0 +1,214 @@
+"""Checkpoints through orbax: the latest few, the best one, and the predictor that is loaded from a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from ml_collections import ConfigDict
+
+from msanet_jax.devices import compile_probability
+from msanet_jax.run_folder import read_config
+from msanet_jax.state import Networks, TrainState, create_networks, create_state
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged or of another network: one line with what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best validation so far; `step` is -1 before the first."""
+
+    step: int
+    dsc_pooled: float
+
+
+class Checkpoints:
+    """`checkpoints/latest` and `checkpoints/best` of a run; orbax writes beside and renames, so a kill loses nothing.
+
+    Args:
+      run: the run's folder.
+      keep: how many of the latest to keep: if the newest is damaged, the next older one serves.
+    """
+
+    def __init__(self, run: Path, *, keep: int) -> None:
+        folder = run.absolute() / "checkpoints"
+        self._latest = _manager(folder / "latest", keep=keep)
+        self._best = _manager(folder / "best", keep=1)
+
+    def save_latest(self, state: TrainState) -> None:
+        """Saves the whole state under its step, unless that step is there already."""
+        _save(self._latest, state, {})
+
+    def save_best(self, state: TrainState, *, dsc_pooled: float) -> None:
+        """Saves the whole state with the validation score that earned it."""
+        _save(self._best, state, {"dsc_pooled": dsc_pooled})
+
+    def best(self) -> Best:
+        """Score and step of the best checkpoint on disk."""
+        step = self._best.latest_step()
+        if step is None:
+            return Best(step=-1, dsc_pooled=-1.0)
+        notes = self._best.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
+        return Best(step=step, dsc_pooled=float(notes["dsc_pooled"]))
+
+    def restore_latest(self, like: TrainState) -> TrainState | None:
+        """The newest readable checkpoint, or None if there is none at all."""
+        return _restore_newest(self._latest, like)
+
+    def restore_best(self, like: TrainState) -> TrainState:
+        """The best checkpoint; the latest, with a warning, if the best cannot be read.
+
+        Raises:
+          CheckpointError: neither can be read.
+        """
+        if (state := _restore_newest(self._best, like)) is not None:
+            return state
+        if (state := _restore_newest(self._latest, like)) is not None:
+            logging.warning("no best checkpoint yet: the latest one (step %d) is used", int(state.step))
+            return state
+        raise CheckpointError(f"{self._best.directory.parent}: no checkpoint; train this run first")
+
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint on disk."""
+        return self._latest.latest_step()
+
+    def wait(self) -> None:
+        """Returns when everything saved is on disk."""
+        self._latest.wait_until_finished()
+        self._best.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and frees orbax's threads."""
+        self._latest.close()
+        self._best.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A trained generator, ready to use.
+
+    Attributes:
+      probability: images `[n, size, size, 1]` float32 normalised -> `[n, size, size]` float32 in [0, 1].
+      config: the run's recipe.
+      step: of the checkpoint.
+      provenance: JSON-able facts about where it comes from.
+    """
+
+    probability: Callable[[np.ndarray], np.ndarray]
+    config: ConfigDict
+    step: int
+    provenance: dict[str, Any]
+
+
+def load_predictor(run: Path) -> Predictor:
+    """Loads the best checkpoint's moving-average generator of a run.
+
+    Args:
+      run: the folder that was `--workdir` in training.
+
+    Raises:
+      CheckpointError: no run, no checkpoint, damaged, or of another network than the run's config.json says.
+    """
+    try:
+        config = read_config(run)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    networks = create_networks(config, steps_per_epoch=1)
+    if not (run / "checkpoints").is_dir():
+        raise CheckpointError(f"{run}: no checkpoint; train this run first: main.py --workdir={run}")
+    checkpoints = Checkpoints(run, keep=config.train.keep_checkpoints)
+    try:
+        state = checkpoints.restore_best(abstract_state(networks))
+    finally:
+        checkpoints.close()
+    provenance = {"checkpoint": run.name, "step": int(state.step), "variants": config.variants, "seed": config.seed}
+    return Predictor(
+        probability=functools.partial(compile_probability(networks), state),
+        config=config,
+        step=int(state.step),
+        provenance=provenance,
+    )
+
+
+def abstract_state(networks: Networks) -> TrainState:
+    """Shapes and types of the state, without computing it."""
+    return jax.eval_shape(lambda: create_state(networks))
+
+
+def _manager(folder: Path, *, keep: int) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    return ocp.CheckpointManager(folder, options=options, item_names=("state", "notes"))
+
+
+def _save(manager: ocp.CheckpointManager, state: TrainState, notes: dict[str, float]) -> None:
+    step = int(state.step)
+    if step in manager.all_steps():
+        return
+    # NumPy copies: the next iteration donates the state's buffers while orbax still writes.
+    host_state = jax.tree.map(np.asarray, state)
+    args = ocp.args.Composite(state=ocp.args.StandardSave(host_state), notes=ocp.args.JsonSave(notes))
+    manager.save(step, args=args, force=True)
+
+
+def _restore_newest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
+    """Tries the newest first and says which ones were passed over."""
+    steps = sorted(manager.all_steps(), reverse=True)
+    failures = []
+    for step in steps:
+        try:
+            return _restore(manager, step, like)
+        except CheckpointError:
+            raise
+        except Exception as error:  # orbax and tensorstore raise many types for damaged files
+            failures.append(step)
+            logging.warning(
+                "%s: checkpoint of step %d cannot be read (%s); trying the next older one",
+                manager.directory,
+                step,
+                str(error).splitlines()[0][:200],
+            )
+    if failures:
+        raise CheckpointError(f"{manager.directory}: no readable checkpoint (damaged: steps {failures})")
+    return None
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, like: TrainState) -> TrainState:
+    saved = manager.item_metadata(step)["state"]
+    if saved is None:
+        raise ValueError("its metadata are missing")
+    _check_same_network(manager, step, saved, like)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
+    return jax.tree.map(jax.numpy.asarray, restored)
+
+
+def _check_same_network(manager: ocp.CheckpointManager, step: int, saved: Any, like: TrainState) -> None:
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {_path(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
+
+    found, expected = shapes(saved), shapes(like)
+    if found != expected:
+        differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+        first = differing[0]
+        raise CheckpointError(
+            f"{manager.directory}/{step}: checkpoint of another network: {len(differing)} arrays differ, first "
+            f"{first}: {found.get(first, 'absent')} in the file, {expected.get(first, 'absent')} by config.json"
+        )
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    """Path of a leaf, the same for dataclass fields, dictionary keys and tuple positions as orbax stores them."""
+    parts = [getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry))) for entry in path]
+    return "/".join(str(part) for part in parts)
+
+

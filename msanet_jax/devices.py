@@ -1,0 +1,84 @@
+"""The only place that knows about devices: one pmap for training, one for evaluation, and batch placement.
+
+The state travels un-stacked (`in_axes=None`): it looks the same on one device and on many, and checkpoints need no
+un-replication. `out_axes=None` returns the first device's copy, which is right only because every output of a step is
+reduced over the devices; the parity test holds that.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from msanet_jax.layers import AXIS
+from msanet_jax.state import Networks, TrainState
+from msanet_jax.steps import Metrics, evaluation_step, train_iteration
+
+HostBatch = Mapping[str, np.ndarray]
+
+
+def describe_devices() -> str:
+    """One line for the log: how many devices of which kind, on how many hosts."""
+    device = jax.local_devices()[0]
+    return (
+        f"{jax.device_count()} {device.platform} device(s) ({device.device_kind}), {jax.process_count()} host(s), "
+        f"jax {jax.__version__}"
+    )
+
+
+def check_batch_size(batch_size: int, key: str) -> None:
+    """Refuses a global batch that the devices cannot share evenly.
+
+    Raises:
+      ValueError: `batch_size` is not divisible by the number of devices.
+    """
+    devices = jax.device_count()
+    if batch_size % devices:
+        raise ValueError(
+            f"{key}={batch_size} is not divisible by {devices} devices; use a multiple, e.g. "
+            f"--{key}={devices * max(1, round(batch_size / devices))}"
+        )
+
+
+def shard(batch: HostBatch) -> dict[str, np.ndarray]:
+    """`[b, ...]` -> `[local devices, b / local devices, ...]`, a view of the same memory."""
+    devices = jax.local_device_count()
+    return {key: value.reshape(devices, -1, *value.shape[1:]) for key, value in batch.items()}
+
+
+def compile_train_iteration(networks: Networks) -> Callable[[TrainState, HostBatch], tuple[TrainState, Metrics]]:
+    """(state, host batch) -> (state, reduced metrics), mapped over the local devices; the old state is donated."""
+    mapped = jax.pmap(
+        functools.partial(train_iteration, networks, mapped=True),
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        donate_argnums=0,
+    )
+    # Several simulated CPU devices share one thread pool; queued iterations can starve a collective until it aborts.
+    blocking = jax.default_backend() == "cpu" and jax.local_device_count() > 1
+
+    def iterate(state: TrainState, batch: HostBatch) -> tuple[TrainState, Metrics]:
+        outputs = mapped(state, {key: shard(batch)[key] for key in ("image", "mask")})
+        return jax.block_until_ready(outputs) if blocking else outputs
+
+    return iterate
+
+
+def compile_probability(networks: Networks) -> Callable[[TrainState, np.ndarray], np.ndarray]:
+    """(state, images `[n, rows, columns, 1]`) -> probabilities `[n, rows, columns]` float32; any n.
+
+    The batch is padded with zeros to a multiple of the local devices and the padding dropped again.
+    """
+    mapped = jax.pmap(functools.partial(evaluation_step, networks), axis_name=AXIS, in_axes=(None, 0))
+
+    def probability(state: TrainState, images: np.ndarray) -> np.ndarray:
+        padding = -len(images) % jax.local_device_count()
+        padded = np.concatenate([images, np.zeros((padding, *images.shape[1:]), images.dtype)]) if padding else images
+        outputs = np.asarray(mapped(state, shard({"image": padded})["image"]), np.float32)
+        return outputs.reshape(len(padded), *outputs.shape[2:])[: len(images)]
+
+    return probability

@@ -1,0 +1,135 @@
+"""The discriminator: image-mask pair -> features of every stage, with a bounded response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from msanet_jax.layers import Norm
+
+LEAK = 0.2
+"""Negative slope of the leaky ReLU, as in SegAN."""
+
+POWER_ITERATIONS = 8
+"""Enough for the largest singular value of our kernels within 2 % from a fixed start (tested)."""
+
+
+def pair(image: jax.Array, mask: jax.Array, pairing: str) -> jax.Array:
+    """Joins image and mask, both `[..., rows, columns, 1]`, into what the discriminator sees.
+
+    `concat` stacks them as two channels (conditional in the sense of pix2pix); `multiply` masks the image (SegAN),
+    which hides mask errors where the image has no counts. The paper does not say which it uses.
+    """
+    if pairing == "concat":
+        return jnp.concatenate([jnp.broadcast_to(image, mask.shape).astype(mask.dtype), mask], axis=-1)
+    if pairing == "multiply":
+        return image.astype(mask.dtype) * mask
+    raise ValueError(f"discriminator.pairing is concat or multiply, not {pairing!r}")
+
+
+def spectral_norm(kernel: jax.Array) -> jax.Array:
+    """Largest singular value of a convolution kernel `[h, w, in, out]` seen as a `[h w in, out]` matrix.
+
+    Power iteration on the Gram matrix from a fixed start, so it is a pure function: nothing is stored and every
+    device agrees. The vector is held constant in the gradient (Miyato et al. 2018).
+    """
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    gram = matrix.T @ matrix
+    fixed = jax.lax.stop_gradient(gram)
+    # A start without symmetry: equal entries could be orthogonal to the leading direction.
+    vector = jnp.cos(jnp.arange(1, gram.shape[0] + 1, dtype=kernel.dtype))
+    for _ in range(POWER_ITERATIONS):
+        vector = fixed @ vector
+        vector = vector / (jnp.linalg.norm(vector) + 1e-12)
+    return jnp.sqrt(vector @ gram @ vector + 1e-12)
+
+
+def bounded_kernel(kernel: jax.Array, bound: str) -> jax.Array:
+    """The kernel as it is used under `bound`.
+
+    `spectral` divides by `spectral_norm` where that exceeds 1. `l1` divides each output channel by its absolute sum
+    where that exceeds 1: no feature then differs by more than the largest difference of the pairs, so the multi-scale
+    L1 cannot exceed 1. `clip` (done after the update, `clip_parameters`) and `none` leave it.
+    """
+    if bound == "spectral":
+        return kernel / jnp.maximum(spectral_norm(kernel), 1.0)
+    if bound == "l1":
+        return kernel / jnp.maximum(jnp.abs(kernel).sum(axis=(0, 1, 2), keepdims=True), 1.0)
+    if bound in ("clip", "none"):
+        return kernel
+    raise ValueError(f"discriminator.bound is spectral, clip, l1 or none, not {bound!r}")
+
+
+def clip_parameters(parameters: Any, *, bound: str, clip_value: float) -> Any:
+    """Clips every parameter to +-`clip_value` where `bound` is `clip` (SegAN, Wasserstein GAN); else unchanged."""
+    if bound != "clip":
+        return parameters
+    return jax.tree.map(lambda leaf: jnp.clip(leaf, -clip_value, clip_value), parameters)
+
+
+class BoundedConv(nn.Module):
+    """4 x 4 convolution with stride 2 whose kernel passes through `bounded_kernel`."""
+
+    features: int
+    bound: str
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[b, h, w, c]` -> `[b, h / 2, w / 2, features]`."""
+        shape = (4, 4, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            bounded_kernel(kernel, self.bound).astype(self.dtype),
+            window_strides=(2, 2),
+            padding="SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y + bias.astype(self.dtype)
+
+
+class Discriminator(nn.Module):
+    """Strided convolutional stages whose features, not a verdict, are the output (the critic of SegAN).
+
+    Attributes:
+      width: channels of the first stage, doubled at every stage.
+      depth: number of stages, each halves the image.
+      pairing: `concat` or `multiply`, see `pair`.
+      norm: `none` or `batch` (SegAN), from the second stage on.
+      bound: see `bounded_kernel`.
+      dtype: of the computation.
+    """
+
+    width: int
+    depth: int
+    pairing: str
+    norm: str
+    bound: str
+    dtype: str
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, mask: jax.Array, *, train: bool = True, mapped: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """Features of every stage, first stage first.
+
+        Args:
+          image: `[batch, rows, columns, 1]` normalised uptake.
+          mask: `[batch, rows, columns, 1]` truth or predicted probability in [0, 1].
+          train: batch statistics where `norm` is `batch`.
+          mapped: whether the call runs under the device axis.
+        """
+        x = pair(image, mask, self.pairing)
+        features = []
+        for stage in range(self.depth):
+            x = BoundedConv(self.width * 2**stage, self.bound, self.dtype, name=f"stage_{stage}")(x)
+            if stage > 0:
+                x = Norm(kind=self.norm, train=train, mapped=mapped, name=f"norm_{stage}")(x)
+            x = nn.leaky_relu(x, LEAK)
+            features.append(x)
+        return tuple(features)

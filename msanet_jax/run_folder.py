@@ -1,0 +1,92 @@
+"""A run's folder: its config, the check that it is the same run, and files that are never half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes beside and renames, so that a reader sees the old file or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def prepare(run: Path, config: ConfigDict) -> None:
+    """Makes the folder and stores config.json, or checks that the folder belongs to the same config.
+
+    Raises:
+      ValueError: the folder cannot be written, or holds a run of another config; the differing keys are named.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        probe = tempfile.TemporaryFile(dir=run)
+        probe.close()
+    except OSError as error:
+        raise ValueError(f"--workdir={run}: cannot be written ({error.strerror}); choose another folder") from error
+    path = run / "config.json"
+    if path.exists():
+        differing = differing_keys(read_config(run), config)
+        if differing:
+            raise ValueError(
+                f"--workdir={run} holds a run of another config; choose another folder or undo: {'; '.join(differing)}"
+            )
+        return
+    write_text(path, config.to_json(indent=2, sort_keys=True) + "\n")
+
+
+def read_config(run: Path) -> ConfigDict:
+    """The config of a run.
+
+    Raises:
+      ValueError: `run` is no run folder, or its config.json is damaged.
+    """
+    path = run / "config.json"
+    try:
+        return _with_tuples(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+    except FileNotFoundError as error:
+        raise ValueError(f"{run}: not the folder of a run (it has no config.json)") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable config ({error})") from error
+
+
+def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """`key: old -> new` for every leaf that differs; `variants` only names how a config was reached."""
+    flat_old, flat_new = flatten(old), flatten(new)
+    keys = sorted((flat_old.keys() | flat_new.keys()) - {"variants"})
+    return [
+        f"{key}: {flat_old.get(key, 'absent')} -> {flat_new.get(key, 'absent')}"
+        for key in keys
+        if flat_old.get(key, "absent") != flat_new.get(key, "absent")
+    ]
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """`{"train.batch_size": 8, ...}`; sequences become tuples."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[key] = tuple(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def _with_tuples(config: ConfigDict) -> ConfigDict:
+    """JSON has no tuples and Flax modules want hashable attributes."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            _with_tuples(value)
+        elif isinstance(value, list):
+            config[key] = tuple(value)
+    return config
