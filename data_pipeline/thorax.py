@@ -1,0 +1,167 @@
+"""Finds the thorax in a planar bone scan, cuts it out and lays results back.
+
+Lin et al. 2020 (doi 10.1371/journal.pone.0243253) crop 256 x 256 thorax images out of 256 x 1024 whole-body scans, at
+a place found from the derivatives of a fitted profile. The same principle here, on the width of the body in every row:
+head, then the narrow neck, then the steep rise to the shoulders. The width, unlike the counts, knows nothing of a hot
+bladder, of lesions or of an injection site. Every threshold below is our choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage
+
+from data_pipeline.scan import REFERENCE_PIXEL_MM, THORAX_SIZE_PX, Scan
+
+FIELD_MM = THORAX_SIZE_PX * REFERENCE_PIXEL_MM
+"""Side of the thorax field, 579 mm: what 256 pixels of a whole-body camera see."""
+
+NATIVE_PIXEL_MM = (1.8, 2.8)
+"""Pixel sizes in this range are used as they are; others make the box cover `FIELD_MM`."""
+
+MARGIN_ABOVE_SHOULDERS_MM = 90.0
+"""Shows the cervical spine above the shoulders and, in most adults, ends the field above the bladder."""
+
+_SMOOTHING_MM = 7.0  # of the counts, before the body is told from air
+_PROFILE_SMOOTHING_MM = 9.0  # of the width along the body's axis
+_BODY_SHARE = 0.2  # of the median body level: air is below, the thinnest limb above
+_TRUNK_SHARE = 0.75  # of the trunk's width: a row this wide is below the shoulders
+_TRUNK_SPAN_MM = 700.0  # head, trunk and hands: where the trunk's width is read
+_HEAD_MM = 110.0  # a trunk that begins higher than this below the top has no head above it
+
+
+@dataclasses.dataclass(frozen=True)
+class ThoraxBox:
+    """A square in scan pixels; it may reach beyond the image, where the crop is zero.
+
+    Attributes:
+      row: of its first row.
+      column: of its first column.
+      size_px: its side.
+    """
+
+    row: int
+    column: int
+    size_px: int
+
+
+def find_thorax(scan: Scan) -> ThoraxBox:
+    """Places the thorax field on a scan: a little above the shoulders, 579 mm square.
+
+    A scan no longer than the field is itself the thorax image and is padded evenly. Without a head in the picture the
+    field begins at the body's first row.
+
+    Args:
+      scan: any planar scan, head up.
+
+    Returns:
+      The box; `size_px` is 256 for pixels of 1.8-2.8 mm.
+    """
+    rows, columns = scan.counts.shape
+    size = field_size_px(scan)
+    body = _body(scan.counts, pixel_mm=FIELD_MM / size)
+    if rows <= size:
+        row = -((size - rows) // 2)
+    else:
+        margin = round(MARGIN_ABOVE_SHOULDERS_MM * size / FIELD_MM)
+        row = min(max(_shoulder_row(body, pixel_mm=FIELD_MM / size) - margin, 0), rows - size)
+    if columns <= size:
+        return ThoraxBox(row=row, column=-((size - columns) // 2), size_px=size)
+    occupied = np.flatnonzero(body[max(row, 0) : row + size].any(axis=0))
+    middle = (int(occupied[0]) + int(occupied[-1]) + 1) // 2 if occupied.size else columns // 2
+    return ThoraxBox(row=row, column=min(max(middle - size // 2, 0), columns - size), size_px=size)
+
+
+def field_size_px(scan: Scan) -> int:
+    """Side of the thorax field in this scan's pixels.
+
+    Without a pixel size, an image whose width is a camera matrix (128, 256, 512, ...) is taken to span the camera's
+    field; any other is taken to have the reference pixel of 2.26 mm.
+    """
+    if scan.pixel_size_mm is None:
+        columns = scan.counts.shape[1]
+        is_camera_matrix = columns >= 128 and columns & (columns - 1) == 0
+        return columns if is_camera_matrix else THORAX_SIZE_PX
+    pixel = float(np.sqrt(scan.pixel_size_mm[0] * scan.pixel_size_mm[1]))
+    if NATIVE_PIXEL_MM[0] <= pixel <= NATIVE_PIXEL_MM[1]:
+        return THORAX_SIZE_PX
+    return max(1, round(FIELD_MM / pixel))
+
+
+def crop(image: np.ndarray, box: ThoraxBox) -> np.ndarray:
+    """Cuts the box out of `image` [rows, columns]: [size, size] of the same type, zero beyond the image."""
+    patch = np.zeros((box.size_px, box.size_px), image.dtype)
+    inside, outside = _overlap(box, image.shape)
+    patch[inside] = image[outside]
+    return patch
+
+
+def paste(patch: np.ndarray, box: ThoraxBox, shape: tuple[int, int]) -> np.ndarray:
+    """Lays `patch` [size, size] on zeros of `shape`: the inverse of `crop` where box and image overlap."""
+    if patch.shape != (box.size_px, box.size_px):
+        raise ValueError(f"patch of shape {patch.shape} does not fit a box of {box.size_px} px")
+    image = np.zeros(shape, patch.dtype)
+    inside, outside = _overlap(box, shape)
+    image[outside] = patch[inside]
+    return image
+
+
+def resample_counts(image: np.ndarray, size_px: int) -> np.ndarray:
+    """Counts [n, n] on another grid of the same field: float32 [size, size]; every count is kept.
+
+    Each count is spread evenly over its own pixel, so that the sum and the local density stay what they were.
+    """
+    weights = _area_weights(image.shape[0], size_px)
+    return (weights @ image.astype(np.float64) @ weights.T).astype(np.float32)
+
+
+def _overlap(box: ThoraxBox, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Slices of the common part, in the box and in the image."""
+    inside, outside = [], []
+    for start, length in zip((box.row, box.column), shape, strict=True):
+        first, last = max(start, 0), min(start + box.size_px, length)
+        last = max(first, last)
+        inside.append(slice(first - start, last - start))
+        outside.append(slice(first, last))
+    return (inside[0], inside[1]), (outside[0], outside[1])
+
+
+def _area_weights(old: int, new: int) -> np.ndarray:
+    """[new, old]: the share of every old pixel that falls into every new one; columns sum to 1."""
+    edges_new = np.linspace(0.0, old, new + 1)
+    edges_old = np.arange(old + 1.0)
+    upper = np.minimum(edges_new[1:, None], edges_old[None, 1:])
+    lower = np.maximum(edges_new[:-1, None], edges_old[None, :-1])
+    return np.clip(upper - lower, 0.0, None)
+
+
+def _body(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:
+    """True inside the patient's outline: the largest connected region clearly above air."""
+    # Square roots keep the bladder and hot lesions from spreading over their neighbourhood.
+    level = ndimage.gaussian_filter(np.sqrt(counts.astype(np.float64)), _SMOOTHING_MM / pixel_mm) ** 2
+    occupied = level[level > level.mean() / 2]
+    if occupied.size == 0:
+        return np.zeros(counts.shape, bool)
+    regions, number = ndimage.label(level > _BODY_SHARE * np.median(occupied))
+    if number == 0:
+        return np.zeros(counts.shape, bool)
+    return regions == 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
+
+
+def _shoulder_row(body: np.ndarray, *, pixel_mm: float) -> int:
+    """Row where the width passes half way from the neck's to the trunk's; the body's first row without a head."""
+    width = ndimage.gaussian_filter1d(body.sum(axis=1).astype(np.float64), _PROFILE_SMOOTHING_MM / pixel_mm)
+    occupied = np.flatnonzero(body.any(axis=1))
+    if occupied.size == 0:
+        return 0
+    top, span = int(occupied[0]), round(_TRUNK_SPAN_MM / pixel_mm)
+    trunk_width = np.percentile(width[top : top + span], 90)
+    trunk = top + int(np.argmax(width[top : top + span] >= _TRUNK_SHARE * trunk_width))
+    if (trunk - top) * pixel_mm < _HEAD_MM:
+        return top
+    # The crown is narrow too: the neck is looked for in the lower half of head and neck.
+    neck_width = width[(top + trunk) // 2 : trunk + 1].min()
+    above = np.flatnonzero(width[top:trunk] < (neck_width + trunk_width) / 2)
+    return top + int(above[-1]) + 1 if above.size else top
