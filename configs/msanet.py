@@ -53,6 +53,7 @@ def _full() -> ConfigDict:
     config.generator.max_width = 256
     config.generator.depth = 4  # number of halvings; image sides must be divisible by 2^depth
     config.generator.multi_scale_dilations = (1, 2, 3)  # parallel branches of a multi-scale module; () for none
+    config.generator.multi_scale_from_level = 1  # first encoder level with one; 0 is full resolution
     config.generator.cascade_dilations = (1, 2, 4, 8)  # bottleneck; () for none
     config.generator.deep_supervision = True  # a head at every decoder level
     config.generator.norm = "batch"  # batch | group
@@ -119,8 +120,8 @@ def _cpu(config: ConfigDict) -> None:
     """A quarter of an hour on two cores: fewer patients, 128 px, narrow networks."""
     config.data.dataset = "phantom_bone/cpu"
     config.data.image_size_px = 128
-    config.generator.width = 16
-    config.generator.depth = 4
+    config.generator.width = 12
+    config.generator.max_width = 96
     config.discriminator.width = 8
     config.discriminator.depth = 3
     config.train.batch_size = 8

@@ -13,8 +13,8 @@ from msanet_jax.layers import Norm
 LEAK = 0.2
 """Negative slope of the leaky ReLU, as in SegAN."""
 
-POWER_ITERATIONS = 8
-"""Enough for the largest singular value of our kernels within 2 % from a fixed start (tested)."""
+SQUARINGS = 5
+"""2^5 power iterations: the largest singular value within 2 %, from a fixed start (tested)."""
 
 
 def pair(image: jax.Array, mask: jax.Array, pairing: str) -> jax.Array:
@@ -33,17 +33,18 @@ def pair(image: jax.Array, mask: jax.Array, pairing: str) -> jax.Array:
 def spectral_norm(kernel: jax.Array) -> jax.Array:
     """Largest singular value of a convolution kernel `[h, w, in, out]` seen as a `[h w in, out]` matrix.
 
-    Power iteration on the Gram matrix from a fixed start, so it is a pure function: nothing is stored and every
-    device agrees. The vector is held constant in the gradient (Miyato et al. 2018).
+    Power iteration on the Gram matrix, by squaring it, from a fixed start: a pure function, so nothing is stored and
+    every device agrees. The vector is held constant in the gradient (Miyato et al. 2018).
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])
     gram = matrix.T @ matrix
-    fixed = jax.lax.stop_gradient(gram)
+    power = jax.lax.stop_gradient(gram)
+    for _ in range(SQUARINGS):
+        power = power / (jnp.trace(power) + 1e-12)
+        power = power @ power
     # A start without symmetry: equal entries could be orthogonal to the leading direction.
-    vector = jnp.cos(jnp.arange(1, gram.shape[0] + 1, dtype=kernel.dtype))
-    for _ in range(POWER_ITERATIONS):
-        vector = fixed @ vector
-        vector = vector / (jnp.linalg.norm(vector) + 1e-12)
+    vector = power @ jnp.cos(jnp.arange(1, gram.shape[0] + 1, dtype=kernel.dtype))
+    vector = vector / (jnp.linalg.norm(vector) + 1e-12)
     return jnp.sqrt(vector @ gram @ vector + 1e-12)
 
 

@@ -30,6 +30,7 @@ class Generator(nn.Module):
       max_width: most channels at any level.
       depth: number of halvings; rows and columns must be divisible by 2^depth.
       multi_scale_dilations: branches of the multi-scale module behind every encoder block; () leaves it out.
+      multi_scale_from_level: first encoder level with such a module; 1 spares the costly full resolution.
       cascade_dilations: cascade at the bottleneck; () leaves it out.
       deep_supervision: a head at every decoder level, else at full resolution only.
       norm: `batch` or `group`.
@@ -42,6 +43,7 @@ class Generator(nn.Module):
     max_width: int
     depth: int
     multi_scale_dilations: tuple[int, ...]
+    multi_scale_from_level: int
     cascade_dilations: tuple[int, ...]
     deep_supervision: bool
     norm: str
@@ -76,7 +78,7 @@ class Generator(nn.Module):
         skips = []
         for level in range(self.depth):
             x = block(widths[level], name=f"encoder_{level}")(x)
-            if self.multi_scale_dilations:
+            if self.multi_scale_dilations and level >= self.multi_scale_from_level:
                 x = MultiScaleModule(self.multi_scale_dilations, norm, self.dtype, name=f"multi_scale_{level}")(x)
             skips.append(x)
             x = downsample2(x)

@@ -133,10 +133,11 @@ class ResidualBlock(nn.Module):
 
 
 class MultiScaleModule(nn.Module):
-    """Parallel receptive fields, fused: x + fuse(concat_d(conv_d(reduce_d(x)))).
+    """Parallel receptive fields, fused: ReLU(x + fuse(ReLU(norm(concat(r_0, conv_d(r_d) for d))))), r = split(reduce(x)).
 
-    One branch per dilation d reduces to `channels // (branches + 1)` by 1 x 1 and looks through a 3 x 3 kernel with
-    dilation d, so branch d sees 2d + 1 pixels; a 1 x 1 branch keeps the pixel itself. A 1 x 1 convolution fuses them.
+    A 1 x 1 convolution reduces to equal shares, one a branch; the branch of dilation d looks through a 3 x 3 kernel
+    that sees 2d + 1 pixels, and one share passes as it is. One norm serves all branches and a 1 x 1 convolution fuses
+    them: on a CPU the many small norms of separate branches would cost more than the convolutions.
     """
 
     dilations: tuple[int, ...]
@@ -148,15 +149,24 @@ class MultiScaleModule(nn.Module):
         """`[b, h, w, c]` -> `[b, h, w, c]`."""
         channels = x.shape[-1]
         share = max(1, channels // (len(self.dilations) + 1))
-        branches = [ConvNorm(share, self.norm, kernel=1, dtype=self.dtype, name="point")(x)]
-        for dilation in self.dilations:
-            reduced = ConvNorm(share, self.norm, kernel=1, dtype=self.dtype, name=f"reduce_{dilation}")(x)
+        count = len(self.dilations) + 1
+        reduced = ConvNorm(share * count, self.norm, kernel=1, dtype=self.dtype, name="reduce")(x)
+        parts = jnp.split(reduced, count, axis=-1)
+        branches = [parts[0]]
+        for part, dilation in zip(parts[1:], self.dilations, strict=True):
             branches.append(
-                ConvNorm(share, self.norm, dilation=dilation, dtype=self.dtype, name=f"branch_{dilation}")(reduced)
+                nn.Conv(
+                    share,
+                    (3, 3),
+                    kernel_dilation=dilation,
+                    use_bias=False,
+                    dtype=self.dtype,
+                    kernel_init=nn.initializers.he_normal(),
+                    name=f"branch_{dilation}",
+                )(part)
             )
-        fused = ConvNorm(channels, self.norm, kernel=1, activate=False, dtype=self.dtype, name="fuse")(
-            jnp.concatenate(branches, axis=-1)
-        )
+        joined = nn.relu(self.norm("norm")(jnp.concatenate(branches, axis=-1)))
+        fused = ConvNorm(channels, self.norm, kernel=1, activate=False, dtype=self.dtype, name="fuse")(joined)
         return nn.relu(x + fused)
 
 

@@ -1,0 +1,33 @@
+"""Four simulated CPU devices for every test, settled before JAX starts."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs.msanet import get_config
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)
+# Queued iterations on simulated devices can starve a collective; see msanet_jax/devices.py.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+@pytest.fixture
+def small_config() -> ConfigDict:
+    """A recipe whose networks compile in seconds, without dropout, so that devices and runs can be compared."""
+    config = get_config("smoke")
+    config.data.image_size_px = 16
+    config.generator.depth = 2
+    config.generator.cascade_dilations = (1, 2)
+    config.generator.multi_scale_dilations = (1, 2)
+    config.generator.dropout_rate = 0.0
+    config.discriminator.depth = 2
+    config.adversary.pyramid_levels = 2
+    config.train.batch_size = 8
+    return config

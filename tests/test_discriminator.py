@@ -1,0 +1,72 @@
+"""The discriminator: pairing, bounds, stages."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from msanet_jax.discriminator import bounded_kernel, clip_parameters, pair, spectral_norm
+from msanet_jax.losses import multi_scale_l1
+from msanet_jax.state import create_networks
+
+
+def test_pairing_by_hand() -> None:
+    image = jnp.array([1.0, 2.0]).reshape(1, 1, 2, 1)
+    mask = jnp.array([0.0, 0.5]).reshape(1, 1, 2, 1)
+    np.testing.assert_array_equal(pair(image, mask, "concat")[0, 0], [[1.0, 0.0], [2.0, 0.5]])
+    np.testing.assert_array_equal(pair(image, mask, "multiply")[0, 0], [[0.0], [1.0]])
+    with pytest.raises(ValueError, match="concat or multiply"):
+        pair(image, mask, "add")
+
+
+def test_multiply_cannot_see_errors_without_counts() -> None:
+    image = jnp.zeros((1, 4, 4, 1))
+    truth, wrong = jnp.zeros((1, 4, 4, 1)), jnp.ones((1, 4, 4, 1))
+    np.testing.assert_array_equal(pair(image, truth, "multiply"), pair(image, wrong, "multiply"))
+    assert float(jnp.abs(pair(image, truth, "concat") - pair(image, wrong, "concat")).max()) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spectral_norm_is_the_largest_singular_value(seed: int) -> None:
+    kernel = jax.random.normal(jax.random.key(seed), (4, 4, 8, 16))
+    exact = np.linalg.norm(np.asarray(kernel).reshape(-1, 16), 2)
+    value = float(spectral_norm(kernel))
+    assert 0.98 * exact <= value <= exact * (1 + 1e-5)
+
+
+def test_l1_bound_holds_whatever_the_weights(small_config: ConfigDict) -> None:
+    small_config.discriminator.bound = "l1"
+    networks = create_networks(small_config, steps_per_epoch=1)
+    image = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
+    truth, wrong = jnp.zeros((2, 16, 16, 1)), jnp.ones((2, 16, 16, 1))
+    variables = networks.discriminator.init(jax.random.key(1), image, truth)
+    huge = jax.tree.map(lambda leaf: 1000.0 * leaf, variables)
+    distance = multi_scale_l1(
+        networks.discriminator.apply(huge, image, truth), networks.discriminator.apply(huge, image, wrong)
+    )
+    assert 0.0 < float(distance) <= 1.0
+
+
+def test_clip_and_none() -> None:
+    kernel = jnp.array([-1.0, 0.01, 2.0]).reshape(1, 1, 1, 3)
+    np.testing.assert_array_equal(bounded_kernel(kernel, "clip"), kernel)
+    np.testing.assert_allclose(
+        clip_parameters(kernel, bound="clip", clip_value=0.05).ravel(), [-0.05, 0.01, 0.05], rtol=1e-6
+    )
+    assert clip_parameters(kernel, bound="spectral", clip_value=0.05) is kernel
+    with pytest.raises(ValueError, match="spectral, clip, l1 or none"):
+        bounded_kernel(kernel, "hope")
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_stages_halve_and_double(small_config: ConfigDict, norm: str) -> None:
+    small_config.discriminator.norm = norm
+    discriminator = create_networks(small_config, steps_per_epoch=1).discriminator
+    image = jnp.zeros((3, 16, 16, 1))
+    variables = discriminator.init(jax.random.key(0), image, image)
+    features, updates = discriminator.apply(variables, image, image, mutable=["batch_stats"])
+    assert [leaf.shape for leaf in features] == [(3, 8, 8, 4), (3, 4, 4, 8)]
+    assert bool(updates) == (norm == "batch")

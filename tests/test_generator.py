@@ -1,0 +1,75 @@
+"""The generator: shapes, parameter counts, and parts that leave nothing behind when they are off."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.msanet import get_config
+from msanet_jax.state import create_generator
+
+COUNTS = {
+    "": 0,
+    "cpu": 0,
+    "smoke": 0,
+    "cpu,no_cdc": 0,
+    "cpu,no_msm": 0,
+    "cpu,no_deep_supervision": 0,
+    "cpu,unet": 0,
+}
+
+
+def _shapes(config: ConfigDict) -> dict:
+    generator = create_generator(config)
+    size = config.data.image_size_px
+    image = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    return jax.eval_shape(lambda key, x: generator.init(key, x, train=False), jax.random.key(0), image)["params"]
+
+
+@pytest.mark.parametrize("variants", COUNTS)
+def test_parameter_count(variants: str) -> None:
+    assert sum(leaf.size for leaf in jax.tree.leaves(_shapes(get_config(variants)))) == COUNTS[variants]
+
+
+@pytest.mark.parametrize(
+    ("variant", "prefix", "left"),
+    [("no_cdc", "cascade", 0), ("no_msm", "multi_scale", 0), ("no_deep_supervision", "head", 1)],
+)
+def test_switched_off_part_leaves_no_parameters(variant: str, prefix: str, left: int) -> None:
+    whole, ablated = _shapes(get_config("cpu")), _shapes(get_config(f"cpu,{variant}"))
+    assert sum(name.startswith(prefix) for name in whole) > left
+    assert sum(name.startswith(prefix) for name in ablated) == left
+
+
+def test_logits_at_every_level(small_config: ConfigDict) -> None:
+    generator = create_generator(small_config)
+    image = jnp.zeros((2, 12, 20, 1))
+    variables = generator.init(jax.random.key(0), image, train=False)
+    logits = generator.apply(variables, image, train=False)
+    assert [leaf.shape for leaf in logits] == [(2, 12, 20, 1), (2, 6, 10, 1)]
+    assert {leaf.dtype for leaf in logits} == {jnp.dtype("float32")}
+
+
+def test_untrained_probability_is_the_initial_share(small_config: ConfigDict) -> None:
+    generator = create_generator(small_config)
+    image = jnp.zeros((1, 16, 16, 1))
+    logits = generator.apply(generator.init(jax.random.key(0), image, train=False), image, train=False)
+    np.testing.assert_allclose(jax.nn.sigmoid(logits[0]), small_config.generator.initial_lesion_share, rtol=1e-4)
+
+
+def test_bfloat16_computes_close_to_float32(small_config: ConfigDict) -> None:
+    image = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
+    variables = create_generator(small_config).init(jax.random.key(0), image, train=False)
+    exact = create_generator(small_config).apply(variables, image, train=False)[0]
+    small_config.generator.dtype = "bfloat16"
+    rough = create_generator(small_config).apply(variables, image, train=False)[0]
+    assert rough.dtype == jnp.float32
+    np.testing.assert_allclose(jax.nn.sigmoid(rough), jax.nn.sigmoid(exact), atol=0.02)
+
+
+def test_indivisible_side_is_refused(small_config: ConfigDict) -> None:
+    with pytest.raises(ValueError, match="divisible by 4"):
+        create_generator(small_config).init(jax.random.key(0), jnp.zeros((1, 16, 18, 1)), train=False)
