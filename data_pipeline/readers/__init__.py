@@ -1,0 +1,60 @@
+"""Files of users -> scans: DICOM, PNG, JPEG, TIFF and NPY, each file a list of scans or one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_pipeline.scan import Scan, ScanError
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "picture",
+    b"\xff\xd8\xff": "picture",
+    b"II*\x00": "picture",
+    b"MM\x00*": "picture",
+    b"\x93NUMPY": "numpy",
+    b"PK\x03\x04": "archive",
+}
+
+
+def read_scans(path: str | Path) -> list[Scan]:
+    """Reads every planar scan in one file; the content decides on the format, not the suffix.
+
+    Args:
+      path: a nuclear medicine DICOM with one frame, or two (anterior and posterior); a greyscale PNG, JPEG or TIFF; an
+        NPY array `[rows, columns]`, or `[1 or 2, rows, columns]` (anterior, posterior).
+
+    Returns:
+      One or two scans. `Scan.warnings` says what had to be mended or assumed.
+
+    Raises:
+      ScanError: the file cannot be used; one line that names the file, what is wrong and what to do.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except IsADirectoryError:
+        raise ScanError(f"{path}: is a folder; name the files in it") from None
+    except FileNotFoundError:
+        raise ScanError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read ({error.strerror})") from None
+    if not head:
+        raise ScanError(f"{path}: the file is empty; copy it again")
+    # The libraries behind the readers take a second to load: only the one that is needed.
+    # A DICOM preamble may hold the signature of another format: its own mark goes first.
+    is_dicom = head[128:] == b"DICM"
+    kind = next((kind for mark, kind in _SIGNATURES.items() if head.startswith(mark) and not is_dicom), "dicom")
+    if kind == "archive":
+        raise ScanError(f"{path}: is an archive; unpack it and name the files (of an NPZ, save one array as NPY)")
+    if kind == "picture":
+        from data_pipeline.readers.images import read_picture
+
+        return [read_picture(path)]
+    if kind == "numpy":
+        from data_pipeline.readers.images import read_numpy
+
+        return read_numpy(path)
+    from data_pipeline.readers.dicom import read_dicom
+
+    return read_dicom(path)
