@@ -22,8 +22,8 @@ ROWS, COLUMNS = 1024, 256
 TRUNK = np.array(
     [  # z, half width, half depth, centre y of the reference body without fat
         [1560, 52, 55, 232],
-        [1530, 66, 60, 232],
-        [1508, 118, 74, 228],
+        [1530, 84, 60, 232],
+        [1508, 134, 74, 228],
         [1485, 160, 92, 222],
         [1440, 168, 104, 212],
         [1380, 158, 110, 205],
@@ -54,23 +54,25 @@ NECK_HEAD = np.array(
 )
 LEG = np.array(
     [
-        [960, 70, 82],
-        [900, 86, 90],
-        [820, 84, 88],
-        [700, 72, 76],
-        [560, 56, 60],
-        [500, 54, 58],
-        [430, 50, 56],
-        [340, 50, 58],
-        [220, 38, 44],
-        [130, 34, 40],
-        [60, 40, 46],
-        [20, 34, 40],
-        [-60, 30, 24],
+        [960, 68, 80],
+        [900, 80, 86],
+        [820, 77, 82],
+        [700, 65, 70],
+        [560, 50, 56],
+        [500, 49, 56],
+        [430, 45, 52],
+        [340, 46, 55],
+        [220, 34, 40],
+        [130, 31, 37],
+        [60, 38, 42],
+        [0, 36, 32],
+        [-60, 28, 22],
+        [-100, 18, 16],
+        [-130, 6, 8],
     ]
 )
 ARM = np.array(
-    [[1512, 30, 34], [1490, 46, 50], [1430, 46, 50], [1300, 38, 44], [1180, 36, 40], [1090, 32, 36], [930, 22, 24],
+    [[1522, 10, 14], [1508, 30, 34], [1485, 43, 46], [1430, 46, 50], [1300, 38, 44], [1180, 36, 40], [1090, 32, 36], [930, 22, 24],
      [880, 30, 20], [780, 16, 14]]
 )  # fmt: skip
 CENTRE_STEP_MM = 12.0
@@ -178,7 +180,7 @@ def _pose_limbs(patient: Patient, skeleton: Skeleton) -> np.ndarray:
         feet = here & skeleton.of("foot", "bofoot", "talus")
         ankle = points[here & skeleton.of("talus")].mean(axis=0)
         _rotate(points, feet, (ankle[1], ankle[2]), patient.foot_drop_deg, axes=(1, 2))
-        _rotate(points, feet, (ankle[0], ankle[2]), -sign * patient.foot_turn_deg, axes=(0, 2))
+        _rotate(points, feet, (ankle[0], ankle[2]), sign * patient.foot_turn_deg, axes=(0, 2))
         legs = here & skeleton.of("femur", "tibia", "fibula", "patella", "foot", "bofoot", "talus")
         _rotate(points, legs, (sign * 85.0, HIP_Z), sign * leg, axes=(0, 2))
     return points
@@ -240,7 +242,7 @@ def _outline(
     for side in ("right", "left"):
         here = np.array([name.endswith(side) for name in skeleton.names])[skeleton.bone]
         for table, bones, share in (
-            (LEG, ("femur", "tibia", "fibula", "foot", "bofoot", "talus"), 0.6),
+            (LEG, ("femur", "tibia", "fibula", "foot", "bofoot", "talus"), 0.45),
             (ARM, ("humerus", "ulna", "radius", "2", "3", "4"), 0.35),
         ):
             limb = posed[here & skeleton.of(*bones)]
@@ -251,10 +253,10 @@ def _outline(
             parts.append(_section(move, grid, table[kept], x, y, share * fat * np.ones(len(kept)), 2.0))
     body = grid.union(parts)
     inside = body.front < body.back
+    front, back = np.where(inside, body.front, 0.0), np.where(inside, body.back, 0.0)
     # Smoothing thickness and middle separately lets the edges taper instead of ending in a step.
-    thickness = gaussian_filter(np.where(inside, body.back - body.front, 0.0), 2.5)
-    weight = gaussian_filter(inside.astype(np.float32), 2.5) + 1e-6
-    middle = gaussian_filter(np.where(inside, 0.5 * (body.back + body.front), 0.0), 2.5) / weight
+    thickness = gaussian_filter(back - front, 2.5)
+    middle = gaussian_filter(0.5 * (back + front), 2.5) / (gaussian_filter(inside.astype(np.float32), 2.5) + 1e-6)
     there = thickness > 3.0
     front = np.where(there, middle - 0.5 * thickness, np.inf).astype(np.float32)
     return Column(front, np.where(there, middle + 0.5 * thickness, -np.inf).astype(np.float32))

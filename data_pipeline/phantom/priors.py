@@ -117,7 +117,7 @@ BONE_UPTAKE: Mapping[str, float] = {
 
 OTHER_BONE_UPTAKE = 0.4
 
-BONE_TO_SOFT = 11.0
+BONE_TO_SOFT = 24.0
 """Concentration in the 2 mm surface layer of reference bone over that of soft tissue."""
 
 JOINTS: Mapping[str, float] = {

@@ -1,0 +1,129 @@
+"""The gamma camera: attenuation, distance-dependent blur, scatter. One jitted function per view.
+
+An analytic (ray-sum) model, not Monte Carlo. Tissue is cut into slabs parallel to the detector. Of the slab at depth k
+
+  primary   P = sum_k g_k * (a_k E_k),              a_k = exp(-(sum_{j<k} mu_j + mu_k / 2) dy)
+  scatter   S = h * sum_k g_k * (c t_k a_k E_k),    cut to the shadow of the body
+
+with E the activity, g_k the Gaussian of the collimator-detector response at the slab's distance, t_k the
+water-equivalent depth, c the scatter-to-primary ratio per depth, and h the radial kernel whose line-spread function is
+exp(-|x| / lambda) / (2 lambda): its Fourier transform is 1 / (1 + (2 pi lambda f)^2). Blurring is done in Fourier
+space, where the sum over slabs needs a single inverse transform.
+
+Sources: hole geometry of GE and Siemens LEHR collimators as SIMIND tabulates it; response formula of
+Cherry, Sorenson and Phelps; scatter fraction linear in depth with a mono-exponential line-spread (Kojima 1991).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MU_LEAD_PER_MM = 2.17
+"""Lead at 140 keV: shortens the holes' effective length by 2 / mu."""
+
+FWHM_TO_SIGMA = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
+SCATTER_PER_MM = 0.0042
+"""Scatter-to-primary ratio per mm of water-equivalent depth: 0.42 at 10 cm (cited band 0.3 to 0.6)."""
+
+SCATTER_LENGTH_MM = 15.0
+SHADOW_MM = 20.0
+"""Thickness at which the body's scatter reaches 1 - 1/e of its full value."""
+
+WATER_MU_PER_MM = 0.0150
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """Low-energy high-resolution collimator and detector; lengths in mm."""
+
+    hole_diameter_mm: float
+    hole_length_mm: float
+    intrinsic_fwhm_mm: float
+
+    def fwhm_mm(self, distance_mm: np.ndarray | float) -> np.ndarray | float:
+        """System resolution sqrt(R_i^2 + R_c^2), R_c = d (L_e + b) / L_e, L_e = L - 2 / mu, at distance b."""
+        effective = self.hole_length_mm - 2.0 / MU_LEAD_PER_MM
+        collimator = self.hole_diameter_mm * (effective + distance_mm) / effective
+        return np.sqrt(self.intrinsic_fwhm_mm**2 + collimator**2)
+
+
+CAMERAS = {
+    "ge": Camera(hole_diameter_mm=1.5, hole_length_mm=35.0, intrinsic_fwhm_mm=3.8),
+    "siemens": Camera(hole_diameter_mm=1.11, hole_length_mm=24.05, intrinsic_fwhm_mm=3.8),
+}
+
+
+def slab_sigmas_px(camera: Camera, *, slabs: int, slab_mm: float, gap_mm: float, pixel_mm: float) -> np.ndarray:
+    """`[slabs]` float32: standard deviation of the response at each slab's middle, in pixels."""
+    distance = gap_mm + (np.arange(slabs) + 0.5) * slab_mm
+    return np.asarray(camera.fwhm_mm(distance) * FWHM_TO_SIGMA / pixel_mm, np.float32)
+
+
+@jax.jit
+def project(
+    activity: jax.Array, mu_per_mm: jax.Array, sigmas_px: jax.Array, slab_mm: jax.Array, pixel_mm: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Noise-free image of one view, slab 0 nearest to the detector.
+
+    Args:
+      activity: `[slabs, rows, columns]` float32.
+      mu_per_mm: `[slabs, rows, columns]` float32.
+      sigmas_px: `[slabs]` float32, see `slab_sigmas_px`.
+      slab_mm: thickness of a slab.
+      pixel_mm: side of a pixel.
+
+    Returns:
+      Primary and scattered image `[rows, columns]`, and the attenuation `[slabs, rows, columns]` in (0, 1].
+    """
+    rows, columns = activity.shape[1:]
+    depth = (jnp.cumsum(mu_per_mm, axis=0) - 0.5 * mu_per_mm) * slab_mm
+    attenuation = jnp.exp(-depth)
+    attenuated = activity * attenuation
+    ratio = SCATTER_PER_MM / WATER_MU_PER_MM * depth
+    f_row = jnp.fft.fftfreq(rows)[:, None]
+    f_column = jnp.fft.rfftfreq(columns)[None]
+    squared = f_row**2 + f_column**2
+
+    def blurred_spectrum(slab: jax.Array, scattered: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        response = jnp.exp(-2.0 * jnp.pi**2 * sigma**2 * squared)
+        # Two real images ride on one complex transform's work through vmap over the pair.
+        spectra = jax.vmap(jnp.fft.rfft2)(jnp.stack([slab, scattered])) * response
+        return spectra[0], spectra[1]
+
+    def add(total: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], None]:
+        return jax.tree.map(jnp.add, total, blurred_spectrum(*inputs)), None
+
+    zero = jnp.zeros((rows, columns // 2 + 1), jnp.complex64)
+    (primary, scatter), _ = jax.lax.scan(add, (zero, zero), (attenuated, attenuated * ratio, sigmas_px))
+    kernel = 1.0 / (1.0 + (2.0 * jnp.pi * SCATTER_LENGTH_MM / pixel_mm) ** 2 * squared)
+    image = jnp.maximum(jnp.fft.irfft2(primary, s=(rows, columns)), 0.0)
+    shadow = 1.0 - jnp.exp(-mu_per_mm.sum(axis=0) * slab_mm / (WATER_MU_PER_MM * SHADOW_MM))
+    scattered_image = jnp.maximum(jnp.fft.irfft2(scatter * kernel, s=(rows, columns)), 0.0) * shadow
+    return image, scattered_image, attenuation
+
+
+@functools.partial(jax.jit, static_argnames="slabs")
+def tissue_volume(
+    front: jax.Array, back: jax.Array, value: jax.Array, first_mm: jax.Array, slab_mm: jax.Array, *, slabs: int
+) -> jax.Array:
+    """`[slabs, rows, columns]`: sum over tissues of value x the share of each slab that the tissue fills.
+
+    Args:
+      front: `[tissues, rows, columns]` mm; empty where `front >= back`.
+      back: likewise.
+      value: `[tissues]`; a tissue inside another carries the difference.
+      first_mm: y where slab 0 begins.
+      slab_mm: thickness of a slab.
+      slabs: number of slabs.
+    """
+    begin = first_mm + jnp.arange(slabs)[:, None, None] * slab_mm
+    total = jnp.zeros((slabs, *front.shape[1:]), jnp.float32)
+    for tissue in range(front.shape[0]):
+        overlap = jnp.minimum(back[tissue], begin + slab_mm) - jnp.maximum(front[tissue], begin)
+        total = total + value[tissue] * jnp.clip(overlap / slab_mm, 0.0, 1.0)
+    return total

@@ -1,0 +1,233 @@
+"""One virtual patient to two views with their truth: the function that the rest of the project calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy, build_anatomy
+from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px, tissue_volume
+from data_pipeline.phantom.lesions import Spot, draw_benign, draw_metastases
+from data_pipeline.phantom.patients import Patient, draw_patient, stream
+from data_pipeline.phantom.priors import (
+    MU_BONE_EXTRA_PER_MM,
+    MU_LUNG_PER_MM,
+    MU_SOFT_PER_MM,
+    LesionPriors,
+    TruthRules,
+)
+from data_pipeline.phantom.skeleton import load_skeleton
+from data_pipeline.phantom.truth import draw_masks, project_spot
+from data_pipeline.phantom.uptake import Uptake, assign_uptake
+from data_pipeline.scan import Scan, View
+
+SLABS = 56
+SLAB_MM = 7.0
+BONE_LAYER_MM = 4.0
+"""Thickness of mineral that a surface point stands for in the attenuation."""
+
+FIELD_OF_VIEW = (13, 243)
+"""Columns that the detector covers, as on the real scan; beyond them there are no counts."""
+
+AIR_COUNTS = 0.15
+"""Mean of room background and septal tail, counts per pixel at 3 M counts (measured 0.1 to 0.7 on a real scan)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatedView:
+    """A view with everything known about it; arrays are `[1024, 256]`.
+
+    Attributes:
+      scan: Poisson counts.
+      expected: float32, noise-free counts.
+      lesions: uint8 ids, attenuated projection above a fraction of its maximum: the scored truth.
+      lesions_isocontour: uint8 ids, isocontour of the blurred noise-free lesion.
+      reader_1, reader_2: uint8 ids, two virtual readers.
+      benign: uint8 ids of benign spots.
+      lesion_rows: facts per lesion in this view.
+    """
+
+    scan: Scan
+    expected: np.ndarray
+    lesions: np.ndarray
+    lesions_isocontour: np.ndarray
+    reader_1: np.ndarray
+    reader_2: np.ndarray
+    benign: np.ndarray
+    lesion_rows: list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatedPatient:
+    """A patient: key, all drawn parameters (JSON-able), and the views."""
+
+    key: str
+    parameters: dict[str, Any]
+    views: dict[View, SimulatedView]
+
+
+def simulate_patient(
+    *,
+    seed: int,
+    index: int,
+    noise_seed: int | None = None,
+    camera: str | None = None,
+    counts: float | None = None,
+    views: Sequence[View] = (View.ANTERIOR, View.POSTERIOR),
+    priors: LesionPriors | None = None,
+    rules: TruthRules | None = None,
+) -> SimulatedPatient:
+    """Simulates patient `index` of `seed`; a pure function of its arguments.
+
+    Args:
+      seed: of the population.
+      index: of the patient.
+      noise_seed: of the Poisson noise alone; default `seed`.
+      camera: `ge` or `siemens`; default drawn.
+      counts: expected counts per view; default drawn.
+      views: which to make.
+      priors: of lesions; default `LesionPriors()`.
+      rules: of masks; default `TruthRules()`.
+    """
+    if camera is not None and camera not in CAMERAS:
+        raise ValueError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
+    priors, rules = priors or LesionPriors(), rules or TruthRules()
+    skeleton = load_skeleton()
+    patient = draw_patient(seed, index, camera=camera, counts=counts)
+    anatomy = build_anatomy(patient, skeleton, seed=seed, index=index)
+    uptake = assign_uptake(patient, skeleton, seed=seed, index=index)
+    lesions = draw_metastases(skeleton, anatomy, uptake.points, priors, seed=seed, index=index)
+    benign = draw_benign(skeleton, anatomy, uptake.points, uptake.soft, priors, seed=seed, index=index)
+    volumes = _Volumes(patient, anatomy, uptake, skeleton.area_mm2, [*lesions, *benign])
+    key = f"phantom-{seed}-{index:05d}"
+    made = {
+        view: _simulate_view(
+            view, key, patient, volumes, lesions, benign, rules, seed, index, seed if noise_seed is None else noise_seed
+        )
+        for view in views
+    }
+    parameters = {
+        "seed": seed,
+        "index": index,
+        "noise_seed": seed if noise_seed is None else noise_seed,
+        "patient": patient.as_dict(),
+        "lesions": [spot.as_dict() for spot in lesions],
+        "benign": [spot.as_dict() for spot in benign],
+    }
+    return SimulatedPatient(key=key, parameters=parameters, views=made)
+
+
+class _Volumes:
+    """Activity and attenuation of the patient in slabs from front to back."""
+
+    def __init__(
+        self, patient: Patient, anatomy: Anatomy, uptake: Uptake, area_mm2: np.ndarray, spots: list[Spot]
+    ) -> None:
+        self.first_mm = anatomy.front_mm - 0.5 * (SLABS * SLAB_MM - (anatomy.back_mm - anatomy.front_mm))
+        self.front_gap_mm = anatomy.front_mm - self.first_mm
+        self.back_gap_mm = self.first_mm + SLABS * SLAB_MM - anatomy.back_mm
+        voxel = patient.pixel_mm**2 * SLAB_MM
+        organs = [anatomy.organs[name] for name in uptake.organs]
+        columns = [anatomy.body, anatomy.lungs, *organs]
+        front = np.stack([column.front for column in columns])
+        back = np.stack([column.back for column in columns])
+        values = [uptake.soft, uptake.lung - uptake.soft, *(uptake.organs[name] - uptake.soft for name in uptake.organs)]
+        activity = np.array(
+            tissue_volume(front, back, np.array(values, np.float32) * voxel, self.first_mm, SLAB_MM, slabs=SLABS)
+        )
+        mu_values = np.array([MU_SOFT_PER_MM, MU_LUNG_PER_MM - MU_SOFT_PER_MM], np.float32)
+        mu = np.array(tissue_volume(front[:2], back[:2], mu_values, self.first_mm, SLAB_MM, slabs=SLABS))
+        slab = self.slab_of(anatomy.points[:, 1])
+        deposit3(activity, slab, anatomy.row, anatomy.column, uptake.points)
+        mineral = (MU_BONE_EXTRA_PER_MM * BONE_LAYER_MM / voxel) * area_mm2
+        deposit3(mu, slab, anatomy.row, anatomy.column, mineral)
+        for spot in spots:
+            deposit3(activity, self.slab_of(spot.position[:, 1]), spot.row, spot.column, spot.activity)
+        self.activity, self.mu = activity, mu
+
+    def slab_of(self, y: np.ndarray) -> np.ndarray:
+        """Fractional slab index of depths in mm."""
+        return (y - self.first_mm) / SLAB_MM - 0.5
+
+
+def deposit3(
+    volume: np.ndarray, slab: np.ndarray, row: np.ndarray, column: np.ndarray, weight: np.ndarray
+) -> None:
+    """Adds `weight` at fractional voxels of `[slabs, rows, columns]`, shared trilinearly; the rest is lost."""
+    flat = volume.reshape(-1)
+    floors = [np.floor(coordinate).astype(np.int32) for coordinate in (slab, row, column)]
+    shares = [(coordinate - low).astype(np.float32) for coordinate, low in zip((slab, row, column), floors, strict=True)]
+    inside = np.ones(len(weight), bool)
+    for low, size in zip(floors, volume.shape, strict=True):
+        inside &= (low >= 0) & (low < size - 1)
+    (k, r, c), (fk, fr, fc) = ([a[inside] for a in arrays] for arrays in (floors, shares))
+    base = (k.astype(np.int64) * volume.shape[1] + r) * volume.shape[2] + c
+    amount = weight[inside].astype(np.float32)
+    plane, line = volume.shape[1] * volume.shape[2], volume.shape[2]
+    for dk, wk in ((0, 1 - fk), (1, fk)):
+        for dr, wr in ((0, 1 - fr), (1, fr)):
+            part = amount * wk * wr
+            np.add.at(flat, base + dk * plane + dr * line, part * (1 - fc))
+            np.add.at(flat, base + dk * plane + dr * line + 1, part * fc)
+
+
+def _simulate_view(
+    view: View,
+    key: str,
+    patient: Patient,
+    volumes: _Volumes,
+    lesions: list[Spot],
+    benign: list[Spot],
+    rules: TruthRules,
+    seed: int,
+    index: int,
+    noise_seed: int,
+) -> SimulatedView:
+    posterior = view is View.POSTERIOR
+    # Seen from behind, the last slab is the nearest and left and right change places.
+    oriented = [np.ascontiguousarray(v[::-1, :, ::-1]) if posterior else v for v in (volumes.activity, volumes.mu)]
+    gap = (
+        patient.gap_posterior_mm - volumes.back_gap_mm if posterior else patient.gap_anterior_mm - volumes.front_gap_mm
+    )
+    sigmas = slab_sigmas_px(
+        CAMERAS[patient.camera], slabs=SLABS, slab_mm=SLAB_MM, gap_mm=gap, pixel_mm=patient.pixel_mm
+    )
+    primary, scatter, attenuation = (
+        np.asarray(array) for array in project(*oriented, sigmas, SLAB_MM, patient.pixel_mm)
+    )
+    image = (primary + scatter).astype(np.float64)
+    image[:, : FIELD_OF_VIEW[0]] = 0.0
+    image[:, FIELD_OF_VIEW[1] :] = 0.0
+    per_activity = patient.counts_per_view / image.sum()
+    expected = image * per_activity
+    expected[:, slice(*FIELD_OF_VIEW)] += AIR_COUNTS * patient.counts_per_view / 3e6
+    seen = []
+    for spots in (lesions, benign):
+        projections = []
+        for spot in spots:
+            slab, column = volumes.slab_of(spot.position[:, 1]), spot.column
+            if posterior:
+                slab, column = SLABS - 1 - slab, COLUMNS - 1 - column
+            k = np.clip(np.round(slab).astype(int), 0, SLABS - 1)
+            r = np.clip(np.round(spot.row).astype(int), 0, ROWS - 1)
+            c = np.clip(np.round(column).astype(int), 0, COLUMNS - 1)
+            weight = spot.activity * attenuation[k, r, c] * per_activity
+            seen_spot = project_spot(
+                spot.row, column, weight, sigma_px=float(sigmas[int(np.median(k))]), shape=(ROWS, COLUMNS)
+            )
+            if seen_spot is not None:
+                projections.append((spot, seen_spot))
+        seen.append(projections)
+    masks = draw_masks(seen[0], seen[1], expected, rules, stream(seed, index, f"readers {view}"))
+    counts = stream(noise_seed, index, f"noise {view}").poisson(expected).astype(np.int32)
+    scan = Scan(
+        counts=counts,
+        pixel_size_mm=(patient.pixel_mm, patient.pixel_mm),
+        view=view,
+        patient=key,
+        source=f"PhantomBone {key} {view}",
+    )
+    return SimulatedView(scan=scan, expected=expected.astype(np.float32), **dataclasses.asdict(masks))
