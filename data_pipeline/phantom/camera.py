@@ -81,29 +81,26 @@ def project(
       Primary and scattered image `[rows, columns]`, and the attenuation `[slabs, rows, columns]` in (0, 1].
     """
     rows, columns = activity.shape[1:]
-    depth = (jnp.cumsum(mu_per_mm, axis=0) - 0.5 * mu_per_mm) * slab_mm
-    attenuation = jnp.exp(-depth)
-    attenuated = activity * attenuation
-    ratio = SCATTER_PER_MM / WATER_MU_PER_MM * depth
-    f_row = jnp.fft.fftfreq(rows)[:, None]
-    f_column = jnp.fft.rfftfreq(columns)[None]
-    squared = f_row**2 + f_column**2
+    squared = jnp.fft.fftfreq(rows)[:, None] ** 2 + jnp.fft.fftfreq(columns)[None] ** 2
 
-    def blurred_spectrum(slab: jax.Array, scattered: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def deeper(carry: tuple[jax.Array, jax.Array], slab: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], None]:
+        depth, spectrum = carry
+        emitted, mu, sigma = slab
+        middle = depth + 0.5 * mu * slab_mm
+        attenuation = jnp.exp(-middle)
+        seen = emitted * attenuation
+        # Two real images share one complex transform: the response is real and even, so they stay apart.
+        pair = jax.lax.complex(seen, SCATTER_PER_MM / WATER_MU_PER_MM * middle * seen)
         response = jnp.exp(-2.0 * jnp.pi**2 * sigma**2 * squared)
-        # Two real images ride on one complex transform's work through vmap over the pair.
-        spectra = jax.vmap(jnp.fft.rfft2)(jnp.stack([slab, scattered])) * response
-        return spectra[0], spectra[1]
+        return (depth + mu * slab_mm, spectrum + jnp.fft.fft2(pair) * response), attenuation
 
-    def add(total: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], None]:
-        return jax.tree.map(jnp.add, total, blurred_spectrum(*inputs)), None
-
-    zero = jnp.zeros((rows, columns // 2 + 1), jnp.complex64)
-    (primary, scatter), _ = jax.lax.scan(add, (zero, zero), (attenuated, attenuated * ratio, sigmas_px))
+    start = (jnp.zeros((rows, columns), jnp.float32), jnp.zeros((rows, columns), jnp.complex64))
+    (_, spectrum), attenuation = jax.lax.scan(deeper, start, (activity, mu_per_mm, sigmas_px))
+    blurred = jnp.fft.ifft2(spectrum)
     kernel = 1.0 / (1.0 + (2.0 * jnp.pi * SCATTER_LENGTH_MM / pixel_mm) ** 2 * squared)
-    image = jnp.maximum(jnp.fft.irfft2(primary, s=(rows, columns)), 0.0)
+    image = jnp.maximum(blurred.real, 0.0)
     shadow = 1.0 - jnp.exp(-mu_per_mm.sum(axis=0) * slab_mm / (WATER_MU_PER_MM * SHADOW_MM))
-    scattered_image = jnp.maximum(jnp.fft.irfft2(scatter * kernel, s=(rows, columns)), 0.0) * shadow
+    scattered_image = jnp.maximum(jnp.fft.ifft2(jnp.fft.fft2(blurred.imag) * kernel).real, 0.0) * shadow
     return image, scattered_image, attenuation
 
 
