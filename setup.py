@@ -20,6 +20,7 @@ RUNTIME = [
     'tensorflow>=2.20; sys_platform != "linux" or platform_machine != "x86_64"',
     "tensorflow-datasets>=4.9.9",
     "array-record>=0.8",
+    "importlib-resources>=6.0",  # tensorflow-datasets uses it without asking for it
     # clu's TensorBoard writer needs it and TensorFlow no longer brings it.
     "tensorboard>=2.20",
     "absl-py>=2.0",

@@ -24,8 +24,8 @@ from data_pipeline.phantom.truth import draw_masks, project_spot
 from data_pipeline.phantom.uptake import Uptake, assign_uptake
 from data_pipeline.scan import Scan, View
 
-SLABS = 56
-SLAB_MM = 7.0
+SLABS = 44
+SLAB_MM = 9.0
 BONE_LAYER_MM = 4.0
 """Thickness of mineral that a surface point stands for in the attenuation."""
 
