@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from scipy import ndimage
 from tqdm import tqdm
 
-from data_pipeline.normalize import bin_counts, normalize
+from data_pipeline.normalize import bin_counts, binning_factor, normalize
 from data_pipeline.readers import read_scans
 from data_pipeline.scan import THORAX_SIZE_PX, Scan, ScanError
 from data_pipeline.thorax import ThoraxBox, crop, find_thorax, paste, resample_counts
@@ -125,8 +125,8 @@ def predict_with(
     unique = list(dict.fromkeys(Path(file) for file in files))
     bar = tqdm(unique, unit="file", disable=not progress or len(unique) < 2, file=sys.stderr)
     jobs = _read(bar, report)
-    for batch in _batches(jobs, int(predictor.config.evaluate.batch_size)):
-        probabilities = _probabilities(predictor, batch, padded=len(written) > 0)
+    for number, batch in enumerate(_batches(jobs, int(predictor.config.evaluate.batch_size))):
+        probabilities = _probabilities(predictor, batch, padded=number > 0)
         for job, probability in zip(batch, probabilities, strict=True):
             try:
                 _save(folder, job, probability, predictor, threshold)
@@ -143,12 +143,10 @@ def network_input(scan: Scan, box: ThoraxBox, image_size_px: int) -> np.ndarray:
     Raises:
       ValueError: the network's image side does not divide the field's 256 pixels.
     """
-    if THORAX_SIZE_PX % image_size_px:
-        raise ValueError(f"config.data.image_size_px={image_size_px} does not divide {THORAX_SIZE_PX}")
     field = crop(scan.counts, box)
     if box.size_px != THORAX_SIZE_PX:
         field = resample_counts(field, THORAX_SIZE_PX)
-    binned = bin_counts(field, THORAX_SIZE_PX // image_size_px, xp=np)
+    binned = bin_counts(field, binning_factor(THORAX_SIZE_PX, image_size_px), xp=np)
     return np.asarray(normalize(binned, xp=np), np.float32)[..., None]
 
 
