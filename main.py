@@ -8,11 +8,14 @@ command goes on. Research software, not for diagnosis.
 
 from __future__ import annotations
 
+import logging
+import os
+import pathlib
 import sys
 import textwrap
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 EXIT_USAGE = 2
@@ -27,7 +30,11 @@ def run(arguments: Sequence[str]) -> None:
     """Carries out the command line; main.py's whole work, importable for tests."""
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected argument {arguments[1]!r}")
-    logging.set_verbosity(logging.INFO)
+    # Our own messages only: orbax and TensorFlow tell a page about every checkpoint.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("msanet_jax").setLevel(logging.INFO)
+    # Compiling takes minutes on a CPU; a second start of the same recipe finds its programs here.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "msanet_jax"))
     # Imported late: a wrong flag should not have to wait for JAX and TensorFlow.
     from msanet_jax.job import train_and_evaluate
     from msanet_jax.train import Preempted

@@ -125,9 +125,9 @@ def _cpu(config: ConfigDict) -> None:
     config.discriminator.width = 8
     config.discriminator.depth = 3
     config.train.batch_size = 8
-    config.train.total_epochs = 50.0
+    config.train.total_epochs = 30.0
     config.train.validate_every_epochs = 5.0
-    config.train.image_every_epochs = 25.0
+    config.train.image_every_epochs = 15.0
     config.adversary.warmup_epochs = 5.0
 
 

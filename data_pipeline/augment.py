@@ -90,6 +90,6 @@ def augment_counts(
 
 
 def augment_contrast(image: tf.Tensor, seed: tf.Tensor, augment: ConfigDict) -> tf.Tensor:
-    """x -> x^g with g uniform in 1 +- contrast_fraction: steeper or flatter uptake, 0 and the body level 1 stay."""
+    """X -> x^g with g uniform in 1 +- contrast_fraction: steeper or flatter uptake, 0 and the body level 1 stay."""
     exponent = 1.0 + (2.0 * tf.random.stateless_uniform([], seed + 1) - 1.0) * augment.contrast_fraction
     return tf.pow(tf.maximum(image, 0.0), exponent)

@@ -67,7 +67,7 @@ def train_batches(
         """`position` counts images over the whole run; number within the epoch and epoch follow from it."""
         batch, within = position // batch_size, position % batch_size
         epoch = batch // per_epoch
-        order_seed = tf.stack([tf.constant(seed, tf.int64), epoch, tf.constant(0, tf.int64)])
+        order_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         index = tf.random.experimental.index_shuffle(
             (batch % per_epoch) * batch_size + within, order_seed, len(scans.rows) - 1
         )

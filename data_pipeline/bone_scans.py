@@ -250,7 +250,9 @@ def _build(builder: PhantomBone) -> None:
     finally:
         if (bar := getattr(builder, "_bar", None)) is not None:
             bar.close()
-    shutil.rmtree(root / f".{builder.name}_{builder.builder_config.name}_{builder.version}_patients", ignore_errors=True)
+    shutil.rmtree(
+        root / f".{builder.name}_{builder.builder_config.name}_{builder.version}_patients", ignore_errors=True
+    )
 
 
 def _image_row(example: dict[str, Any]) -> ImageRow:

@@ -22,12 +22,13 @@ def split_patients(patients: Sequence[str], *, sizes: Mapping[str, int], seed: i
         twice = sorted({key for key in patients if list(patients).count(key) > 1})
         raise ValueError(f"patients occur more than once: {', '.join(twice[:5])}")
     if sum(sizes.values()) != len(patients):
-        raise ValueError(f"split sizes {dict(sizes)} add up to {sum(sizes.values())}, there are {len(patients)} patients")
+        raise ValueError(
+            f"split sizes {dict(sizes)} add up to {sum(sizes.values())}, there are {len(patients)} patients"
+        )
     order = np.random.default_rng(seed).permutation(sorted(patients))
     ends = np.cumsum(list(sizes.values()))
     return {
-        name: sorted(order[end - size : end].tolist())
-        for (name, size), end in zip(sizes.items(), ends, strict=True)
+        name: sorted(order[end - size : end].tolist()) for (name, size), end in zip(sizes.items(), ends, strict=True)
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from ml_collections import ConfigDict
 
 from msanet_jax.devices import compile_probability
 from msanet_jax.run_folder import read_config
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
+
+LOG = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
@@ -73,7 +75,7 @@ class Checkpoints:
         if (state := _restore_newest(self._best, like)) is not None:
             return state
         if (state := _restore_newest(self._latest, like)) is not None:
-            logging.warning("no best checkpoint yet: the latest one (step %d) is used", int(state.step))
+            LOG.warning("no best checkpoint yet: the latest one (step %d) is used", int(state.step))
             return state
         raise CheckpointError(f"{self._best.directory.parent}: no checkpoint; train this run first")
 
@@ -170,7 +172,7 @@ def _restore_newest(manager: ocp.CheckpointManager, like: TrainState) -> TrainSt
             raise
         except Exception as error:  # orbax and tensorstore raise many types for damaged files
             failures.append(step)
-            logging.warning(
+            LOG.warning(
                 "%s: checkpoint of step %d cannot be read (%s); trying the next older one",
                 manager.directory,
                 step,
@@ -210,5 +212,3 @@ def _path(path: tuple[Any, ...]) -> str:
     """Path of a leaf, the same for dataclass fields, dictionary keys and tuple positions as orbax stores them."""
     parts = [getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry))) for entry in path]
     return "/".join(str(part) for part in parts)
-
-

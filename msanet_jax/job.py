@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import logging
 import platform
 import time
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
 from data_pipeline.bone_scans import load_split
 from msanet_jax import run_folder
 from msanet_jax.devices import check_batch_size, compile_probability, describe_devices
-from msanet_jax.evaluate import evaluate, threshold_baseline, write_metrics
+from msanet_jax.evaluate import evaluate, threshold_baseline
+from msanet_jax.metrics_file import write_metrics
 from msanet_jax.report import write_curves, write_pictures
 from msanet_jax.state import create_networks
 from msanet_jax.train import train
+
+LOG = logging.getLogger(__name__)
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 """Versions written beside a score."""
@@ -37,14 +40,14 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     """
     begin = time.perf_counter()
     run = Path(workdir)
-    logging.info("%s", describe_devices())
+    LOG.info("%s", describe_devices())
     check_batch_size(config.train.batch_size, "config.train.batch_size")
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
     run_folder.prepare(run, config)
     training, validation, test = (
         load_split(config.data.dataset, split, data_dir) for split in ("train", "validation", "test")
     )
-    logging.info(
+    LOG.info(
         "%s: %d training, %d validation, %d test images",
         config.data.dataset,
         len(training.rows),
@@ -88,5 +91,3 @@ def _announce(run: Path, metrics: dict[str, Any]) -> None:
         "Simulated scans: not comparable with the paper's 0.6671. Research software, not for diagnosis.\n"
         f"{run / 'metrics.json'}, {run / 'pictures'}"
     )
-
-

@@ -40,9 +40,7 @@ class Forward:
     pull_back: Callable[[tuple[jax.Array, ...]], tuple[Tree]]
 
 
-def train_iteration(
-    networks: Networks, state: TrainState, batch: Batch, *, mapped: bool
-) -> tuple[TrainState, Metrics]:
+def train_iteration(networks: Networks, state: TrainState, batch: Batch, *, mapped: bool) -> tuple[TrainState, Metrics]:
     """Discriminator step(s), then generator step; the whole of what is compiled and mapped over devices."""
     config = networks.config
     forward = generator_forward(networks, state, batch, mapped=mapped)

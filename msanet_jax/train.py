@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -11,7 +12,6 @@ from types import FrameType, TracebackType
 
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch, train_batches
@@ -22,6 +22,8 @@ from msanet_jax.evaluate import Evaluation, evaluate
 from msanet_jax.report import validation_panels
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
 from msanet_jax.telemetry import Telemetry
+
+LOG = logging.getLogger(__name__)
 
 PROBE_STEPS = 3
 """Iterations timed after compilation before the time to the end is announced on a CPU."""
@@ -56,7 +58,7 @@ def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: Bon
     state = create_state(networks)
     if (resumed := checkpoints.restore_latest(state)) is not None:
         state = resumed
-        logging.info("resumed from step %d", int(state.step))
+        LOG.info("resumed from step %d", int(state.step))
     telemetry = Telemetry(run, networks, state)
     try:
         with StopOnSigterm() as stop:
@@ -188,8 +190,9 @@ class TimeToEnd:
         seconds = (time.perf_counter() - self._since) / PROBE_STEPS * (self._networks.total_steps - step)
         duration = f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.0f} min"
         advice = (
-            "" if "cpu" in self._networks.config.variants.split(",") else
-            "; the full recipe is meant for TPU or GPU, --config=configs/msanet.py:cpu fits a CPU"
+            ""
+            if "cpu" in self._networks.config.variants.split(",")
+            else "; the full recipe is meant for TPU or GPU, --config=configs/msanet.py:cpu fits a CPU"
         )
         self._telemetry.message(f"no accelerator found: training on the CPU takes about {duration}{advice}")
         self._active = False

@@ -168,7 +168,21 @@ class _Deformation:
 def _pose_limbs(patient: Patient, skeleton: Skeleton) -> np.ndarray:
     """Arms and legs swung out in the frontal plane, feet dropped and turned as they are when lying down."""
     points = skeleton.points.astype(np.float64)
-    hand = ("capitate", "hamate", "lunate", "scaphoid", "pisiform", "triquetrum", "trapez", "thumb", "1m", "2", "3", "4", "5")
+    hand = (
+        "capitate",
+        "hamate",
+        "lunate",
+        "scaphoid",
+        "pisiform",
+        "triquetrum",
+        "trapez",
+        "thumb",
+        "1m",
+        "2",
+        "3",
+        "4",
+        "5",
+    )
     for side, sign, arm, leg, elbow in (
         ("right", -1.0, patient.arm_abduction_deg[0], patient.leg_abduction_deg[0], patient.elbow_mm[0]),
         ("left", 1.0, patient.arm_abduction_deg[1], patient.leg_abduction_deg[1], patient.elbow_mm[1]),
@@ -229,15 +243,15 @@ class _Grid:
         return Column(front.astype(np.float32), back.astype(np.float32))
 
 
-def _outline(
-    patient: Patient, skeleton: Skeleton, posed: np.ndarray, move: _Deformation, grid: _Grid
-) -> Column:
+def _outline(patient: Patient, skeleton: Skeleton, posed: np.ndarray, move: _Deformation, grid: _Grid) -> Column:
     """Union of trunk, head and limbs, smoothed so that the parts grow into each other."""
     fat = patient.girth_mm
     belly = np.interp(TRUNK[:, 0], [815, 900, 1080, 1200, 1400, 1530], [0.5, 1.0, 1.3, 1.1, 0.7, 0.3])
     parts = [
         _section(move, grid, TRUNK, np.zeros(len(TRUNK)), TRUNK[:, 3], fat * belly, 2.4),
-        _section(move, grid, NECK_HEAD, np.zeros(len(NECK_HEAD)), NECK_HEAD[:, 3], 0.15 * fat * np.ones(len(NECK_HEAD)), 2.0),
+        _section(
+            move, grid, NECK_HEAD, np.zeros(len(NECK_HEAD)), NECK_HEAD[:, 3], 0.15 * fat * np.ones(len(NECK_HEAD)), 2.0
+        ),
     ]
     for side in ("right", "left"):
         here = np.array([name.endswith(side) for name in skeleton.names])[skeleton.bone]

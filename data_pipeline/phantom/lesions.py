@@ -63,16 +63,22 @@ class Spot:
 class Grower:
     """Grows spots on one patient's bones."""
 
-    def __init__(
-        self, skeleton: Skeleton, anatomy: Anatomy, activity: np.ndarray, random: np.random.Generator
-    ) -> None:
+    def __init__(self, skeleton: Skeleton, anatomy: Anatomy, activity: np.ndarray, random: np.random.Generator) -> None:
         self._skeleton = skeleton
         self._anatomy = anatomy
         self._activity = activity
         self._random = random
 
     def grow(
-        self, number: int, *, kind: str, seed_point: int, length_mm: float, contrast: float, cold: bool, cluster: int | None
+        self,
+        number: int,
+        *,
+        kind: str,
+        seed_point: int,
+        length_mm: float,
+        contrast: float,
+        cold: bool,
+        cluster: int | None,
     ) -> Spot | None:
         """The points of one bone within a rough ellipsoid around `seed_point`; None where the bone ends too soon."""
         skeleton, points = self._skeleton, self._anatomy.points
@@ -171,7 +177,14 @@ def draw_metastases(
 
 
 def draw_benign(
-    skeleton: Skeleton, anatomy: Anatomy, activity: np.ndarray, soft: float, priors: LesionPriors, *, seed: int, index: int
+    skeleton: Skeleton,
+    anatomy: Anatomy,
+    activity: np.ndarray,
+    soft: float,
+    priors: LesionPriors,
+    *,
+    seed: int,
+    index: int,
 ) -> list[Spot]:
     """Degeneration, joints, costochondral junctions, aligned rib fractures, injection site, contamination."""
     random = stream(seed, index, "benign")
@@ -188,7 +201,13 @@ def draw_benign(
         if seed_point is None:
             return
         spot = grower.grow(
-            len(spots) + 1, kind=kind, seed_point=seed_point, length_mm=length, contrast=contrast, cold=False, cluster=None
+            len(spots) + 1,
+            kind=kind,
+            seed_point=seed_point,
+            length_mm=length,
+            contrast=contrast,
+            cold=False,
+            cluster=None,
         )
         if spot is not None:
             spots.append(spot)
@@ -199,7 +218,12 @@ def draw_benign(
         if kind == "costochondral" and point is not None:
             rib = skeleton.bone == skeleton.bone[point]
             point = int(np.flatnonzero(rib)[anatomy.points[rib, 1].argmin()])  # its front end
-        add(kind, point, draw_log_normal(random, priors.benign_contrast), draw_log_normal(random, priors.benign_length_mm))
+        add(
+            kind,
+            point,
+            draw_log_normal(random, priors.benign_contrast),
+            draw_log_normal(random, priors.benign_length_mm),
+        )
     if random.uniform() < 0.12:
         for point in _aligned_ribs(skeleton, anatomy, random):
             add("rib_fracture", point, draw_log_normal(random, priors.benign_contrast) * 1.4, random.uniform(8.0, 16.0))

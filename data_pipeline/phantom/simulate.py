@@ -134,7 +134,11 @@ class _Volumes:
         columns = [anatomy.body, anatomy.lungs, *organs]
         front = np.stack([column.front for column in columns])
         back = np.stack([column.back for column in columns])
-        values = [uptake.soft, uptake.lung - uptake.soft, *(uptake.organs[name] - uptake.soft for name in uptake.organs)]
+        values = [
+            uptake.soft,
+            uptake.lung - uptake.soft,
+            *(uptake.organs[name] - uptake.soft for name in uptake.organs),
+        ]
         activity = np.array(
             tissue_volume(front, back, np.array(values, np.float32) * voxel, self.first_mm, SLAB_MM, slabs=SLABS)
         )
@@ -153,13 +157,13 @@ class _Volumes:
         return (y - self.first_mm) / SLAB_MM - 0.5
 
 
-def deposit3(
-    volume: np.ndarray, slab: np.ndarray, row: np.ndarray, column: np.ndarray, weight: np.ndarray
-) -> None:
+def deposit3(volume: np.ndarray, slab: np.ndarray, row: np.ndarray, column: np.ndarray, weight: np.ndarray) -> None:
     """Adds `weight` at fractional voxels of `[slabs, rows, columns]`, shared trilinearly; the rest is lost."""
     flat = volume.reshape(-1)
     floors = [np.floor(coordinate).astype(np.int32) for coordinate in (slab, row, column)]
-    shares = [(coordinate - low).astype(np.float32) for coordinate, low in zip((slab, row, column), floors, strict=True)]
+    shares = [
+        (coordinate - low).astype(np.float32) for coordinate, low in zip((slab, row, column), floors, strict=True)
+    ]
     inside = np.ones(len(weight), bool)
     for low, size in zip(floors, volume.shape, strict=True):
         inside &= (low >= 0) & (low < size - 1)

@@ -78,7 +78,7 @@ def _joints(patient: Patient, skeleton: Skeleton) -> np.ndarray:
             if name.startswith("scapula"):  # the glenoid is its lateral end
                 along = np.abs(points[:, 0]) / np.abs(points[:, 0]).max()
             # Only the upper end of the humerus lies in a joint that matters here; the elbow is fainter.
-            end = np.maximum(np.exp(-((1.0 - along) / 0.1) ** 2), 0.5 * np.exp(-((along) / 0.1) ** 2))
+            end = np.maximum(np.exp(-(((1.0 - along) / 0.1) ** 2)), 0.5 * np.exp(-(((along) / 0.1) ** 2)))
             factor[chosen] += (ratio - 1.0) * patient.joint_scale * end
         if name == "sternum":
             top = points[:, 2].max()
@@ -87,7 +87,7 @@ def _joints(patient: Patient, skeleton: Skeleton) -> np.ndarray:
 
 
 def _texture(patient: Patient, skeleton: Skeleton, random: np.random.Generator) -> np.ndarray:
-    """exp of a sum of random plane waves, so that uptake varies smoothly along every bone."""
+    """Exp of a sum of random plane waves, so that uptake varies smoothly along every bone."""
     value = np.zeros(len(skeleton.points), np.float32)
     for length in TEXTURE_LENGTHS_MM:
         for _ in range(4):

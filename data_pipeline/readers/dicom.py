@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings as python_warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +34,7 @@ def read_dicom(path: Path) -> list[Scan]:
     Raises:
       ScanError: no DICOM, another modality, not planar, colour, without or with damaged pixel data.
     """
-    # Private and old files break rules that do not matter here; what matters is checked below.
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
+    with _quiet():
         header = _open(path)
         try:
             _check_planar(header, path)
@@ -44,6 +45,23 @@ def read_dicom(path: Path) -> list[Scan]:
         except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
             reason = " ".join(str(error).split())[:120]
             raise ScanError(f"{path}: a header entry cannot be read ({reason}); export the file again") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences pydicom, whose complaints quote the header: a patient's name must not reach a log.
+
+    Private and old files break rules that do not matter here; what matters is checked in this module.
+    """
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _open(path: Path) -> pydicom.Dataset:
