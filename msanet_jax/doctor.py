@@ -7,7 +7,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 from pathlib import Path
 
 PACKAGES = (
@@ -54,8 +53,6 @@ def examine() -> Report:
         except importlib.metadata.PackageNotFoundError:
             facts.append(f"{package} is missing")
             problems.append(f"{package} is not installed: pip install -e .")
-    if sys.version_info < (3, 11):
-        problems.append("Python 3.11 or newer is needed")
     if importlib.util.find_spec("gdcm") is None:
         problems.append("compressed DICOM cannot be read: pip install python-gdcm")
     device_facts, device_problems = _examine_devices()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import data_store
@@ -58,7 +59,7 @@ def _with_block(real: np.ndarray, rows: slice, columns: slice, factor: int) -> n
     ],
     ids=["mirrored", "bladder", "injection", "lesion", "arm cut off"],
 )
-def test_hot_spots_and_arms_do_not_move_the_box(real: np.ndarray, change) -> None:
+def test_hot_spots_and_arms_do_not_move_the_box(real: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> None:
     assert abs(find_thorax(_scan(change(real))).row - find_thorax(_scan(real)).row) <= 6
 
 

@@ -1,0 +1,115 @@
+"""The msanet command: exit codes, messages, and that help is quick."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs.msanet import get_config
+from msanet_jax import cli, doctor
+from msanet_jax.checkpoints import Predictor
+
+
+@pytest.fixture
+def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(run: Path) -> Predictor:
+        return Predictor(
+            probability=lambda images: np.zeros(images.shape[:3], np.float32),
+            config=get_config("smoke"),
+            step=0,
+            provenance={},
+        )
+
+    monkeypatch.setattr("msanet_jax.checkpoints.load_predictor", load)
+
+
+def _scan(tmp_path: Path, name: str = "a.npy") -> str:
+    np.save(tmp_path / name, np.full((64, 64), 5, np.int32))
+    return str(tmp_path / name)
+
+
+def test_predict(fake_checkpoint: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["predict", _scan(tmp_path), "--checkpoint=run", f"--out={tmp_path / 'out'}"])
+    assert code == 0
+    assert (tmp_path / "out" / "a.json").exists()
+    assert "1 scan(s) segmented" in capsys.readouterr().out
+
+
+def test_predict_with_a_bad_file(fake_checkpoint: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.dcm").write_text("nothing")
+    files = [str(tmp_path / "bad.dcm"), _scan(tmp_path)]
+    code = cli.main(["predict", *files, "--checkpoint=run", f"--out={tmp_path / 'out'}", "--quiet"])
+    assert code == 1
+    assert (tmp_path / "out" / "a.json").exists()
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+def test_missing_checkpoint_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["predict", _scan(tmp_path), f"--checkpoint={tmp_path / 'none'}", f"--out={tmp_path / 'out'}"])
+    assert code == 2
+    assert capsys.readouterr().err == (
+        f"msanet predict: {tmp_path / 'none'}: not the folder of a run (it has no config.json)\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["unknown"], ["predict", "a.dcm", "--out=x"]])
+def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "usage: msanet" in capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from msanet_jax import cli\n"
+        "try:\n    cli.main(['predict', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "print(sorted({'jax', 'tensorflow', 'numpy', 'scipy', 'matplotlib', 'pydicom'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--checkpoint RUN" in run.stdout
+    assert run.stdout.strip().endswith("[]")
+
+
+def test_module_is_the_command() -> None:
+    run = subprocess.run([sys.executable, "-m", "msanet_jax", "--help"], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("usage: msanet")
+    assert "not for diagnosis" in run.stdout
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    report = doctor.Report(facts=("python 3.11",), problems=("x is missing",))
+    monkeypatch.setattr(doctor, "examine", lambda: report)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().out.splitlines() == ["python 3.11", "problem: x is missing", "1 problem(s)"]
+
+
+def test_doctor_names_devices_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("jax", "surely-not-installed"))
+    report = doctor.examine()
+    assert sum(fact.startswith("device ") for fact in report.facts) == 4
+    assert any("surely-not-installed is not installed" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize(
+    ("platform", "present", "problems"),
+    [
+        ("cpu", {"/dev/nvidia0": True}, 1),
+        ("gpu", {"/dev/nvidia0": True}, 0),
+        ("cpu", {"/dev/accel0": True}, 1),
+        ("tpu", {"/dev/accel0": True}, 0),
+        ("cpu", {}, 0),
+    ],
+)
+def test_unused_accelerators(platform: str, present: dict[str, Any], problems: int) -> None:
+    assert len(doctor.unused_accelerators(platform, present)) == problems
