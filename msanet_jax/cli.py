@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,7 +66,8 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # What orbax tells its developers is no news for users; what this project says goes through.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     from msanet_jax.predict import predict_files
 
     outcome = predict_files(

@@ -117,14 +117,16 @@ def predict_with(
     failed: list[Path] = []
     written: list[str] = []
 
+    unique = list(dict.fromkeys(Path(file) for file in files))
+    bar = tqdm(total=len(unique), unit="file", disable=not progress or len(unique) < 2, file=sys.stderr)
+
     def report(file: Path, reason: str) -> None:
         failed.append(file)
         with tqdm.external_write_mode(file=sys.stderr):
             print(reason, file=sys.stderr)
 
-    unique = list(dict.fromkeys(Path(file) for file in files))
-    bar = tqdm(unique, unit="file", disable=not progress or len(unique) < 2, file=sys.stderr)
-    jobs = _read(bar, report)
+    done: set[Path] = set()
+    jobs = _read(unique, report)
     for number, batch in enumerate(_batches(jobs, int(predictor.config.evaluate.batch_size))):
         probabilities = _probabilities(predictor, batch, padded=number > 0)
         for job, probability in zip(batch, probabilities, strict=True):
@@ -134,6 +136,10 @@ def predict_with(
                 report(job.file, f"{folder / job.stem}: cannot be written ({error.strerror or error})")
             else:
                 written.append(job.stem)
+            done.add(job.file)
+            bar.update(len(done | set(failed)) - bar.n)
+    bar.update(len(unique) - bar.n)
+    bar.close()
     return Outcome(tuple(written), tuple(dict.fromkeys(failed)))
 
 
@@ -169,7 +175,7 @@ def _output_folder(out: Path) -> Path:
     return out
 
 
-def _read(files: Iterator[Path] | Any, report: Callable[[Path, str], None]) -> Iterator[_Job]:
+def _read(files: Sequence[Path], report: Callable[[Path, str], None]) -> Iterator[_Job]:
     """Reads file after file, so that memory holds no more than one batch."""
     names = OutputNames()
     for file in files:
@@ -203,7 +209,10 @@ def _probabilities(predictor: Predictor, batch: list[_Job], *, padded: bool) -> 
     missing = int(config.evaluate.batch_size) - len(batch)
     if padded and missing > 0:
         images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
-    return predictor.probability(images)[: len(batch)]
+    probabilities = predictor.probability(images)[: len(batch)]
+    if not np.isfinite(probabilities).all():
+        raise ValueError("the network gives values that are no numbers: its checkpoint is of no use, take another")
+    return probabilities
 
 
 def _save(folder: Path, job: _Job, probability: np.ndarray, predictor: Predictor, threshold: float) -> None:

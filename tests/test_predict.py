@@ -10,6 +10,7 @@ from typing import Any
 
 import data_store
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -20,11 +21,11 @@ from configs.msanet import get_config
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import ThoraxBox, find_thorax
 from msanet_jax import run_folder
-from msanet_jax.checkpoints import CheckpointError, Checkpoints
+from msanet_jax.checkpoints import CheckpointError, Checkpoints, abstract_state
 from msanet_jax.lesion_list import list_lesions
 from msanet_jax.predict import network_input, onto_scan, predict_files, predict_with
 from msanet_jax.prediction_files import OutputNames
-from msanet_jax.state import create_networks, create_state
+from msanet_jax.state import create_networks
 
 REAL_SCAN = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
 NAMES = ["{}_mask.png", "{}_probability.npy", "{}_overlay.png", "{}.json"]
@@ -260,6 +261,13 @@ def test_threshold_is_respected_and_checked(predictor: UptakePredictor, tmp_path
         predict_with(predictor, [file], out=tmp_path, threshold=1.5)
 
 
+def test_network_that_gives_no_numbers(predictor: UptakePredictor, tmp_path: Path) -> None:
+    predictor.probability = lambda images: np.full(images.shape[:3], np.nan, np.float32)
+    with pytest.raises(ValueError, match="no numbers"):
+        predict_with(predictor, [_npy(tmp_path / "a.npy")], out=tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_nothing_half_written(
     predictor: UptakePredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,13 +298,14 @@ def test_from_a_checkpoint_on_disk(small_config: ConfigDict, tmp_path: Path) -> 
     run = tmp_path / "run"
     run_folder.prepare(run, small_config)
     checkpoints = Checkpoints(run, keep=1)
-    networks = create_networks(small_config, steps_per_epoch=1)
-    checkpoints.save_best(jax.jit(lambda: create_state(networks))(), dsc_pooled=0.1)
+    # All zeros: every logit is 0 and every probability one half, and nothing has to be drawn.
+    shapes = abstract_state(create_networks(small_config, steps_per_epoch=1))
+    checkpoints.save_best(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), dsc_pooled=0.1)
     checkpoints.close()
     outcome = predict_files([REAL_SCAN], checkpoint=run, out=tmp_path / "out")
     assert outcome.written == ("JPEG-LL",)
     probability = np.load(tmp_path / "out" / "JPEG-LL_probability.npy")
-    assert 0.0 < probability.max() < 1.0
+    np.testing.assert_array_equal(np.unique(probability), [0.0, 0.5])
     assert _record(tmp_path / "out", "JPEG-LL")["provenance"]["step"] == 0
 
 
