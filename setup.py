@@ -33,7 +33,7 @@ RUNTIME = [
     "tqdm>=4.66",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0"]
+TEST = ["pytest>=8.0", "pydicom-data>=1.0", "scikit-learn>=1.5"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],

@@ -103,11 +103,17 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, patients: dict[int, tuple[View, ...]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        cache = Path(self._data_dir_root) / f".{self.name}_{self.builder_config.name}_{self.version}_patients"
+        cache = patient_cache(self)
         for index, views in patients.items():
             examples = cached_examples(cache, self.builder_config.seed, index, views)
             self._bar.update(len(examples))
             yield from ((example["image_id"], example) for example in examples)
+
+
+def patient_cache(builder: tfds.core.DatasetBuilder) -> Path:
+    """Where finished patients wait for the rest of the set."""
+    name = f".{builder.name}_{builder.builder_config.name}_{builder.version}_patients"
+    return Path(builder.data_path).parents[2] / name
 
 
 def planned_views(config: PhantomBoneConfig) -> dict[str, dict[int, tuple[View, ...]]]:
@@ -238,7 +244,6 @@ def prepare(dataset: str, data_dir: str) -> PhantomBone:
 
 
 def _build(builder: PhantomBone) -> None:
-    root = Path(builder._data_dir_root)
     target = Path(builder.data_dir)
     for stale in target.parent.glob("*incomplete*"):
         logging.warning("removing the unfinished build %s; its finished patients are kept and used", stale)
@@ -250,9 +255,7 @@ def _build(builder: PhantomBone) -> None:
     finally:
         if (bar := getattr(builder, "_bar", None)) is not None:
             bar.close()
-    shutil.rmtree(
-        root / f".{builder.name}_{builder.builder_config.name}_{builder.version}_patients", ignore_errors=True
-    )
+    shutil.rmtree(patient_cache(builder), ignore_errors=True)
 
 
 def _image_row(example: dict[str, Any]) -> ImageRow:

@@ -1,1 +1,1 @@
-"""MSA-Net in JAX/Flax: networks, adversarial training, evaluation and prediction. Research software, not for diagnosis."""
+"""MSA-Net in JAX/Flax: networks, training, evaluation, prediction. Research software, not for diagnosis."""

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-LOG = logging.getLogger(__name__)
-
-
 from msanet_jax.run_folder import write_text
+
+LOG = logging.getLogger(__name__)
 
 
 class History:

@@ -133,7 +133,7 @@ class ResidualBlock(nn.Module):
 
 
 class MultiScaleModule(nn.Module):
-    """Parallel receptive fields, fused: ReLU(x + fuse(ReLU(norm(concat(r_0, conv_d(r_d) for d))))), r = split(reduce(x)).
+    """Parallel receptive fields, fused: ReLU(x + fuse(ReLU(norm(concat(r_0, conv_d(r_d)))))), r = split(reduce(x)).
 
     A 1 x 1 convolution reduces to equal shares, one a branch; the branch of dilation d looks through a 3 x 3 kernel
     that sees 2d + 1 pixels, and one share passes as it is. One norm serves all branches and a 1 x 1 convolution fuses

@@ -30,8 +30,8 @@ def prepare(run: Path, config: ConfigDict) -> None:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        probe = tempfile.TemporaryFile(dir=run)
-        probe.close()
+        with tempfile.TemporaryFile(dir=run):
+            pass
     except OSError as error:
         raise ValueError(f"--workdir={run}: cannot be written ({error.strerror}); choose another folder") from error
     path = run / "config.json"

@@ -125,8 +125,11 @@ def generator_step(
     # Early averages would remember the random start; the decay rises to its value over the first iterations.
     decay = jnp.minimum(networks.config.train.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.generator_average, params)
-    metrics = {
-        **_mean_over_devices(metrics, mapped=mapped),
+    metrics = _mean_over_devices(metrics, mapped=mapped)
+    if networks.config.adversary.enabled:
+        weighted = adversarial_weight(networks, state.step) * metrics["multi_scale_l1"]
+        metrics["adversarial_share"] = weighted / metrics["generator_loss"]
+    metrics |= {
         "generator_gradient_norm": optax.tree.norm(gradients),
         "learning_rate": networks.generator_schedule(state.step),
     }
@@ -166,9 +169,8 @@ def _generator_loss(
         distance, _ = _multi_scale_l1(
             networks, state.discriminator_params, state, batch, jax.nn.sigmoid(logits[0]), mapped=mapped
         )
-        weighted = adversarial_weight(networks, state.step) * distance
-        total = supervised + weighted
-        metrics |= {"multi_scale_l1": distance, "adversarial_share": weighted / total}
+        total = supervised + adversarial_weight(networks, state.step) * distance
+        metrics["multi_scale_l1"] = distance
     metrics["generator_loss"] = total
     return total, metrics
 

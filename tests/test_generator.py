@@ -12,13 +12,13 @@ from configs.msanet import get_config
 from msanet_jax.state import create_generator
 
 COUNTS = {
-    "": 0,
-    "cpu": 0,
-    "smoke": 0,
-    "cpu,no_cdc": 0,
-    "cpu,no_msm": 0,
-    "cpu,no_deep_supervision": 0,
-    "cpu,unet": 0,
+    "": 5_805_324,
+    "cpu": 1_087_756,
+    "smoke": 68_419,
+    "cpu,no_cdc": 755_212,
+    "cpu,no_msm": 1_042_144,
+    "cpu,no_deep_supervision": 1_087_585,
+    "cpu,unet": 709_429,
 }
 
 

@@ -100,10 +100,6 @@ def test_one_level_is_segans_loss() -> None:
         over_levels(pyramid(image, levels), pyramid(truth, levels)),
         over_levels(pyramid(image, levels), pyramid(prediction, levels)),
     )
-    segan = np.mean(
-        [
-            np.abs(np.asarray(a) - np.asarray(b)).mean()
-            for a, b in zip(features(image, truth), features(image, prediction), strict=True)
-        ]
-    )
+    pairs = zip(features(image, truth), features(image, prediction), strict=True)
+    segan = np.mean([np.abs(np.asarray(a) - np.asarray(b)).mean() for a, b in pairs])
     assert float(ours) == pytest.approx(float(segan), rel=1e-6)

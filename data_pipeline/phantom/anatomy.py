@@ -72,9 +72,26 @@ LEG = np.array(
     ]
 )
 ARM = np.array(
-    [[1522, 10, 14], [1508, 30, 34], [1485, 43, 46], [1430, 46, 50], [1300, 38, 44], [1180, 36, 40], [1090, 32, 36], [930, 22, 24],
-     [880, 30, 20], [780, 16, 14]]
-)  # fmt: skip
+    [
+        [1522, 10, 14],
+        [1508, 30, 34],
+        [1485, 43, 46],
+        [1430, 46, 50],
+        [1300, 38, 44],
+        [1180, 36, 40],
+        [1090, 32, 36],
+        [930, 22, 24],
+        [880, 30, 20],
+        [780, 16, 14],
+    ]
+)
+"""z, half width, half depth of legs and arms; their axes follow the bones."""
+HAND = (
+    *("capitate", "hamate", "lunate", "scaphoid", "pisiform", "triquetrum", "trapez", "thumb"),
+    *("1m", "2", "3", "4", "5"),
+)
+"""First letters of the bones of hand and wrist."""
+
 CENTRE_STEP_MM = 12.0
 
 
@@ -168,27 +185,12 @@ class _Deformation:
 def _pose_limbs(patient: Patient, skeleton: Skeleton) -> np.ndarray:
     """Arms and legs swung out in the frontal plane, feet dropped and turned as they are when lying down."""
     points = skeleton.points.astype(np.float64)
-    hand = (
-        "capitate",
-        "hamate",
-        "lunate",
-        "scaphoid",
-        "pisiform",
-        "triquetrum",
-        "trapez",
-        "thumb",
-        "1m",
-        "2",
-        "3",
-        "4",
-        "5",
-    )
     for side, sign, arm, leg, elbow in (
         ("right", -1.0, patient.arm_abduction_deg[0], patient.leg_abduction_deg[0], patient.elbow_mm[0]),
         ("left", 1.0, patient.arm_abduction_deg[1], patient.leg_abduction_deg[1], patient.elbow_mm[1]),
     ):
         here = np.array([name.endswith(side) for name in skeleton.names])[skeleton.bone]
-        arms = here & skeleton.of("humerus", "ulna", "radius", *hand)
+        arms = here & skeleton.of("humerus", "ulna", "radius", *HAND)
         _rotate(points, arms, (sign * 168.0, 1485.0), sign * arm, axes=(0, 2))
         points[arms, 1] += np.clip((1485.0 - points[arms, 2]) / 300.0, 0, 1) * elbow
         feet = here & skeleton.of("foot", "bofoot", "talus")
@@ -302,7 +304,7 @@ def _ellipsoid(
 
 
 def _organs(patient: Patient, move: _Deformation, grid: _Grid, body: Column) -> dict[str, Column]:
-    """Stylised MIRD organs in the skeleton's frame: kidneys beside T12-L3, bladder behind the symphysis, liver right."""
+    """Stylised MIRD organs in the skeleton's frame: kidneys beside T12-L3, bladder behind the symphysis, liver."""
     radius = (patient.bladder_volume_ml * 1000.0 * 3.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
     shapes = {
         "kidney_right": ((-58.0, 238.0, 1165.0), (29.0, 20.0, 54.0)),

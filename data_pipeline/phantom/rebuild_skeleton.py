@@ -21,6 +21,7 @@ UNIT_MM = 0.5
 
 HULL_GRID_MM = 3.0
 STERNUM_HALF_WIDTH_MM = 23.0
+KEPT_WHOLE = ("skull", "jaw", "cervical_spine", "scapula", "foot", "bofoot", "costal_cartilage", "sternum")
 
 Mesh = tuple[np.ndarray, np.ndarray]
 """Vertices `[n, 3]` in mm and faces `[m, 3]`."""
@@ -107,10 +108,8 @@ def compacted(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
 
 def reduced(name: str, mesh: Mesh) -> Mesh:
     """Small bones of hand and wrist become convex hulls of their vertices on a 3 mm grid."""
-    vertices, faces = mesh
-    if len(vertices) < 700 or name.rsplit("_", 1)[0] in ("skull", "jaw", "cervical_spine", "scapula", "foot", "bofoot"):
-        return mesh
-    if name in ("skull", "jaw", "cervical_spine", "costal_cartilage", "sternum"):
+    vertices = mesh[0]
+    if len(vertices) < 700 or name.startswith(KEPT_WHOLE):
         return mesh
     grid = np.unique(np.round(vertices / HULL_GRID_MM), axis=0) * HULL_GRID_MM
     return compacted(grid, ConvexHull(grid).simplices)

@@ -1,0 +1,33 @@
+"""Small scans whose lesions are known by construction."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_pipeline.bone_scans import MASKS, BoneScans, ImageRow
+
+
+def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int = 2) -> BoneScans:
+    """Poisson images of a bright square on a body, the square being lesion 1; every fourth image has none."""
+    random = np.random.default_rng(seed)
+    expected = np.full((images, side, side), 20.0)
+    ids = np.zeros((images, side, side), np.uint8)
+    for number in range(images):
+        if number % 4 == 3:
+            continue
+        r, c = random.integers(2, side - 6, size=2)
+        ids[number, r : r + 4, c : c + 4] = 1
+        expected[number, r : r + 4, c : c + 4] = 120.0
+    rows = [
+        ImageRow(
+            image_id=f"image-{number}",
+            patient=f"patient-{number // per_patient}",
+            view="anterior",
+            pixel_size_mm=(2.0, 2.0),
+            lesion_rows=[{"id": 1, "size_mm": 8.0, "bone": "rib_5_left", "visible": True}],
+        )
+        for number in range(images)
+    ]
+    return BoneScans(
+        counts=random.poisson(expected).astype(np.int32), masks={name: ids.copy() for name in MASKS}, rows=rows
+    )

@@ -1,0 +1,90 @@
+"""The house rules that can be checked: imports flow one way, files and functions stay readable."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("msanet_jax", "data_pipeline", "configs")
+SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "main.py"]
+
+# A module imports only from rows above its own; modules of one row do not know each other.
+LAYERS = [
+    {"layers", "intervals", "metrics", "run_folder", "history"},
+    {"losses", "discriminator", "lesion_metrics"},
+    {"generator", "optimizers"},
+    {"state"},
+    {"steps"},
+    {"devices"},
+    {"checkpoints", "telemetry"},
+    {"evaluate"},
+    {"metrics_file", "report", "lesion_list", "overlay"},
+    {"prediction_files"},
+    {"train", "predict", "doctor"},
+    {"job", "cli"},
+    {"__main__", "__init__"},
+]
+MAY_READ_DATA = {"train", "evaluate", "predict", "report", "job", "overlay", "prediction_files", "lesion_list"}
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of everything imported, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _inside(package: str, names: set[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.startswith(f"{package}.")}
+
+
+def test_msanet_jax_imports_flow_one_way() -> None:
+    rank = {name: number for number, row in enumerate(LAYERS) for name in row}
+    modules = {path.stem: path for path in (ROOT / "msanet_jax").glob("*.py")}
+    assert set(modules) == set(rank), "every module has its row in LAYERS"
+    for name, path in modules.items():
+        upward = [other for other in _inside("msanet_jax", _imports(path)) if rank[other] >= rank[name]]
+        assert not upward, f"{name} imports {upward}"
+
+
+def test_data_pipeline_knows_no_networks() -> None:
+    for path in (ROOT / "data_pipeline").rglob("*.py"):
+        assert not _inside("msanet_jax", _imports(path)), path
+    for path in (ROOT / "msanet_jax").glob("*.py"):
+        if path.stem not in MAY_READ_DATA:
+            assert not _inside("data_pipeline", _imports(path)), path
+
+
+def test_the_simulator_stands_alone() -> None:
+    for path in (ROOT / "data_pipeline" / "phantom").glob("*.py"):
+        names = _imports(path)
+        assert _inside("data_pipeline", names) <= {"phantom", "scan"}, path
+        assert not {name for name in names if name.startswith(("tensorflow", "flax", "optax", "ml_collections"))}, path
+
+
+def test_report_knows_no_network() -> None:
+    forbidden = {"generator", "discriminator", "state", "steps", "devices", "checkpoints", "train"}
+    assert not _inside("msanet_jax", _imports(ROOT / "msanet_jax" / "report.py")) & forbidden
+
+
+def test_pmap_lives_in_one_file() -> None:
+    users = [path.name for path in SOURCES if "jax.pmap" in path.read_text()]
+    assert users == ["devices.py"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    assert path.name != "utils.py"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            lines = node.end_lineno - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
+            assert lines <= 70, f"{node.name} has {lines} lines"

@@ -1,0 +1,127 @@
+"""The command line as a user types it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# The smallest networks that still have every part: these tests are about the whole, not about the score.
+SMALL = [
+    "--config=configs/msanet.py:smoke",
+    "--config.data.image_size_px=32",
+    "--config.generator.depth=2",
+    "--config.generator.cascade_dilations=(1,)",
+    "--config.generator.multi_scale_dilations=(1,)",
+    "--config.discriminator.depth=2",
+    "--config.adversary.pyramid_levels=2",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("compiled")
+    return os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def _command(workdir: Path, data_dir: Path, *more: str) -> list[str]:
+    return [sys.executable, "main.py", *SMALL, f"--workdir={workdir}", f"--data_dir={data_dir}", *more]
+
+
+def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, environment: dict[str, str]) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    result = _run(_command(workdir, data_dir), environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "not comparable with the paper" in result.stdout
+    assert "no accelerator found" in result.stderr + result.stdout
+    return workdir
+
+
+def test_one_command_leaves_everything(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "config.json",
+        "checkpoints",
+        "metrics.json",
+        "images.csv",
+        "lesions.csv",
+        "history.jsonl",
+        "pictures",
+    } <= names
+    assert list(finished.glob("events.out.tfevents.*"))
+    pictures = {path.name for path in (finished / "pictures").iterdir()}
+    assert {"overview.png", "curves.png"} <= pictures
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for key in ("test", "threshold_baseline"):
+        assert {"dsc_pooled", "precision_pooled", "recall_pooled", "dsc_mean", "lesion_recall", "images"} <= set(
+            metrics[key]
+        )
+        assert metrics[key]["images"] == len(metrics["images"])
+    assert metrics["provenance"]["seed"] == 0
+
+
+def test_killed_run_ends_as_the_unbroken_one(
+    finished: Path, tmp_path: Path, data_dir: Path, environment: dict[str, str]
+) -> None:
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(
+        _command(workdir, data_dir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    first = workdir / "checkpoints" / "latest" / "2"
+    deadline = time.monotonic() + 500
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (workdir / "metrics.json").exists()
+    result = _run(_command(workdir, data_dir), environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+    killed, whole = (json.loads((run / "metrics.json").read_text()) for run in (workdir, finished))
+    assert killed["test"] == whole["test"]
+    assert killed["images"] == whole["images"]
+    assert killed["provenance"]["checkpoint_step"] == whole["provenance"]["checkpoint_step"]
+
+
+def test_another_config_is_refused(finished: Path, data_dir: Path, environment: dict[str, str]) -> None:
+    result = _run(_command(finished, data_dir, "--config.train.batch_size=8"), environment)
+    assert result.returncode == 2
+    assert "train.batch_size: 4 -> 8" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--config=configs/msanet.py:help"], 0, "no_deep_supervision"),
+        (["--config=configs/msanet.py:gpu", "--workdir=x"], 2, "unknown variant gpu"),
+        (["--config=configs/msanet.py:cpu", "--workdir=x", "--config.train.epochs=3"], 2, "epochs"),
+        (["--config=configs/msanet.py:cpu", "--workdir=x", "--config.train.batch_size=2.5"], 2, "batch_size"),
+        (["--config=configs/msanet.py:cpu"], 2, "workdir"),
+        (["--config=configs/absent.py", "--workdir=x"], 2, "absent.py"),
+    ],
+)
+def test_wrong_words_get_one_clear_line(
+    arguments: list[str], code: int, said: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    result = _run([sys.executable, "main.py", *arguments], environment)
+    assert result.returncode == code
+    assert said in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (ROOT / "x").exists()

@@ -1,0 +1,231 @@
+"""The simulator: camera against closed forms, truth inside the body, determinism."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data_pipeline.phantom.camera import (
+    CAMERAS,
+    FWHM_TO_SIGMA,
+    SCATTER_LENGTH_MM,
+    SCATTER_PER_MM,
+    SHADOW_MM,
+    WATER_MU_PER_MM,
+    project,
+    slab_sigmas_px,
+    tissue_volume,
+)
+from data_pipeline.phantom.patients import draw_patient
+from data_pipeline.phantom.priors import LesionPriors
+from data_pipeline.phantom.simulate import FIELD_OF_VIEW, SimulatedPatient, deposit3, simulate_patient
+from data_pipeline.phantom.skeleton import load_skeleton
+from data_pipeline.scan import View
+
+SLABS, SLAB_MM, PIXEL_MM = 12, 9.0, 2.0
+SHAPE = (SLABS, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def patient() -> SimulatedPatient:
+    return simulate_patient(seed=5, index=3)
+
+
+def _project(activity: np.ndarray, mu: float = 0.0, camera: str = "ge", gap_mm: float = 20.0) -> tuple[np.ndarray, ...]:
+    sigmas = slab_sigmas_px(CAMERAS[camera], slabs=SLABS, slab_mm=SLAB_MM, gap_mm=gap_mm, pixel_mm=PIXEL_MM)
+    volume = np.full(SHAPE, mu, np.float32)
+    return tuple(np.asarray(array) for array in project(activity, volume, sigmas, SLAB_MM, PIXEL_MM))
+
+
+def _point(slab: int) -> np.ndarray:
+    activity = np.zeros(SHAPE, np.float32)
+    activity[slab, 32, 32] = 1e4
+    return activity
+
+
+@pytest.mark.parametrize("camera", ["ge", "siemens"])
+def test_system_resolution_at_10_cm(camera: str) -> None:
+    assert 7.0 <= float(CAMERAS[camera].fwhm_mm(100.0)) <= 7.6
+
+
+@pytest.mark.parametrize("camera", ["ge", "siemens"])
+@pytest.mark.parametrize("slab", [2, 6, 11])
+def test_point_source_width_follows_the_formula(camera: str, slab: int) -> None:
+    image, _, _ = _project(_point(slab), camera=camera)
+    profile = image.sum(axis=0)
+    offset = (np.arange(64) - 32) * PIXEL_MM
+    inner = np.abs(offset) < 30
+    width = np.sqrt((profile * offset**2)[inner].sum() / profile[inner].sum())
+    expected = float(CAMERAS[camera].fwhm_mm(20.0 + (slab + 0.5) * SLAB_MM)) * FWHM_TO_SIGMA
+    assert width == pytest.approx(expected, rel=0.03)
+    assert image.sum() == pytest.approx(1e4, rel=2e-3)  # blurring loses nothing
+
+
+def test_attenuation_is_exponential_in_depth() -> None:
+    for slab in (0, 5, 11):
+        image, _, attenuation = _project(_point(slab), mu=0.015)
+        expected = np.exp(-0.015 * (slab + 0.5) * SLAB_MM)
+        assert attenuation[slab, 32, 32] == pytest.approx(expected, rel=1e-5)
+        assert image.sum() == pytest.approx(1e4 * expected, rel=2e-3)
+
+
+def test_geometric_mean_of_opposite_views_does_not_depend_on_depth() -> None:
+    means = []
+    for slab in range(SLABS):
+        front, _, _ = _project(_point(slab), mu=0.015)
+        back, _, _ = _project(_point(SLABS - 1 - slab), mu=0.015)
+        means.append(np.sqrt(front.sum() * back.sum()))
+    np.testing.assert_allclose(means, 1e4 * np.exp(-0.015 * SLABS * SLAB_MM / 2), rtol=3e-3)
+
+
+def test_scatter_rises_linearly_and_stays_in_the_cited_band() -> None:
+    ratios = []
+    for slab in range(SLABS):
+        image, scatter, _ = _project(_point(slab), mu=WATER_MU_PER_MM)
+        shadow = 1.0 - np.exp(-SLABS * SLAB_MM / SHADOW_MM)
+        ratios.append(scatter.sum() / image.sum() / shadow)
+    depth = (np.arange(SLABS) + 0.5) * SLAB_MM
+    np.testing.assert_allclose(ratios, SCATTER_PER_MM * depth, rtol=0.02)
+    assert 0.3 <= np.interp(100.0, depth, ratios) <= 0.6
+
+
+def test_no_scatter_in_air() -> None:
+    activity = _point(6)
+    mu = np.zeros(SHAPE, np.float32)
+    mu[:, :, :40] = WATER_MU_PER_MM
+    sigmas = slab_sigmas_px(CAMERAS["ge"], slabs=SLABS, slab_mm=SLAB_MM, gap_mm=20.0, pixel_mm=PIXEL_MM)
+    _, scatter, _ = project(activity, mu, sigmas, SLAB_MM, PIXEL_MM)
+    assert np.asarray(scatter)[:, 40:].max() == 0.0
+
+
+def test_camera_equals_a_plain_numpy_reference() -> None:
+    random = np.random.default_rng(0)
+    activity = random.gamma(0.3, size=SHAPE).astype(np.float32)
+    mu = (0.015 * random.random(SHAPE)).astype(np.float32)
+    sigmas = slab_sigmas_px(CAMERAS["ge"], slabs=SLABS, slab_mm=SLAB_MM, gap_mm=20.0, pixel_mm=PIXEL_MM)
+    squared = np.fft.fftfreq(64)[:, None] ** 2 + np.fft.fftfreq(64)[None] ** 2
+    depth, primary, scatter = np.zeros((64, 64)), np.zeros((64, 64)), np.zeros((64, 64))
+    for k in range(SLABS):
+        middle = depth + 0.5 * mu[k] * SLAB_MM
+        seen = activity[k] * np.exp(-middle)
+        response = np.exp(-2 * np.pi**2 * float(sigmas[k]) ** 2 * squared)
+        primary += np.fft.ifft2(np.fft.fft2(seen) * response).real
+        scatter += np.fft.ifft2(np.fft.fft2(SCATTER_PER_MM / WATER_MU_PER_MM * middle * seen) * response).real
+        depth += mu[k] * SLAB_MM
+    kernel = 1.0 / (1.0 + (2 * np.pi * SCATTER_LENGTH_MM / PIXEL_MM) ** 2 * squared)
+    scatter = np.maximum(np.fft.ifft2(np.fft.fft2(scatter) * kernel).real, 0) * (
+        1 - np.exp(-depth / (WATER_MU_PER_MM * 20))
+    )
+    ours = project(activity, mu, sigmas, SLAB_MM, PIXEL_MM)
+    np.testing.assert_allclose(ours[0], np.maximum(primary, 0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours[1], scatter, rtol=1e-4, atol=1e-4)
+
+
+def test_tissue_fills_slabs_by_overlap() -> None:
+    front, back = np.full((1, 2, 2), 5.0, np.float32), np.full((1, 2, 2), 25.0, np.float32)
+    volume = tissue_volume(front, back, np.array([2.0], np.float32), 0.0, 10.0, slabs=4)
+    np.testing.assert_allclose(np.asarray(volume)[:, 0, 0], [1.0, 2.0, 1.0, 0.0])
+
+
+def test_deposit_conserves_and_interpolates() -> None:
+    volume = np.zeros((4, 5, 6), np.float32)
+    deposit3(volume, np.array([1.25]), np.array([2.0]), np.array([3.5]), np.array([8.0], np.float32))
+    assert volume.sum() == pytest.approx(8.0)
+    assert volume[1, 2, 3] == pytest.approx(3.0)
+    assert volume[2, 2, 4] == pytest.approx(1.0)
+
+
+def test_skeleton_has_its_bones() -> None:
+    skeleton = load_skeleton()
+    for name in ("rib_1_left", "rib_12_right", "sternum", "thoracic_12", "lumbar_5", "scapula_left", "skull", "jaw"):
+        assert name in skeleton.names
+    assert sum(name.startswith("rib_") for name in skeleton.names) == 24
+    assert skeleton.area_mm2.sum() == pytest.approx(1.2346e6, rel=1e-3)
+    left = skeleton.points[skeleton.of("rib_5_left")]
+    assert left[:, 0].mean() > 40.0  # the patient's left is +x
+    assert skeleton.points[skeleton.of("sternum"), 1].mean() < skeleton.points[skeleton.of("thoracic_6"), 1].mean() - 80
+
+
+def test_same_arguments_same_bytes(patient: SimulatedPatient) -> None:
+    again = simulate_patient(seed=5, index=3)
+    other_noise = simulate_patient(seed=5, index=3, noise_seed=9)
+    for view in View.ANTERIOR, View.POSTERIOR:
+        first, second, third = (p.views[view] for p in (patient, again, other_noise))
+        assert first.scan.counts.tobytes() == second.scan.counts.tobytes()
+        assert first.scan.counts.tobytes() != third.scan.counts.tobytes()
+        assert first.expected.tobytes() == third.expected.tobytes()
+        assert first.lesions.tobytes() == third.lesions.tobytes()
+        assert first.reader_1.tobytes() == third.reader_1.tobytes()
+
+
+def test_counts_are_poisson_around_the_expectation(patient: SimulatedPatient) -> None:
+    for view in patient.views.values():
+        bright = view.expected > 5
+        residual = (view.scan.counts - view.expected)[bright] / np.sqrt(view.expected[bright])
+        assert residual.var() == pytest.approx(1.0, abs=0.03)
+        assert view.expected.sum() == pytest.approx(patient.parameters["patient"]["counts_per_view"], rel=0.02)
+        outside = view.scan.counts.copy()
+        outside[:, slice(*FIELD_OF_VIEW)] = 0
+        assert outside.sum() == 0
+
+
+def test_noise_is_white(patient: SimulatedPatient) -> None:
+    view = patient.views[View.ANTERIOR]
+    bright = view.expected > 5
+    residual = np.where(bright, (view.scan.counts - view.expected) / np.sqrt(np.maximum(view.expected, 1)), 0.0)
+    for shifted in (np.roll(residual, 1, axis=0), np.roll(residual, 1, axis=1)):
+        assert abs((residual * shifted)[bright].mean()) < 0.02
+
+
+def test_posterior_is_mirrored_and_shows_the_spine(patient: SimulatedPatient) -> None:
+    """The skull's outline agrees after mirroring; the spine is nearer to the posterior detector."""
+    front, back = (patient.views[view].expected for view in (View.ANTERIOR, View.POSTERIOR))
+    assert np.corrcoef(front.ravel(), back[:, ::-1].ravel())[0, 1] > 0.8
+
+
+def test_masks_lie_in_the_body_and_on_bones(patient: SimulatedPatient) -> None:
+    for view in patient.views.values():
+        assert (view.expected[view.lesions > 0] > 2.0).all()
+        present = set(np.unique(view.lesions).tolist()) - {0}
+        rows = {row["id"]: row for row in view.lesion_rows}
+        assert present <= set(rows)
+        for number in present:
+            assert rows[number]["bone"] in load_skeleton().names
+            assert rows[number]["area_px"] >= (view.lesions == number).sum() > 0
+
+
+def test_lesion_numbers_follow_the_priors() -> None:
+    from data_pipeline.phantom.lesions import _lesion_count
+
+    random = np.random.default_rng(0)
+    priors = LesionPriors()
+    counts = np.array([_lesion_count(random, priors) for _ in range(4000)])
+    positive = counts[counts > 0]
+    assert (counts == 0).mean() == pytest.approx(priors.share_without, abs=0.02)
+    assert (positive == 1).mean() == pytest.approx(priors.share_solitary, abs=0.02)
+    assert ((positive > 1) & (positive < 9)).mean() == pytest.approx(priors.share_multiple, abs=0.025)
+
+
+def test_stronger_lesions_are_seen_better() -> None:
+    faint, strong = (
+        simulate_patient(
+            seed=5,
+            index=3,
+            views=(View.ANTERIOR,),
+            priors=dataclasses.replace(
+                LesionPriors(), contrast=dataclasses.replace(LesionPriors().contrast, median=m, low=m, high=m)
+            ),
+        )
+        for m in (2.0, 8.0)
+    )
+    pairs = zip(faint.views[View.ANTERIOR].lesion_rows, strong.views[View.ANTERIOR].lesion_rows, strict=True)
+    assert all(a["cnr"] < b["cnr"] for a, b in pairs if not a["cold_centre"])
+
+
+def test_overrides_and_refusals() -> None:
+    assert draw_patient(0, 0, camera="siemens", counts=2e6).camera == "siemens"
+    assert draw_patient(0, 0, counts=2e6).counts_per_view == 2e6
+    with pytest.raises(ValueError, match="camera is one of ge, siemens"):
+        simulate_patient(seed=0, index=0, camera="pinhole")

@@ -1,0 +1,53 @@
+"""Run folders: the same config or a clear refusal; files whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs.msanet import get_config
+from msanet_jax.run_folder import differing_keys, flatten, prepare, read_config, write_text
+
+
+def test_same_config_is_accepted_another_refused(tmp_path: Path) -> None:
+    config = get_config("cpu")
+    prepare(tmp_path, config)
+    prepare(tmp_path, get_config("cpu"))
+    config.train.batch_size = 4
+    with pytest.raises(ValueError, match=r"holds a run of another config.*train.batch_size: 8 -> 4"):
+        prepare(tmp_path, config)
+
+
+def test_config_survives_the_file(tmp_path: Path) -> None:
+    config = get_config("cpu,no_cdc")
+    prepare(tmp_path, config)
+    assert flatten(read_config(tmp_path)) == flatten(config)
+    assert read_config(tmp_path).generator.multi_scale_dilations == (1, 2, 3)
+
+
+def test_differing_keys_ignore_how_a_config_was_reached() -> None:
+    assert differing_keys(ConfigDict({"variants": "a", "x": 1}), ConfigDict({"variants": "b", "x": 1})) == []
+    assert differing_keys(ConfigDict({"x": 1}), ConfigDict({"x": 1, "y": 2})) == ["y: absent -> 2"]
+
+
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        prepare(tmp_path / "file" / "run", get_config("cpu"))
+
+
+def test_damaged_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not a readable config"):
+        read_config(tmp_path)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
