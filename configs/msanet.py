@@ -40,13 +40,7 @@ def _full() -> ConfigDict:
     config.data.image_size_px = 256  # the 256 px thorax is binned down to this; counts add up
     config.data.scored_mask = "lesions"  # lesions (projection) | lesions_isocontour | reader_1 | reader_2
 
-    config.augment = ConfigDict()
-    config.augment.mirror_probability = 0.5  # left-right
-    config.augment.rotation_deg = 10.0  # uniform in +- this
-    config.augment.translation_fraction = 0.06  # of the image side, uniform in +- this
-    config.augment.scale_fraction = 0.15  # zoom in 1 +- this
-    config.augment.kept_counts_min = 0.5  # binomial thinning: keep a uniform share of counts in [this, 1]
-    config.augment.contrast_fraction = 0.15  # gamma of the normalised image in 1 +- this
+    config.augment = _augment()
 
     config.generator = ConfigDict()
     config.generator.width = 24  # channels at full resolution; doubled at every level down, at most max_width
@@ -101,6 +95,17 @@ def _full() -> ConfigDict:
     config.evaluate.lesion_overlap_min = 0.1  # share of a lesion's pixels that must be found to count as detected
     config.evaluate.bootstrap_samples = 1000
     return config
+
+
+def _augment() -> ConfigDict:
+    augment = ConfigDict()
+    augment.mirror_probability = 0.5  # left-right
+    augment.rotation_deg = 10.0  # uniform in +- this
+    augment.translation_fraction = 0.06  # of the image side, uniform in +- this
+    augment.scale_fraction = 0.15  # zoom in 1 +- this
+    augment.kept_counts_min = 0.5  # binomial thinning: keep a uniform share of counts in [this, 1]
+    augment.contrast_fraction = 0.15  # gamma of the normalised image in 1 +- this
+    return augment
 
 
 def _optimizer(*, peak_learning_rate: float, weight_decay: float) -> ConfigDict:

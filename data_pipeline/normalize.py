@@ -3,8 +3,7 @@
 x = sqrt(counts) / level. The square root makes Poisson noise the same everywhere (standard deviation about 1/2 whatever
 the mean; Anscombe 1948) and compresses hot lesions and the bladder. `level` is the patient's own body level, a mean of
 sqrt(counts) that neither air nor hot spots can move: start with the mean over all pixels, then a few times take the
-mean over the pixels above half the level, with everything above twice the level cut to that. Only means, minima and
-comparisons are used, so it costs nothing on any device. `xp` is numpy, jax.numpy or tensorflow.experimental.numpy.
+mean over the pixels between half and twice the level. Only means and comparisons are used, so it costs nothing on any device. `xp` is numpy, jax.numpy or tensorflow.experimental.numpy.
 """
 
 from __future__ import annotations
@@ -24,11 +23,9 @@ def body_level(root: Any, xp: ModuleType = np) -> Any:
     """Robust mean of sqrt(counts) over the body, `[..., rows, columns]` -> `[..., 1, 1]`."""
     level = xp.mean(root, axis=(-2, -1), keepdims=True)
     for _ in range(REFINEMENTS):
-        body = xp.where(root > LOW * level, xp.ones_like(root), xp.zeros_like(root))
-        cut = xp.minimum(root, HIGH * level)
-        level = xp.sum(cut * body, axis=(-2, -1), keepdims=True) / xp.maximum(
-            xp.sum(body, axis=(-2, -1), keepdims=True), 1.0
-        )
+        body = xp.where((root > LOW * level) & (root < HIGH * level), xp.ones_like(root), xp.zeros_like(root))
+        total = xp.sum(root * body, axis=(-2, -1), keepdims=True)
+        level = total / xp.maximum(xp.sum(body, axis=(-2, -1), keepdims=True), 1.0)
     return level
 
 

@@ -53,7 +53,7 @@ def read_config(run: Path) -> ConfigDict:
     """
     path = run / "config.json"
     try:
-        return _with_tuples(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+        return ConfigDict(_with_tuples(json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError as error:
         raise ValueError(f"{run}: not the folder of a run (it has no config.json)") from error
     except (OSError, ValueError) as error:
@@ -82,11 +82,8 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
-def _with_tuples(config: ConfigDict) -> ConfigDict:
+def _with_tuples(value: Any) -> Any:
     """JSON has no tuples and Flax modules want hashable attributes."""
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            _with_tuples(value)
-        elif isinstance(value, list):
-            config[key] = tuple(value)
-    return config
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -20,8 +21,7 @@ Tree = Any
 """A JAX tree of arrays."""
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that training changes, and nothing else; immutable.
 
     Without an adversary the discriminator's fields are empty trees.
@@ -115,7 +115,7 @@ def create_state(networks: Networks) -> TrainState:
     size = config.data.image_size_px
     image = jnp.zeros((1, size, size, 1), jnp.float32)
     generator = networks.generator.init(stream_key(config.seed, "generator", 0), image, train=False)
-    discriminator: dict[str, Tree] = {"params": {}}
+    discriminator: Mapping[str, Tree] = {"params": {}}
     if config.adversary.enabled:
         discriminator = networks.discriminator.init(
             stream_key(config.seed, "discriminator", 0), image, image, train=False

@@ -27,11 +27,11 @@ def test_body_is_near_one_and_air_near_zero(body: np.ndarray) -> None:
 
 
 def test_hot_spots_do_not_move_the_level(body: np.ndarray) -> None:
-    level = float(body_level(np.sqrt(body.astype(np.float32))))
+    level = body_level(np.sqrt(body.astype(np.float32))).item()
     for rows, columns, factor in ((slice(200, 240), slice(100, 140), 10), (slice(50, 70), slice(70, 90), 20)):
         hot = body.copy()
         hot[rows, columns] *= factor
-        assert float(body_level(np.sqrt(hot.astype(np.float32)))) == pytest.approx(level, rel=0.03)
+        assert body_level(np.sqrt(hot.astype(np.float32))).item() == pytest.approx(level, rel=0.03)
 
 
 def test_count_level_drops_out(body: np.ndarray) -> None:

@@ -83,7 +83,9 @@ def project(
     rows, columns = activity.shape[1:]
     squared = jnp.fft.fftfreq(rows)[:, None] ** 2 + jnp.fft.fftfreq(columns)[None] ** 2
 
-    def deeper(carry: tuple[jax.Array, jax.Array], slab: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], None]:
+    def deeper(
+        carry: tuple[jax.Array, jax.Array], slab: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         depth, spectrum = carry
         emitted, mu, sigma = slab
         middle = depth + 0.5 * mu * slab_mm
