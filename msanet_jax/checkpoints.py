@@ -148,7 +148,9 @@ def abstract_state(networks: Networks) -> TrainState:
 
 def _manager(folder: Path, *, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    return ocp.CheckpointManager(folder, options=options, item_names=("state", "notes"))
+    # Named handlers, because a fresh process could not read what another one saved without them.
+    handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager(folder, options=options, item_names=tuple(handlers), item_handlers=handlers)
 
 
 def _save(manager: ocp.CheckpointManager, state: TrainState, notes: dict[str, float]) -> None:

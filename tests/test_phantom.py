@@ -68,7 +68,8 @@ def test_attenuation_is_exponential_in_depth() -> None:
         image, _, attenuation = _project(_point(slab), mu=0.015)
         expected = np.exp(-0.015 * (slab + 0.5) * SLAB_MM)
         assert attenuation[slab, 32, 32] == pytest.approx(expected, rel=1e-5)
-        assert image.sum() == pytest.approx(1e4 * expected, rel=2e-3)
+        # Cutting negative ripples of the narrowest response adds half a per cent.
+        assert image.sum() == pytest.approx(1e4 * expected, rel=6e-3)
 
 
 def test_geometric_mean_of_opposite_views_does_not_depend_on_depth() -> None:

@@ -145,7 +145,8 @@ def test_adversarial_weight_warms_up(small_config: ConfigDict) -> None:
     small_config.adversary.warmup_epochs = 5.0
     networks, _ = _start(small_config)
     weights = [float(adversarial_weight(networks, jnp.array(step))) for step in (0, 5, 10, 100)]
-    assert weights == pytest.approx([0.0, 0.1, 0.2, 0.2])
+    full = small_config.adversary.weight
+    assert weights == pytest.approx([0.0, full / 2, full, full])
 
 
 def test_moving_average_by_hand(small_config: ConfigDict) -> None:

@@ -93,6 +93,8 @@ def test_predictor_is_the_best_checkpoint(finished: Path) -> None:
     np.testing.assert_array_equal(maps, load_predictor(finished).probability(image))
 
 
+# The storage library leaves coroutines behind when a read fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damaged_checkpoint_falls_back_to_the_older_one(
     config: ConfigDict, finished: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
