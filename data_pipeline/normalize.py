@@ -3,7 +3,8 @@
 x = sqrt(counts) / level. The square root makes Poisson noise the same everywhere (standard deviation about 1/2 whatever
 the mean; Anscombe 1948) and compresses hot lesions and the bladder. `level` is the patient's own body level, a mean of
 sqrt(counts) that neither air nor hot spots can move: start with the mean over all pixels, then a few times take the
-mean over the pixels between half and twice the level. Only means and comparisons are used, so it costs nothing on any device. `xp` is numpy, jax.numpy or tensorflow.experimental.numpy.
+mean over the pixels between half and twice the level. Only means and comparisons are used, so it costs nothing on any
+device. `xp` is numpy, jax.numpy or tensorflow.experimental.numpy.
 """
 
 from __future__ import annotations
