@@ -67,7 +67,7 @@ def _full() -> ConfigDict:
     config.adversary = ConfigDict()
     config.adversary.enabled = True
     config.adversary.pyramid_levels = 3  # 1 is SegAN's loss
-    config.adversary.weight = 1.0  # of the multi-scale L1 in the generator's loss
+    config.adversary.weight = 10.0  # of the multi-scale L1 in the generator's loss
     config.adversary.warmup_epochs = 10.0  # the weight rises linearly from 0 over these
     config.adversary.discriminator_steps = 1  # per generator step
 
