@@ -36,6 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     # Compiling takes minutes on a CPU; a second start of the same recipe finds its programs here.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "msanet_jax"))
     # Imported late: a wrong flag should not have to wait for JAX and TensorFlow.
+    from data_pipeline.errors import RequestError
     from msanet_jax.job import train_and_evaluate
     from msanet_jax.train import Preempted
 
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str]) -> None:
     except Preempted as event:
         print(f"main.py: {event}; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
-    except ValueError as error:
+    except RequestError as error:
         sys.exit(_refuse(str(error)))
 
 
@@ -60,11 +61,14 @@ def parse(arguments: Sequence[str]) -> Sequence[str]:
         rest = flags.FLAGS(arguments)
         if flags.FLAGS.config is None:
             raise ValueError("--config is missing, e.g. --config=configs/msanet.py:cpu")
+        _ = flags.FLAGS.config.variants  # a recipe that could not be read says so only when it is used
         flags.mark_flags_as_required(["workdir"])
         flags.FLAGS.validate_all_flags()
     except (KeyError, AttributeError) as error:
         sys.exit(_refuse(f"--config has no such key: {str(error).strip(chr(34))}"))
-    except (ValueError, TypeError, OSError, flags.Error) as error:
+    except OSError as error:
+        sys.exit(_refuse(f"--config cannot be read: {str(error).strip().splitlines()[-1].strip()}"))
+    except (ValueError, TypeError, flags.Error) as error:
         # The flag library wraps what a config file raises in the text of a traceback; the user needs its last part.
         message = textwrap.dedent("  " + str(error).rsplit("Error: ", maxsplit=1)[-1])
         if message.strip().startswith("the variants of"):

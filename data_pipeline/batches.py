@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.augment import augment_contrast, augment_counts
 from data_pipeline.bone_scans import BoneScans
+from data_pipeline.errors import RequestError
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
 
 Batch = dict[str, np.ndarray]
@@ -24,10 +25,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     """Whole batches in one pass.
 
     Raises:
-      ValueError: fewer images than one batch.
+      RequestError: fewer images than one batch.
     """
     if images < batch_size:
-        raise ValueError(f"train.batch_size={batch_size} is larger than the training set of {images} images")
+        raise RequestError(f"train.batch_size={batch_size} is larger than the training set of {images} images")
     return images // batch_size
 
 
@@ -113,10 +114,10 @@ def binned(scans: BoneScans, data: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
     Counts add up; a binned pixel is lesion where at least half of it is.
 
     Raises:
-      ValueError: no such mask, or a size that does not divide.
+      RequestError: no such mask, or a size that does not divide.
     """
     if data.scored_mask not in scans.masks:
-        raise ValueError(f"data.scored_mask={data.scored_mask!r} is none of {', '.join(scans.masks)}")
+        raise RequestError(f"data.scored_mask={data.scored_mask!r} is none of {', '.join(scans.masks)}")
     factor = binning_factor(scans.counts.shape[-1], data.image_size_px)
     lesion = (scans.masks[data.scored_mask] > 0).astype(np.int32)
     share = bin_counts(lesion, factor)

@@ -23,6 +23,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from data_pipeline.errors import RequestError
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.scan import THORAX_SIZE_PX, View
 from data_pipeline.splits import check_disjoint, split_patients
@@ -206,13 +207,13 @@ def load_split(dataset: str, split: str, data_dir: str) -> BoneScans:
       data_dir: where sets are kept.
 
     Raises:
-      ValueError: no such set, or a folder that cannot be written or read.
+      RequestError: no such set, or a folder that cannot be written or read.
     """
     builder = prepare(dataset, data_dir)
     try:
         examples = list(builder.as_data_source(split=split))
     except Exception as error:  # array_record raises its own types for damaged files
-        raise ValueError(
+        raise RequestError(
             f"{builder.data_dir}: the built data set is damaged ({str(error).splitlines()[0]}); delete it to build anew"
         ) from error
     return BoneScans(
@@ -226,20 +227,20 @@ def prepare(dataset: str, data_dir: str) -> PhantomBone:
     """Builds the set unless it is there; says so.
 
     Raises:
-      ValueError: no such set, or `data_dir` cannot be written.
+      RequestError: no such set, or `data_dir` cannot be written.
     """
     name, _, config = dataset.partition("/")
     known = [builder_config.name for builder_config in PhantomBone.BUILDER_CONFIGS]
     if name != PhantomBone.name or config not in known:
         names = ", ".join(f"{PhantomBone.name}/{entry}" for entry in known)
-        raise ValueError(f"data.dataset={dataset!r} is none of {names}")
+        raise RequestError(f"data.dataset={dataset!r} is none of {names}")
     try:
         Path(data_dir).mkdir(parents=True, exist_ok=True)
         builder = PhantomBone(config=config, data_dir=data_dir)
         if not Path(builder.data_dir).exists():
             _build(builder)
     except OSError as error:
-        raise ValueError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
+        raise RequestError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
     return builder
 
 

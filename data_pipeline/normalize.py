@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.errors import RequestError
+
 REFINEMENTS = 4
 LOW, HIGH = 0.5, 2.0
 SMALLEST_LEVEL = 1e-3
@@ -40,13 +42,13 @@ def bin_counts(counts: Any, factor: int, xp: ModuleType = np) -> Any:
     """Sums `factor` x `factor` pixels of `[..., rows, columns]`; counts stay counts.
 
     Raises:
-      ValueError: a side is not divisible by `factor`.
+      RequestError: a side is not divisible by `factor`.
     """
     if factor == 1:
         return counts
     *leading, rows, columns = counts.shape
     if rows % factor or columns % factor:
-        raise ValueError(f"{rows} x {columns} pixels cannot be binned by {factor}")
+        raise RequestError(f"{rows} x {columns} pixels cannot be binned by {factor}")
     blocks = xp.reshape(counts, (*leading, rows // factor, factor, columns // factor, factor))
     return xp.sum(blocks, axis=(-3, -1))
 
@@ -55,8 +57,8 @@ def binning_factor(size_px: int, image_size_px: int) -> int:
     """How many of `size_px` pixels make one of `image_size_px`.
 
     Raises:
-      ValueError: they do not divide.
+      RequestError: they do not divide.
     """
     if image_size_px < 1 or size_px % image_size_px:
-        raise ValueError(f"data.image_size_px={image_size_px} does not divide the {size_px} pixels of an image")
+        raise RequestError(f"data.image_size_px={image_size_px} does not divide the {size_px} pixels of an image")
     return size_px // image_size_px

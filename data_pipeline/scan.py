@@ -7,6 +7,8 @@ import enum
 
 import numpy as np
 
+from data_pipeline.errors import RequestError
+
 THORAX_SIZE_PX = 256
 """Rows and columns of the thorax image, as in the group's published crops (Lin et al. 2020)."""
 
@@ -14,7 +16,7 @@ REFERENCE_PIXEL_MM = 2.26
 """Pixel size that `THORAX_SIZE_PX` assumes when a file states none: 256 columns over a 579 mm wide camera."""
 
 
-class ScanError(ValueError):
+class ScanError(RequestError):
     """A file or array that cannot be used as a scan: one line with what is wrong and what to do."""
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from data_pipeline.errors import RequestError
+
 
 def split_patients(patients: Sequence[str], *, sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
     """Splits into named groups of the given sizes, at random but the same for the same seed.
@@ -16,13 +18,13 @@ def split_patients(patients: Sequence[str], *, sizes: Mapping[str, int], seed: i
       seed: of the shuffle.
 
     Raises:
-      ValueError: a key occurs twice, or the sizes do not add up.
+      RequestError: a key occurs twice, or the sizes do not add up.
     """
     if len(set(patients)) != len(patients):
         twice = sorted({key for key in patients if list(patients).count(key) > 1})
-        raise ValueError(f"patients occur more than once: {', '.join(twice[:5])}")
+        raise RequestError(f"patients occur more than once: {', '.join(twice[:5])}")
     if sum(sizes.values()) != len(patients):
-        raise ValueError(
+        raise RequestError(
             f"split sizes {dict(sizes)} add up to {sum(sizes.values())}, there are {len(patients)} patients"
         )
     order = np.random.default_rng(seed).permutation(sorted(patients))
@@ -36,10 +38,10 @@ def fold_patients(patients: Sequence[str], *, folds: int, seed: int) -> list[lis
     """`folds` groups whose sizes differ by at most one patient.
 
     Raises:
-      ValueError: fewer patients than folds, or fewer than two folds.
+      RequestError: fewer patients than folds, or fewer than two folds.
     """
     if not 2 <= folds <= len(patients):
-        raise ValueError(f"{len(patients)} patients cannot make {folds} folds")
+        raise RequestError(f"{len(patients)} patients cannot make {folds} folds")
     order = np.random.default_rng(seed).permutation(sorted(patients))
     return [sorted(order[fold::folds].tolist()) for fold in range(folds)]
 
@@ -48,11 +50,11 @@ def check_disjoint(splits: Mapping[str, Sequence[str]]) -> None:
     """Refuses splits that share a patient.
 
     Raises:
-      ValueError: names the patient and both splits.
+      RequestError: names the patient and both splits.
     """
     owner: dict[str, str] = {}
     for name, patients in splits.items():
         for key in set(patients):
             if key in owner:
-                raise ValueError(f"patient {key} is in both {owner[key]} and {name}: split by patient")
+                raise RequestError(f"patient {key} is in both {owner[key]} and {name}: split by patient")
             owner[key] = name

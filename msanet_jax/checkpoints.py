@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from data_pipeline.errors import RequestError
 from msanet_jax.devices import compile_probability
 from msanet_jax.run_folder import read_config
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
@@ -21,7 +22,7 @@ from msanet_jax.state import Networks, TrainState, create_networks, create_state
 LOG = logging.getLogger(__name__)
 
 
-class CheckpointError(ValueError):
+class CheckpointError(RequestError):
     """A checkpoint that is missing, damaged or of another network: one line with what to do."""
 
 
@@ -122,7 +123,7 @@ def load_predictor(run: Path) -> Predictor:
     """
     try:
         config = read_config(run)
-    except ValueError as error:
+    except RequestError as error:
         raise CheckpointError(str(error)) from error
     networks = create_networks(config, steps_per_epoch=1)
     if not (run / "checkpoints").is_dir():

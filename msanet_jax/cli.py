@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_pipeline.errors import RequestError
+
 EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2
 
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work: Callable[[argparse.Namespace], int] = options.work
     try:
         return work(options)
-    except ValueError as error:
+    except RequestError as error:
         print(f"msanet {options.command}: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:

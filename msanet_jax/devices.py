@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
+from data_pipeline.errors import RequestError
 from msanet_jax.layers import AXIS
 from msanet_jax.state import Networks, TrainState
 from msanet_jax.steps import Metrics, evaluation_step, train_iteration
@@ -33,11 +34,11 @@ def check_batch_size(batch_size: int, key: str) -> None:
     """Refuses a global batch that the devices cannot share evenly.
 
     Raises:
-      ValueError: `batch_size` is not divisible by the number of devices.
+      RequestError: `batch_size` is not divisible by the number of devices.
     """
     devices = jax.device_count()
     if batch_size % devices:
-        raise ValueError(
+        raise RequestError(
             f"{key}={batch_size} is not divisible by {devices} devices; use a multiple, e.g. "
             f"--{key}={devices * max(1, round(batch_size / devices))}"
         )

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.errors import RequestError
 from msanet_jax.layers import Norm
 
 LEAK = 0.2
@@ -27,7 +28,7 @@ def pair(image: jax.Array, mask: jax.Array, pairing: str) -> jax.Array:
         return jnp.concatenate([jnp.broadcast_to(image, mask.shape).astype(mask.dtype), mask], axis=-1)
     if pairing == "multiply":
         return image.astype(mask.dtype) * mask
-    raise ValueError(f"discriminator.pairing is concat or multiply, not {pairing!r}")
+    raise RequestError(f"discriminator.pairing is concat or multiply, not {pairing!r}")
 
 
 def spectral_norm(kernel: jax.Array) -> jax.Array:
@@ -61,7 +62,7 @@ def bounded_kernel(kernel: jax.Array, bound: str) -> jax.Array:
         return kernel / jnp.maximum(jnp.abs(kernel).sum(axis=(0, 1, 2), keepdims=True), 1.0)
     if bound in ("clip", "none"):
         return kernel
-    raise ValueError(f"discriminator.bound is spectral, clip, l1 or none, not {bound!r}")
+    raise RequestError(f"discriminator.bound is spectral, clip, l1 or none, not {bound!r}")
 
 
 def clip_parameters(parameters: Any, *, bound: str, clip_value: float) -> Any:

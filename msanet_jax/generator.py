@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.errors import RequestError
 from msanet_jax.layers import (
     CascadeDilatedConvolution,
     MultiScaleModule,
@@ -65,11 +66,11 @@ class Generator(nn.Module):
           deep supervision.
 
         Raises:
-          ValueError: a side is not divisible by 2^depth.
+          RequestError: a side is not divisible by 2^depth.
         """
         rows, columns = image.shape[1:3]
         if rows % 2**self.depth or columns % 2**self.depth:
-            raise ValueError(f"image of {rows} x {columns} pixels: sides must be divisible by {2**self.depth}")
+            raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {2**self.depth}")
         norm: NormFactory = lambda name: Norm(kind=self.norm, train=train, mapped=mapped, name=name)  # noqa: E731
         block = functools.partial(ResidualBlock, norm=norm, dtype=self.dtype)
         widths = [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]

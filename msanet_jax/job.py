@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
@@ -35,7 +36,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
       What metrics.json holds.
 
     Raises:
-      ValueError: a request that cannot be carried out, in one line.
+      RequestError: a request that cannot be carried out, in one line.
       train.Preempted: SIGTERM arrived; the state is saved.
     """
     begin = time.perf_counter()
@@ -59,9 +60,13 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
     probability = functools.partial(compile_probability(networks), state)
     result = evaluate(probability, test, config=config)
+    # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
+    # position would go on scoring.
+    blank = evaluate(lambda images: probability(np.zeros_like(images)), test, config=config)
     metrics = write_metrics(
         run,
         test=result,
+        zero_input_dsc_pooled=blank.summary["dsc_pooled"],
         threshold_baseline=threshold_baseline(training, test, config=config),
         provenance={
             "checkpoint_step": int(state.step),

@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.errors import RequestError
+
 AXIS = "devices"
 """Name of the mapped axis over devices; batch statistics are averaged over it."""
 
@@ -82,7 +84,7 @@ class Norm(nn.Module):
         if self.kind == "group":
             group = 8 if x.shape[-1] % 8 == 0 else x.shape[-1]
             return nn.GroupNorm(num_groups=None, group_size=group, dtype=x.dtype, name="norm")(x)
-        raise ValueError(f"norm is batch, group or none, not {self.kind!r}")
+        raise RequestError(f"norm is batch, group or none, not {self.kind!r}")
 
 
 NormFactory = Callable[[str], Norm]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from data_pipeline.errors import RequestError
 from msanet_jax.layers import mean_pool, upsample2
 
 SMOOTH = 1.0
@@ -92,7 +93,7 @@ def pyramid(x: jax.Array, levels: int) -> jax.Array:
     """
     coarsest = 2 ** (levels - 1)
     if x.shape[1] % coarsest or x.shape[2] % coarsest:
-        raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels have no {levels} pyramid levels")
+        raise RequestError(f"{x.shape[1]} x {x.shape[2]} pixels have no {levels} pyramid levels")
     stack = []
     for level in range(levels):
         low = mean_pool(x, 2**level)

@@ -21,7 +21,12 @@ NOTE = (
 
 
 def write_metrics(
-    run: Path, *, test: Evaluation, threshold_baseline: Evaluation, provenance: Mapping[str, Any]
+    run: Path,
+    *,
+    test: Evaluation,
+    threshold_baseline: Evaluation,
+    zero_input_dsc_pooled: float,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes metrics.json, images.csv and lesions.csv into `run`.
 
@@ -33,6 +38,7 @@ def write_metrics(
         "note": NOTE,
         "test": test.summary,
         "threshold_baseline": threshold_baseline.summary,
+        "zero_input_dsc_pooled": zero_input_dsc_pooled,
         "provenance": dict(provenance),
         "images": test.images,
     }

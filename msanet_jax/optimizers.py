@@ -8,6 +8,8 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from data_pipeline.errors import RequestError
+
 
 def learning_rate_schedule(config: ConfigDict, *, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
     """Linear warm-up from 0 to the peak, then cosine decay to `final_learning_rate_fraction` of it.
@@ -31,7 +33,7 @@ def create_optimizer(config: ConfigDict, *, schedule: optax.Schedule) -> optax.G
     """Clipping by global norm, then AdamW (decay on kernels only) or plain SGD.
 
     Raises:
-      ValueError: `config.name` is neither `adamw` nor `sgd`.
+      RequestError: `config.name` is neither `adamw` nor `sgd`.
     """
     if config.name == "adamw":
         update = optax.adamw(
@@ -44,7 +46,7 @@ def create_optimizer(config: ConfigDict, *, schedule: optax.Schedule) -> optax.G
     elif config.name == "sgd":
         update = optax.sgd(schedule)
     else:
-        raise ValueError(f"optimizer name is adamw or sgd, not {config.name!r}")
+        raise RequestError(f"optimizer name is adamw or sgd, not {config.name!r}")
     return optax.chain(optax.clip_by_global_norm(config.clip_global_norm), update)
 
 

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from scipy import ndimage
 from tqdm import tqdm
 
+from data_pipeline.errors import RequestError
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
 from data_pipeline.readers import read_scans
 from data_pipeline.scan import THORAX_SIZE_PX, Scan, ScanError
@@ -93,7 +94,7 @@ def predict_files(
       progress: whether several files show a progress bar.
 
     Raises:
-      ValueError: no usable checkpoint, output folder or threshold; nothing was written.
+      RequestError: no usable checkpoint, output folder or threshold; nothing was written.
     """
     # JAX takes seconds to load; the rest of this module, and its tests, do without.
     from msanet_jax.checkpoints import load_predictor
@@ -112,7 +113,7 @@ def predict_with(
     """As `predict_files`, with a network that is already loaded."""
     threshold = float(predictor.config.evaluate.threshold) if threshold is None else threshold
     if not 0.0 < threshold < 1.0:
-        raise ValueError(f"--threshold={threshold:g}: must lie between 0 and 1")
+        raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
     folder = _output_folder(Path(out))
     failed: list[Path] = []
     written: list[str] = []
@@ -147,7 +148,7 @@ def network_input(scan: Scan, box: ThoraxBox, image_size_px: int) -> np.ndarray:
     """Thorax of a scan as the network was trained to see it: [size, size, 1] float32.
 
     Raises:
-      ValueError: the network's image side does not divide the field's 256 pixels.
+      RequestError: the network's image side does not divide the field's 256 pixels.
     """
     field = crop(scan.counts, box)
     if box.size_px != THORAX_SIZE_PX:
@@ -171,7 +172,7 @@ def _output_folder(out: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"--out={out}: cannot be written ({error.strerror}); choose another folder") from None
+        raise RequestError(f"--out={out}: cannot be written ({error.strerror}); choose another folder") from None
     return out
 
 
@@ -211,7 +212,7 @@ def _probabilities(predictor: Predictor, batch: list[_Job], *, padded: bool) -> 
         images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
     probabilities = predictor.probability(images)[: len(batch)]
     if not np.isfinite(probabilities).all():
-        raise ValueError("the network gives values that are no numbers: its checkpoint is of no use, take another")
+        raise RequestError("the network gives values that are no numbers: its checkpoint is of no use, take another")
     return probabilities
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipeline.errors import RequestError
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes beside and renames, so that a reader sees the old file or the new one, never a part."""
@@ -26,19 +28,19 @@ def prepare(run: Path, config: ConfigDict) -> None:
     """Makes the folder and stores config.json, or checks that the folder belongs to the same config.
 
     Raises:
-      ValueError: the folder cannot be written, or holds a run of another config; the differing keys are named.
+      RequestError: the folder cannot be written, or holds a run of another config; the differing keys are named.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=run):
             pass
     except OSError as error:
-        raise ValueError(f"--workdir={run}: cannot be written ({error.strerror}); choose another folder") from error
+        raise RequestError(f"--workdir={run}: cannot be written ({error.strerror}); choose another folder") from error
     path = run / "config.json"
     if path.exists():
         differing = differing_keys(read_config(run), config)
         if differing:
-            raise ValueError(
+            raise RequestError(
                 f"--workdir={run} holds a run of another config; choose another folder or undo: {'; '.join(differing)}"
             )
         return
@@ -49,15 +51,15 @@ def read_config(run: Path) -> ConfigDict:
     """The config of a run.
 
     Raises:
-      ValueError: `run` is no run folder, or its config.json is damaged.
+      RequestError: `run` is no run folder, or its config.json is damaged.
     """
     path = run / "config.json"
     try:
         return ConfigDict(_with_tuples(json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError as error:
-        raise ValueError(f"{run}: not the folder of a run (it has no config.json)") from error
+        raise RequestError(f"{run}: not the folder of a run (it has no config.json)") from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable config ({error})") from error
+        raise RequestError(f"{path}: not a readable config ({error})") from error
 
 
 def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:

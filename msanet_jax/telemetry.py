@@ -14,13 +14,14 @@ import numpy as np
 from clu import metric_writers, parameter_overview
 from tqdm import tqdm
 
+from data_pipeline.errors import RequestError
 from msanet_jax.history import History
 from msanet_jax.run_folder import flatten
 from msanet_jax.state import Networks, TrainState
 from msanet_jax.steps import Metrics
 
 
-class NonFiniteLossError(ValueError):
+class NonFiniteLossError(RequestError):
     """A loss became NaN or infinite."""
 
 

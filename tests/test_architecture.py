@@ -59,13 +59,13 @@ def test_data_pipeline_knows_no_networks() -> None:
         assert not _inside("msanet_jax", _imports(path)), path
     for path in (ROOT / "msanet_jax").glob("*.py"):
         if path.stem not in MAY_READ_DATA:
-            assert not _inside("data_pipeline", _imports(path)), path
+            assert not _inside("data_pipeline", _imports(path)) - {"errors"}, path
 
 
 def test_the_simulator_stands_alone() -> None:
     for path in (ROOT / "data_pipeline" / "phantom").glob("*.py"):
         names = _imports(path)
-        assert _inside("data_pipeline", names) <= {"phantom", "scan"}, path
+        assert _inside("data_pipeline", names) <= {"phantom", "scan", "errors"}, path
         assert not {name for name in names if name.startswith(("tensorflow", "flax", "optax", "ml_collections"))}, path
 
 

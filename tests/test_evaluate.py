@@ -70,7 +70,9 @@ def test_baseline_finds_the_best_threshold(small_config: ConfigDict) -> None:
 
 def test_metrics_file(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
     baseline = threshold_baseline(SCANS, SCANS, config=small_config)
-    write_metrics(tmp_path, test=perfect, threshold_baseline=baseline, provenance={"seed": 0})
+    write_metrics(
+        tmp_path, test=perfect, threshold_baseline=baseline, zero_input_dsc_pooled=0.0, provenance={"seed": 0}
+    )
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["test"]["dsc_pooled"] == 1.0
     assert content["images"][3]["dsc"] is None

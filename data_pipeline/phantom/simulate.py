@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.errors import RequestError
 from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy, build_anatomy
 from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px, tissue_volume
 from data_pipeline.phantom.lesions import Spot, draw_benign, draw_metastases
@@ -93,7 +94,7 @@ def simulate_patient(
       rules: of masks; default `TruthRules()`.
     """
     if camera is not None and camera not in CAMERAS:
-        raise ValueError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
+        raise RequestError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
     priors, rules = priors or LesionPriors(), rules or TruthRules()
     skeleton = load_skeleton()
     patient = draw_patient(seed, index, camera=camera, counts=counts)
