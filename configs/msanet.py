@@ -43,18 +43,7 @@ def _full() -> ConfigDict:
 
     config.augment = _augment()
 
-    config.generator = ConfigDict()
-    config.generator.width = 24  # channels at full resolution; doubled at every level down, at most max_width
-    config.generator.max_width = 256
-    config.generator.depth = 4  # number of halvings; image sides must be divisible by 2^depth
-    config.generator.multi_scale_dilations = (1, 2, 3)  # parallel branches of a multi-scale module; () for none
-    config.generator.multi_scale_from_level = 1  # first encoder level with one; 0 is full resolution
-    config.generator.cascade_dilations = (1, 2, 4, 8)  # bottleneck; () for none
-    config.generator.deep_supervision = True  # a head at every decoder level
-    config.generator.norm = "batch"  # batch | group
-    config.generator.initial_lesion_share = 0.01  # probability that an untrained head gives every pixel
-    config.generator.dropout_rate = 0.1  # at the bottleneck
-    config.generator.dtype = "float32"  # computation; parameters stay float32
+    config.generator = _generator()
 
     config.discriminator = ConfigDict()
     config.discriminator.width = 16
@@ -96,6 +85,22 @@ def _full() -> ConfigDict:
     config.evaluate.lesion_overlap_min = 0.1  # share of a lesion's pixels that must be found to count as detected
     config.evaluate.bootstrap_samples = 1000
     return config
+
+
+def _generator() -> ConfigDict:
+    generator = ConfigDict()
+    generator.width = 24  # channels at full resolution; doubled at every level down, at most max_width
+    generator.max_width = 256
+    generator.depth = 4  # number of halvings; image sides must be divisible by 2^depth
+    generator.multi_scale_dilations = (1, 2, 3)  # parallel branches of a multi-scale module; () for none
+    generator.multi_scale_from_level = 1  # first encoder level with one; 0 is full resolution
+    generator.cascade_dilations = (1, 2, 4, 8)  # bottleneck; () for none
+    generator.deep_supervision = True  # a head at every decoder level
+    generator.norm = "batch"  # batch | group
+    generator.initial_lesion_share = 0.01  # probability that an untrained head gives every pixel
+    generator.dropout_rate = 0.1  # at the bottleneck
+    generator.dtype = "float32"  # computation; parameters stay float32
+    return generator
 
 
 def _augment() -> ConfigDict:

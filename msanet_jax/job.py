@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
@@ -62,7 +61,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     result = evaluate(probability, test, config=config)
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
     # position would go on scoring.
-    blank = evaluate(lambda images: probability(np.zeros_like(images)), test, config=config)
+    blank = evaluate(probability, test, config=config, input_zeroed=True)
     metrics = write_metrics(
         run,
         test=result,

@@ -71,10 +71,11 @@ def test_baseline_finds_the_best_threshold(small_config: ConfigDict) -> None:
 def test_metrics_file(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
     baseline = threshold_baseline(SCANS, SCANS, config=small_config)
     write_metrics(
-        tmp_path, test=perfect, threshold_baseline=baseline, zero_input_dsc_pooled=0.0, provenance={"seed": 0}
+        tmp_path, test=perfect, threshold_baseline=baseline, zero_input_dsc_pooled=0.25, provenance={"seed": 0}
     )
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["test"]["dsc_pooled"] == 1.0
+    assert content["zero_input_dsc_pooled"] == 0.25
     assert content["images"][3]["dsc"] is None
     assert "not comparable" in content["note"]
     with (tmp_path / "images.csv").open() as file:

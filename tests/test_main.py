@@ -75,7 +75,7 @@ def test_one_command_leaves_everything(finished: Path) -> None:
         )
         assert metrics[key]["images"] == len(metrics["images"])
     assert metrics["provenance"]["seed"] == 0
-    assert "zero_input_dsc_pooled" in metrics
+    assert 0.0 <= metrics["zero_input_dsc_pooled"] < 0.1  # blank images tell nothing
 
 
 def test_killed_run_ends_as_the_unbroken_one(
