@@ -25,8 +25,8 @@ from msanet_jax.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
 
-PROBE_STEPS = 3
-"""Iterations timed after compilation before the time to the end is announced on a CPU."""
+PROBE_STEPS = 5
+"""Iterations timed after compilation, each on its own, before the time to the end is announced on a CPU."""
 
 
 class Preempted(Exception):  # noqa: N818 - an event, not an error
@@ -176,18 +176,19 @@ class TimeToEnd:
         self._networks = networks
         self._compiled_step = first_step + 1
         self._telemetry = telemetry
-        self._since = 0.0
+        self._finished: list[float] = []
         self._active = jax.default_backend() == "cpu"
 
     def __call__(self, step: int, state: TrainState) -> None:
         """Called after every iteration; speaks once."""
-        if not self._active or step not in (self._compiled_step, self._compiled_step + PROBE_STEPS):
+        if not self._active:
             return
         jax.block_until_ready(state.step)
-        if step == self._compiled_step:
-            self._since = time.perf_counter()
+        self._finished.append(time.perf_counter())
+        if step < self._compiled_step + PROBE_STEPS:
             return
-        seconds = (time.perf_counter() - self._since) / PROBE_STEPS * (self._networks.total_steps - step)
+        # The median: the first iterations also fill the queues of the data pipeline.
+        seconds = float(np.median(np.diff(self._finished))) * (self._networks.total_steps - step)
         duration = f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.0f} min"
         advice = (
             ""

@@ -78,26 +78,37 @@ def test_one_command_leaves_everything(finished: Path) -> None:
     assert 0.0 <= metrics["zero_input_dsc_pooled"] < 0.1  # blank images tell nothing
 
 
-def test_killed_run_ends_as_the_unbroken_one(
-    finished: Path, tmp_path: Path, data_dir: Path, environment: dict[str, str]
+@pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
+def test_stopped_run_ends_as_the_unbroken_one(
+    finished: Path, tmp_path: Path, data_dir: Path, environment: dict[str, str], blow: signal.Signals, code: int
 ) -> None:
-    workdir = tmp_path / "killed"
+    workdir = tmp_path / "stopped"
     process = subprocess.Popen(
-        _command(workdir, data_dir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        _command(workdir, data_dir),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     first = workdir / "checkpoints" / "latest" / "2"
     deadline = time.monotonic() + 500
     while not first.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(blow)
+    _, said = process.communicate()
+    assert process.returncode == code, said[-3000:]
+    if blow is signal.SIGTERM:
+        assert "saved; the same command goes on" in said
+        assert "Traceback" not in said
     assert not (workdir / "metrics.json").exists()
     result = _run(_command(workdir, data_dir), environment)
     assert result.returncode == 0, result.stderr[-3000:]
-    killed, whole = (json.loads((run / "metrics.json").read_text()) for run in (workdir, finished))
-    assert killed["test"] == whole["test"]
-    assert killed["images"] == whole["images"]
-    assert killed["provenance"]["checkpoint_step"] == whole["provenance"]["checkpoint_step"]
+    assert "resumed from step" in result.stderr
+    stopped, whole = (json.loads((run / "metrics.json").read_text()) for run in (workdir, finished))
+    assert stopped["test"] == whole["test"]
+    assert stopped["images"] == whole["images"]
+    assert stopped["provenance"]["checkpoint_step"] == whole["provenance"]["checkpoint_step"]
 
 
 def test_another_config_is_refused(finished: Path, data_dir: Path, environment: dict[str, str]) -> None:
