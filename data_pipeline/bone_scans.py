@@ -23,7 +23,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from data_pipeline import phantom
 from data_pipeline.errors import RequestError
+from data_pipeline.phantom.files import MASKS
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.scan import THORAX_SIZE_PX, View
 from data_pipeline.splits import check_disjoint, split_patients
@@ -32,7 +34,6 @@ from data_pipeline.thorax import crop, find_thorax
 # TensorFlow only feeds data; left alone it would take the accelerator's memory.
 tf.config.set_visible_devices([], "GPU")
 
-MASKS = ("lesions", "lesions_isocontour", "reader_1", "reader_2", "benign")
 SPLITS = ("train", "validation", "test")
 
 
@@ -54,7 +55,7 @@ class PhantomBoneConfig(tfds.core.BuilderConfig):
 class PhantomBone(tfds.core.GeneratorBasedBuilder):
     """Simulated planar bone scintigrams of the thorax with exact lesion masks."""
 
-    VERSION = tfds.core.Version("0.1.0")
+    VERSION = tfds.core.Version(phantom.VERSION)
     RELEASE_NOTES = {"0.1.0": "First public shape; numbers may still change before 1.0.0."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
         PhantomBoneConfig(

@@ -1,1 +1,4 @@
-"""PhantomBone: whole-body planar bone scans of virtual patients, physics-based, with exact lesion truth."""
+"""PhantomBone: simulated whole-body planar bone scintigrams with exact lesion truth."""
+
+VERSION = "0.1.0"
+"""Of the simulator's output: any change of a pixel or a mask changes it. docs/phantom/card.md says how."""

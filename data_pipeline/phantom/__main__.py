@@ -1,0 +1,102 @@
+"""`python -m data_pipeline.phantom --patients N --seed S --out DIR`: simulated patients as DICOM, PNG, NPY and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_pipeline.errors import RequestError
+from data_pipeline.phantom.camera import CAMERAS
+from data_pipeline.phantom.files import Request, is_written, write_patient
+from data_pipeline.phantom.simulate import simulate_patient
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 2 a request that cannot be met (said in one line), 130 interrupted."""
+    try:
+        _write(_parse(arguments))
+    except RequestError as error:
+        print(f"phantom: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("phantom: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipeline.phantom",
+        description="Simulates planar bone scintigrams of virtual patients. Research only, not for diagnosis.",
+    )
+    parser.add_argument("--patients", type=_positive, required=True, help="how many")
+    parser.add_argument("--seed", type=_natural, required=True, help="of the virtual population")
+    parser.add_argument("--out", type=Path, required=True, help="folder; each patient gets patient_0000, ... in it")
+    parser.add_argument("--noise-seed", type=_natural, help="of the Poisson noise alone (default: --seed)")
+    parser.add_argument("--camera", choices=tuple(CAMERAS), help="preset for all patients (default: drawn)")
+    parser.add_argument("--counts", type=_counts, help="expected counts per view (default: drawn, 1.2 to 3.6 million)")
+    return parser.parse_args(arguments)
+
+
+def _write(options: argparse.Namespace) -> None:
+    requests = [
+        Request(
+            seed=options.seed,
+            index=index,
+            noise_seed=options.seed if options.noise_seed is None else options.noise_seed,
+            camera=options.camera,
+            counts=options.counts,
+        )
+        for index in range(options.patients)
+    ]
+    try:
+        missing = [request for request in requests if not is_written(options.out, request)]
+        options.out.mkdir(parents=True, exist_ok=True)
+        begin = time.monotonic()
+        for request in tqdm(missing, unit="patient", disable=None):
+            patient = simulate_patient(
+                seed=request.seed,
+                index=request.index,
+                noise_seed=request.noise_seed,
+                camera=request.camera,
+                counts=request.counts,
+            )
+            write_patient(options.out, request, patient)
+    except OSError as error:
+        raise RequestError(f"--out={options.out}: cannot be written ({error.strerror}); choose another") from error
+    there = len(requests) - len(missing)
+    print(
+        f"{len(missing)} patients written to {options.out} in {time.monotonic() - begin:.1f} s"
+        + (f", {there} were there already" if there else "")
+        + ". Simulated scans: scores on them are not comparable with scores on clinical data."
+    )
+
+
+def _positive(text: str) -> int:
+    value = _natural(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("0 or more")
+    return value
+
+
+def _counts(text: str) -> float:
+    value = float(text)
+    if not 1e4 <= value <= 1e8:
+        raise argparse.ArgumentTypeError("counts per view lie between 1e4 and 1e8")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""A simulated patient as a folder of files that other programs open."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline.errors import RequestError
+from data_pipeline.phantom import VERSION
+from data_pipeline.phantom.dicom import to_dicom
+from data_pipeline.phantom.simulate import SimulatedPatient
+
+MASKS = ("lesions", "lesions_isocontour", "reader_1", "reader_2", "benign")
+NOTE = (
+    "Simulated scan of a virtual patient (PhantomBone). Research only, not for diagnosis; scores on it are not "
+    "comparable with scores on clinical data."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What was asked for; two folders with the same request hold the same bytes.
+
+    Attributes:
+      seed: of the population.
+      index: of the patient.
+      noise_seed: of the Poisson noise.
+      camera: preset, or None for the one drawn with the patient.
+      counts: expected counts per view, or None for the drawn number.
+    """
+
+    seed: int
+    index: int
+    noise_seed: int
+    camera: str | None = None
+    counts: float | None = None
+
+    def identity(self) -> str:
+        """One line that names the request."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def patient_folder(out: Path, index: int) -> Path:
+    """Where the patient's files go."""
+    return out / f"patient_{index:04d}"
+
+
+def is_written(out: Path, request: Request) -> bool:
+    """Whether the patient is there already.
+
+    Raises:
+      RequestError: the folder holds another patient or another version, or is none of ours.
+    """
+    folder = patient_folder(out, request.index)
+    if not folder.exists():
+        return False
+    try:
+        stored = json.loads((folder / "patient.json").read_text(encoding="utf-8"))
+        same = stored["request"] == dataclasses.asdict(request) and stored["version"] == VERSION
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RequestError(f"{folder}: is no simulated patient; choose another --out or move the folder") from None
+    if not same:
+        asked = f"{stored['request']} of version {stored['version']}"
+        raise RequestError(f"{folder}: holds {asked}; choose another --out or delete the folder")
+    return True
+
+
+def write_patient(out: Path, request: Request, patient: SimulatedPatient) -> Path:
+    """Writes all files beside, then renames the folder; an interrupted run leaves no half patient."""
+    folder = patient_folder(out, request.index)
+    beside = out / f".{folder.name}.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    drawn = patient.parameters["patient"]
+    for view, made in patient.views.items():
+        header = to_dicom(
+            made.scan,
+            identity=request.identity(),
+            sex=drawn["sex"],
+            height_mm=drawn["height_mm"],
+            camera=drawn["camera"],
+        )
+        header.save_as(beside / f"{view}.dcm", enforce_file_format=True)
+        Image.fromarray(np.minimum(made.scan.counts, 65535).astype(np.uint16)).save(beside / f"{view}.png")
+        for name in MASKS:
+            Image.fromarray(getattr(made, name)).save(beside / f"{view}_{name}.png")
+        np.save(beside / f"{view}_expected.npy", made.expected)
+    document: dict[str, Any] = {
+        "note": NOTE,
+        "version": VERSION,
+        "key": patient.key,
+        "request": dataclasses.asdict(request),
+        **patient.parameters,
+        "views": {
+            str(view): {
+                "counts": int(made.scan.counts.sum()),
+                "pixel_size_mm": made.scan.pixel_size_mm,
+                "lesions": made.lesion_rows,
+            }
+            for view, made in patient.views.items()
+        },
+    }
+    (beside / "patient.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    beside.rename(folder)
+    return folder
