@@ -309,7 +309,7 @@ def _organs(patient: Patient, move: _Deformation, grid: _Grid, body: Column) -> 
     shapes = {
         "kidney_right": ((-58.0, 238.0, 1165.0), (29.0, 20.0, 54.0)),
         "kidney_left": ((58.0, 238.0, 1180.0), (29.0, 20.0, 54.0)),
-        "bladder": ((0.0, 160.0, 950.0), (1.25 * radius, 0.95 * radius, 0.85 * radius)),
+        "bladder": ((0.0, 160.0, 972.0), (1.25 * radius, 0.95 * radius, 0.85 * radius)),
         "liver": ((-60.0, 175.0, 1250.0), (75.0, 70.0, 60.0)),
     }
     organs = {}

@@ -81,7 +81,7 @@ def _series_and_equipment(header: FileDataset, scan: Scan, identity: str, camera
     header.SeriesInstanceUID = uid(f"{identity} series")
     header.SeriesNumber = 1
     header.SeriesDescription = "SIMULATED Whole Body Bone"
-    header.Laterality = ""  # both sides are in the image
+    header.BodyPartExamined = "WHOLEBODY"
     header.Manufacturer = "msanet-jax PhantomBone"
     header.ManufacturerModelName = f"simulated {camera} LEHR"
     header.SoftwareVersions = VERSION

@@ -93,7 +93,7 @@ class TruthRules:
 
 BONE_UPTAKE: Mapping[str, float] = {
     "rib": 0.85,
-    "sternum": 2.1,
+    "sternum": 2.6,
     "costal_cartilage": 0.05,
     "thoracic": 1.55,
     "lumbar": 1.45,
@@ -105,8 +105,8 @@ BONE_UPTAKE: Mapping[str, float] = {
     "humerus": 0.6,
     "skull": 0.55,
     "jaw": 1.9,
-    "femur": 0.55,
-    "tibia": 0.5,
+    "femur": 0.9,
+    "tibia": 0.7,
     "fibula": 0.4,
     "patella": 0.9,
     "foot": 0.5,

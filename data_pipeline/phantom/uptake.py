@@ -14,6 +14,10 @@ SURFACE_MM = 2.0
 """Thickness of the layer that takes up tracer on bone surfaces (80 % of it; the rest lies deeper)."""
 
 INNER_SHARE = 0.2
+STERNUM_HALF_WIDTH_MM = ([0.0, 0.08, 0.28, 0.36, 0.65, 0.8, 0.9, 1.0], [20.0, 27.0, 15.0, 13.0, 17.0, 14.0, 6.0, 3.0])
+"""Half width of manubrium, body and xiphoid against the share of the length from the top: adult textbook breadths."""
+
+STERNUM_EDGE_MM = 1.5
 TEXTURE_LENGTHS_MM = (140.0, 80.0, 45.0)
 
 
@@ -43,7 +47,8 @@ def assign_uptake(patient: Patient, skeleton: Skeleton, *, seed: int, index: int
     for group in ("rib", "thoracic", "lumbar", "hip", "sternum", "skull"):
         chosen = [i for i, name in enumerate(skeleton.names) if name.startswith(group)]
         factor[chosen] *= np.exp(patient.region_spread * random.standard_normal())
-    concentration = factor[skeleton.bone] * _joints(patient, skeleton) * _texture(patient, skeleton, random)
+    factor_of_point = factor[skeleton.bone] * _sternum_shape(skeleton)
+    concentration = factor_of_point * _joints(patient, skeleton) * _texture(patient, skeleton, random)
     soft = patient.soft_tissue_scale
     return Uptake(
         points=(BONE_TO_SOFT * patient.bone_share * concentration * skeleton.area_mm2 * SURFACE_MM).astype(np.float32),
@@ -65,6 +70,17 @@ def _bone_factor(name: str) -> float:
     return OTHER_BONE_UPTAKE
 
 
+def _sternum_shape(skeleton: Skeleton) -> np.ndarray:
+    """1, falling to cartilage beside the sternum: the mesh holds both in one piece, cut straight at its sides."""
+    share = np.ones(len(skeleton.points), np.float32)
+    chosen = skeleton.of("sternum")
+    x, z = np.abs(skeleton.points[chosen, 0]), skeleton.points[chosen, 2]
+    width = np.interp((z.max() - z) / np.ptp(z), *STERNUM_HALF_WIDTH_MM)
+    cartilage = BONE_UPTAKE["costal_cartilage"] / BONE_UPTAKE["sternum"]
+    share[chosen] = cartilage + (1.0 - cartilage) / (1.0 + np.exp((x - width) / STERNUM_EDGE_MM))
+    return share
+
+
 def _joints(patient: Patient, skeleton: Skeleton) -> np.ndarray:
     """Higher uptake towards the ends of bones that carry joints, and at the manubriosternal junction."""
     factor = np.ones(len(skeleton.points), np.float32)
@@ -78,7 +94,8 @@ def _joints(patient: Patient, skeleton: Skeleton) -> np.ndarray:
             if name.startswith("scapula"):  # the glenoid is its lateral end
                 along = np.abs(points[:, 0]) / np.abs(points[:, 0]).max()
             # Only the upper end of the humerus lies in a joint that matters here; the elbow is fainter.
-            end = np.maximum(np.exp(-(((1.0 - along) / 0.1) ** 2)), 0.5 * np.exp(-(((along) / 0.1) ** 2)))
+            other = 0.1 if name.startswith("humerus") else 0.5
+            end = np.maximum(np.exp(-(((1.0 - along) / 0.1) ** 2)), other * np.exp(-((along / 0.1) ** 2)))
             factor[chosen] += (ratio - 1.0) * patient.joint_scale * end
         if name == "sternum":
             top = points[:, 2].max()

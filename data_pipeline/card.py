@@ -1,0 +1,168 @@
+"""`python -m data_pipeline.card`: the numbers and histograms of the data-set card, from the built full set.
+
+Only what stands between the markers of docs/phantom/card.md is replaced; the words around it are written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from data_pipeline import phantom
+from data_pipeline.bone_scans import SPLITS, BoneScans, load_split
+from data_pipeline.errors import RequestError
+from data_pipeline.phantom.patients import draw_patient
+from data_pipeline.phantom.priors import TruthRules
+
+BEGIN, END = "<!-- numbers: made by python -m data_pipeline.card -->", "<!-- end of numbers -->"
+PATIENTS_SHOWN = 1000
+SIZE_EDGES_MM = (0.0, 15.0, 30.0, np.inf)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 2 a request that cannot be met."""
+    parser = argparse.ArgumentParser(prog="python -m data_pipeline.card", description=__doc__)
+    parser.add_argument("--data_dir", default="data", help="where built sets are kept; a missing set is built first")
+    parser.add_argument("--dataset", default="phantom_bone/full")
+    parser.add_argument("--card", type=Path, default=Path("docs/phantom/card.md"))
+    options = parser.parse_args(arguments)
+    try:
+        text = options.card.read_text(encoding="utf-8")
+        if BEGIN not in text or END not in text:
+            raise RequestError(f"{options.card}: the markers of the numbers are missing")
+        splits = {split: load_split(options.dataset, split, options.data_dir) for split in SPLITS}
+    except (RequestError, OSError) as error:
+        print(f"card: {error}", file=sys.stderr)
+        return 2
+    table = "\n".join(numbers(splits))
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    options.card.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+    _draw_lesions(splits, options.card.with_name("lesions.png"))
+    _draw_patients(options.card.with_name("patients.png"))
+    print(f"{options.card} and its pictures written")
+    return 0
+
+
+def set_hash(splits: dict[str, BoneScans]) -> str:
+    """SHA-256 over ids, counts and masks of all images, ordered by id."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        scans = splits[split]
+        for number in np.argsort([row.image_id for row in scans.rows]):
+            digest.update(f"{split} {scans.rows[number].image_id}".encode())
+            digest.update(scans.counts[number].astype("<i4").tobytes())
+            for name in sorted(scans.masks):
+                digest.update(scans.masks[name][number].tobytes())
+    return digest.hexdigest()
+
+
+def pooled_dice(first: np.ndarray, second: np.ndarray) -> float:
+    """2 |A and B| / (|A| + |B|) over all pixels of all images; NaN where both are empty."""
+    a, b = first > 0, second > 0
+    total = int(a.sum()) + int(b.sum())
+    return 2.0 * int((a & b).sum()) / total if total else float("nan")
+
+
+def numbers(splits: dict[str, BoneScans]) -> list[str]:
+    """The lines between the markers."""
+    rows = {split: [row for image in scans.rows for row in image.lesion_rows] for split, scans in splits.items()}
+    every = [row for split in SPLITS for row in rows[split]]
+    masks = {name: np.concatenate([splits[s].masks[name] for s in SPLITS]) for name in splits["train"].masks}
+    lines = [
+        f"Version {phantom.VERSION}, SHA-256 of ids, counts and masks `{set_hash(splits)}`.",
+        "",
+        "| split | patients | images | images without lesion | lesions seen |",
+        "|---|---|---|---|---|",
+    ]
+    for split in SPLITS:
+        scans = splits[split]
+        empty = sum(not image.lesion_rows for image in scans.rows)
+        patients = len({image.patient for image in scans.rows})
+        lines.append(f"| {split} | {patients} | {len(scans.rows)} | {empty} | {len(rows[split])} |")
+    lines += ["", "| per lesion and view, all splits | 5 % | median | 95 % |", "|---|---|---|---|"]
+    for label, key in (
+        ("size, mm", "size_mm"),
+        ("contrast to the bone around", "contrast"),
+        ("area of the scored mask, pixels", "area_px"),
+        ("contrast-to-noise ratio", "cnr"),
+    ):
+        low, middle, high = np.quantile([row[key] for row in every], [0.05, 0.5, 0.95])
+        lines.append(f"| {label} | {low:.1f} | {middle:.1f} | {high:.1f} |")
+    hidden = np.mean([not row["visible"] for row in every])
+    lines += [
+        "",
+        f"Hidden lesions (contrast-to-noise below {TruthRules().visible_cnr:g}): {100 * hidden:.0f} %. "
+        f"Lesion pixels: {100 * (masks['lesions'] > 0).mean():.2f} % of all. "
+        f"Benign pixels: {100 * (masks['benign'] > 0).mean():.2f} %.",
+        "",
+        "| DSC over all pixels of all images | |",
+        "|---|---|",
+        f"| reader 1 against reader 2 | {pooled_dice(masks['reader_1'], masks['reader_2']):.3f} |",
+        f"| reader 1 against the scored mask | {pooled_dice(masks['reader_1'], masks['lesions']):.3f} |",
+        f"| reader 2 against the scored mask | {pooled_dice(masks['reader_2'], masks['lesions']):.3f} |",
+        f"| isocontour against the scored mask | {pooled_dice(masks['lesions_isocontour'], masks['lesions']):.3f} |",
+        "",
+        "| size of lesion | lesions | visible |",
+        "|---|---|---|",
+    ]
+    for low, high in zip(SIZE_EDGES_MM, SIZE_EDGES_MM[1:], strict=False):
+        chosen = [row for row in every if low <= row["size_mm"] < high]
+        label = f"{low:.0f} to {high:.0f} mm" if np.isfinite(high) else f"{low:.0f} mm and more"
+        seen = 100 * np.mean([row["visible"] for row in chosen]) if chosen else float("nan")
+        lines.append(f"| {label} | {len(chosen)} | {seen:.0f} % |")
+    return lines
+
+
+def _draw_lesions(splits: dict[str, BoneScans], path: Path) -> None:
+    images = [image for split in SPLITS for image in splits[split].rows]
+    rows = [row for image in images for row in image.lesion_rows]
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
+    for axis, key, label, log in (
+        (axes[0, 0], "size_mm", "size, mm", False),
+        (axes[0, 1], "contrast", "contrast to bone around", True),
+        (axes[0, 2], "cnr", "contrast-to-noise ratio", True),
+        (axes[1, 0], "area_px", "area of scored mask, pixels", True),
+    ):
+        values = np.maximum([row[key] for row in rows], 0.1)
+        bins = np.geomspace(values.min(), values.max(), 30) if log else np.linspace(0, values.max(), 30)
+        axis.hist(values, bins=bins, color="0.4")
+        axis.set(xlabel=label, ylabel="lesions", xscale="log" if log else "linear")
+    most = max(len(image.lesion_rows) for image in images)
+    axes[1, 1].hist([len(image.lesion_rows) for image in images], bins=np.arange(most + 2) - 0.5, color="0.4")
+    axes[1, 1].set(xlabel="lesions per image", ylabel="images")
+    sites = [str(row["bone"]).split("_")[0] for row in rows]
+    names = sorted(set(sites), key=sites.count)
+    axes[1, 2].barh(names, [sites.count(name) for name in names], color="0.4")
+    axes[1, 2].set(xlabel="lesions")
+    figure.suptitle(f"PhantomBone {phantom.VERSION}, thorax images (simulated)")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def _draw_patients(path: Path) -> None:
+    patients = [draw_patient(0, index).as_dict() for index in range(PATIENTS_SHOWN)]
+    keys = [key for key, value in patients[0].items() if isinstance(value, (int, float)) and key != "region_spread"]
+    figure, axes = plt.subplots(4, 7, figsize=(16, 8), layout="constrained")
+    for axis, key in zip(axes.flat, keys, strict=False):
+        axis.hist([patient[key] for patient in patients], bins=30, color="0.4")
+        axis.set_title(key, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.set_yticks([])
+    for axis in axes.flat[len(keys) :]:
+        axis.set_axis_off()
+    figure.suptitle(f"{PATIENTS_SHOWN} virtual patients")
+    figure.savefig(path, dpi=70)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Masks and spots against closed forms: a sphere's area, recovery, bones, a batch of patients."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from data_pipeline.phantom.anatomy import build_anatomy
+from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px
+from data_pipeline.phantom.lesions import draw_metastases
+from data_pipeline.phantom.patients import draw_patient
+from data_pipeline.phantom.priors import LesionPriors, TruthRules
+from data_pipeline.phantom.skeleton import load_skeleton
+from data_pipeline.phantom.truth import Projection, project_spot
+from data_pipeline.phantom.uptake import assign_uptake
+
+PIXEL_MM = 2.0
+SIGMA_PX = 1.6
+
+
+def _ball(radius_mm: float) -> Projection:
+    """A homogeneous ball of activity, one unit per mm3, from points on a fine lattice."""
+    step = radius_mm / 16.0
+    axis = np.arange(-radius_mm, radius_mm + step, step)
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = points[np.linalg.norm(points, axis=1) < radius_mm]
+    weight = np.full(len(points), step**3)
+    seen = project_spot(
+        64.0 + points[:, 2] / PIXEL_MM, 64.0 + points[:, 0] / PIXEL_MM, weight, sigma_px=SIGMA_PX, shape=(128, 128)
+    )
+    assert seen is not None
+    return seen
+
+
+@pytest.mark.parametrize("radius_mm", [12.0, 20.0, 32.0])
+def test_mask_of_a_sphere_has_the_area_of_the_formula(radius_mm: float) -> None:
+    """The chord 2 sqrt(R^2 - r^2) exceeds the share f of 2 R within r < R sqrt(1 - f^2)."""
+    fraction = TruthRules().projection_fraction
+    seen = _ball(radius_mm)
+    area = (seen.geometric > fraction * seen.geometric.max()).sum() * PIXEL_MM**2
+    assert area == pytest.approx(np.pi * radius_mm**2 * (1.0 - fraction**2), rel=0.06)
+
+
+def test_recovery_coefficient_rises_with_diameter_as_integrated() -> None:
+    """Peak of the blurred ball over its unblurred peak 2 R, against the integral of chord times Gaussian."""
+    sigma = SIGMA_PX * PIXEL_MM
+    measured = []
+    for radius in (4.0, 6.0, 9.0, 14.0, 24.0):
+        peak = _ball(radius).counts.max() / PIXEL_MM**2
+        measured.append(peak / (2.0 * radius))
+
+        def integrand(r: float, radius: float = radius) -> float:
+            return 2.0 * np.sqrt(radius**2 - r**2) * np.exp(-(r**2) / (2 * sigma**2)) * r / sigma**2
+
+        # Sharing a point bilinearly blurs by another sixth of a pixel squared.
+        assert measured[-1] == pytest.approx(quad(integrand, 0.0, radius)[0] / (2.0 * radius), rel=0.06)
+    assert np.all(np.diff(measured) > 0)
+    assert measured[-1] > 0.95
+
+
+def test_no_lesion_leaves_its_bone() -> None:
+    skeleton = load_skeleton()
+    found = 0
+    for index in range(6):
+        patient = draw_patient(8, index)
+        anatomy = build_anatomy(patient, skeleton, seed=8, index=index)
+        uptake = assign_uptake(patient, skeleton, seed=8, index=index)
+        for spot in draw_metastases(skeleton, anatomy, uptake.points, LesionPriors(), seed=8, index=index):
+            bone = anatomy.points[skeleton.bone == skeleton.names.index(spot.bone)]
+            assert {tuple(point) for point in spot.position} <= {tuple(point) for point in bone}
+            assert spot.bone != "costal_cartilage"
+            found += 1
+    assert found >= 10
+
+
+def test_patients_can_be_projected_as_a_batch() -> None:
+    random = np.random.default_rng(1)
+    activity = random.gamma(0.3, size=(3, 6, 32, 32)).astype(np.float32)
+    mu = (0.015 * random.random(activity.shape)).astype(np.float32)
+    sigmas = slab_sigmas_px(CAMERAS["siemens"], slabs=6, slab_mm=9.0, gap_mm=30.0, pixel_mm=PIXEL_MM)
+    batch = jax.vmap(project, in_axes=(0, 0, None, None, None))(activity, mu, sigmas, 9.0, PIXEL_MM)
+    for index in range(3):
+        for together, alone in zip(batch, project(activity[index], mu[index], sigmas, 9.0, PIXEL_MM), strict=True):
+            np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-5)
