@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ def numbers(splits: dict[str, BoneScans]) -> list[str]:
         "| size of lesion | lesions | visible |",
         "|---|---|---|",
     ]
-    for low, high in zip(SIZE_EDGES_MM, SIZE_EDGES_MM[1:], strict=False):
+    for low, high in itertools.pairwise(SIZE_EDGES_MM):
         chosen = [row for row in every if low <= row["size_mm"] < high]
         label = f"{low:.0f} to {high:.0f} mm" if np.isfinite(high) else f"{low:.0f} mm and more"
         seen = 100 * np.mean([row["visible"] for row in chosen]) if chosen else float("nan")

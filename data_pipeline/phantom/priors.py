@@ -1,7 +1,8 @@
 """Every number of the virtual patients that is a choice, in one place.
 
 Sources: lesion counts and sites, lung cancer (NINMAS 2013-14 series: 18 % solitary, 60 % multiple, ribs before spine
-before pelvis); uptake ratios (JNM 57 suppl 1765; PMID 31612417); benign spots per view (BS-80K: 3.3 benign boxes per
+before pelvis); uptake ratios (JNM 57 suppl 1765: metastases 63.6 over 7.3
+of normal vertebrae, broad; degeneration 16.5; PMID 31612417); benign spots per view (BS-80K: 3.3 benign boxes per
 anterior image). Where no numeric source was found (lesion length, uptake by bone) the value is our assumption, tuned on
 one real scan; docs/phantom/card.md lists which is which.
 """
@@ -47,7 +48,7 @@ class LesionPriors:
     cluster_probability: float = 0.35
     cluster_radius_mm: float = 45.0
     length_mm: LogNormal = LogNormal(median=20.0, spread=1.6, low=8.0, high=80.0)
-    contrast: LogNormal = LogNormal(median=5.0, spread=1.7, low=1.8, high=25.0)
+    contrast: LogNormal = LogNormal(median=7.5, spread=1.7, low=1.8, high=25.0)
     cold_centre_probability: float = 0.2
     cold_centre_min_mm: float = 30.0
     sites: Mapping[str, float] = dataclasses.field(
@@ -66,7 +67,7 @@ class LesionPriors:
         }
     )
     benign_per_patient: float = 4.0
-    benign_contrast: LogNormal = LogNormal(median=2.2, spread=1.5, low=1.2, high=8.0)
+    benign_contrast: LogNormal = LogNormal(median=2.0, spread=1.5, low=1.2, high=8.0)
     benign_length_mm: LogNormal = LogNormal(median=14.0, spread=1.4, low=6.0, high=40.0)
 
 

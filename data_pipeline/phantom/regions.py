@@ -54,7 +54,7 @@ class Person:
 
     def at_points(self, chosen: np.ndarray) -> np.ndarray:
         """Pixels hit by bone points."""
-        mask = np.zeros(self.expected.shape, bool)
+        mask: np.ndarray = np.zeros(self.expected.shape, bool)
         row, column = (np.round(axis[chosen]).astype(int) for axis in (self.anatomy.row, self.anatomy.column))
         inside = (row >= 0) & (row < mask.shape[0]) & (column >= 0) & (column < mask.shape[1])
         mask[row[inside], column[inside]] = True
