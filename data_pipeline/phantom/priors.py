@@ -1,10 +1,10 @@
 """Every number of the virtual patients that is a choice, in one place.
 
 Sources: lesion counts and sites, lung cancer (NINMAS 2013-14 series: 18 % solitary, 60 % multiple, ribs before spine
-before pelvis); uptake ratios (JNM 57 suppl 1765: metastases 63.6 over 7.3
-of normal vertebrae, broad; degeneration 16.5; PMID 31612417); benign spots per view (BS-80K: 3.3 benign boxes per
-anterior image). Where no numeric source was found (lesion length, uptake by bone) the value is our assumption, tuned on
-one real scan; docs/phantom/card.md lists which is which.
+before pelvis); uptake (JNM 57 suppl 1765: metastases 63.6 +- 51.9, degeneration 16.5 +- 8.4, normal vertebrae 7.3 to
+8.1; PMID 31612417); benign spots per view (BS-80K: 3.3 benign boxes per anterior image). Where no numeric source was
+found (lesion length, uptake by bone) the value is our assumption, tuned on one real scan; docs/phantom/card.md lists
+which is which.
 """
 
 from __future__ import annotations

@@ -34,6 +34,16 @@ ROI_FACTOR = 2.0
 SHARE_BAND = {"head": 0.03, "trunk and arms": 0.08, "legs": 0.08}
 BACKGROUND_FACTOR = 1.5
 PROFILE_CORRELATION_MIN = 0.6
+DIFFERENCES = (
+    "The shoulders: the real profile peaks lower (sternoclavicular joints), the simulated one at the acromion.",
+    "The real spine is bent and worn unevenly, the simulated lumbar spine is a straight ladder.",
+    "Ribs and mandible are brighter than on the real scan, the abdomen beside the spine too.",
+    "Soft tissue is even: no breasts, no muscles, no bowel; the outline of hips and thighs is rounder.",
+    "Hands leave the field of view or lie stretched; knees and feet are symmetrical, with separate toes.",
+    "The skull lacks the facial bones' detail; the real one has a bright nose and sinuses.",
+)
+"""Seen on the pictures of this version; to be looked at again with every change of the simulator."""
+
 FWHM_BAND_MM = (7.0, 7.6)
 NOISE_BAND = (0.97, 1.03)
 
@@ -238,6 +248,10 @@ def _page(rows: list[Row]) -> str:
         "![scans](validation_scans.png)",
         "",
         "![profiles](validation_profiles.png)",
+        "",
+        "## Where simulated and real still differ to the eye",
+        "",
+        *(f"- {difference}" for difference in DIFFERENCES),
     ]
     return "\n".join(lines) + "\n"
 
