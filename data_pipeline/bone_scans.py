@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from data_pipeline import phantom
 from data_pipeline.errors import RequestError
-from data_pipeline.phantom.files import MASKS
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
+from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import THORAX_SIZE_PX, View
 from data_pipeline.splits import check_disjoint, split_patients
 from data_pipeline.thorax import crop, find_thorax

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from data_pipeline.phantom.acquisition import Faults, column_sensitivity, displaced
 from data_pipeline.phantom.anatomy import build_anatomy
 from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px
 from data_pipeline.phantom.lesions import draw_metastases
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import LesionPriors, TruthRules
+from data_pipeline.phantom.simulate import FIELD_OF_VIEW, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import Projection, project_spot
 from data_pipeline.phantom.uptake import assign_uptake
+from data_pipeline.scan import View
 
 PIXEL_MM = 2.0
 SIGMA_PX = 1.6
@@ -84,3 +87,44 @@ def test_patients_can_be_projected_as_a_batch() -> None:
     for index in range(3):
         for together, alone in zip(batch, project(activity[index], mu[index], sigmas, 9.0, PIXEL_MM), strict=True):
             np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_faults_are_stripes_and_one_displacement() -> None:
+    plain = simulate_patient(seed=8, index=1, views=(View.ANTERIOR,)).views[View.ANTERIOR]
+    striped, moved = (
+        simulate_patient(seed=8, index=1, views=(View.ANTERIOR,), faults=faults).views[View.ANTERIOR]
+        for faults in (Faults(uniformity=0.05), Faults(motion_mm=20.0))
+    )
+    inside = slice(*FIELD_OF_VIEW)
+    ratio = striped.expected[:, inside] / plain.expected[:, inside]
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1], ratio.shape), rtol=1e-5)
+    assert column_sensitivity(np.random.default_rng(0), 256, 0.05).std() == pytest.approx(0.05)
+    assert ratio[0].std() == pytest.approx(0.05, rel=0.2)
+    np.testing.assert_array_equal(striped.lesions, plain.lesions)
+
+    pixels = round(20.0 / plain.scan.pixel_size_mm[0])
+    changed = np.flatnonzero((moved.expected != plain.expected).any(axis=1))
+    first = changed[0]
+    assert 256 <= first <= 768
+    assert len(changed) == 1024 - first
+    shift = min(
+        (pixels, -pixels), key=lambda s: np.abs(np.roll(plain.lesions[first:], s, 1) != moved.lesions[first:]).sum()
+    )
+    inner = slice(40, 216)
+    np.testing.assert_array_equal(np.roll(plain.expected[first:], shift, 1)[:, inner], moved.expected[first:, inner])
+    np.testing.assert_array_equal(np.roll(plain.benign[first:], shift, 1)[:, inner], moved.benign[first:, inner])
+    assert moved.expected[:, : FIELD_OF_VIEW[0]].sum() == 0.0
+
+
+def test_displacement_by_hand() -> None:
+    image = np.arange(1, 9).reshape(2, 4)
+    np.testing.assert_array_equal(displaced(image, 1, 1), [[1, 2, 3, 4], [0, 5, 6, 7]])
+    np.testing.assert_array_equal(displaced(image, 0, -2), [[3, 4, 0, 0], [7, 8, 0, 0]])
+    np.testing.assert_array_equal(displaced(image, 1, 0), image)
+
+
+def test_impossible_faults_are_refused() -> None:
+    with pytest.raises(ValueError, match="motion is 0 to 50 mm"):
+        Faults(motion_mm=-1.0)
+    with pytest.raises(ValueError, match="uniformity is a share"):
+        Faults(uniformity=2.0)

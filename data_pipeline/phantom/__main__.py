@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
 from data_pipeline.phantom.simulate import simulate_patient
@@ -40,10 +41,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--noise-seed", type=_natural, help="of the Poisson noise alone (default: --seed)")
     parser.add_argument("--camera", choices=tuple(CAMERAS), help="preset for all patients (default: drawn)")
     parser.add_argument("--counts", type=_counts, help="expected counts per view (default: drawn, 1.2 to 3.6 million)")
+    parser.add_argument("--motion", type=float, default=0.0, metavar="MM", help="the patient moves once, sideways")
+    parser.add_argument(
+        "--uniformity", type=float, default=0.0, metavar="SHARE", help="spread of the columns' sensitivity, e.g. 0.02"
+    )
     return parser.parse_args(arguments)
 
 
 def _write(options: argparse.Namespace) -> None:
+    faults = Faults(options.motion, options.uniformity)
     requests = [
         Request(
             seed=options.seed,
@@ -51,6 +57,8 @@ def _write(options: argparse.Namespace) -> None:
             noise_seed=options.seed if options.noise_seed is None else options.noise_seed,
             camera=options.camera,
             counts=options.counts,
+            motion_mm=options.motion,
+            uniformity=options.uniformity,
         )
         for index in range(options.patients)
     ]
@@ -65,6 +73,7 @@ def _write(options: argparse.Namespace) -> None:
                 noise_seed=request.noise_seed,
                 camera=request.camera,
                 counts=request.counts,
+                faults=faults,
             )
             write_patient(options.out, request, patient)
     except OSError as error:

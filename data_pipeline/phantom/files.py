@@ -15,8 +15,8 @@ from data_pipeline.errors import RequestError
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.dicom import to_dicom
 from data_pipeline.phantom.simulate import SimulatedPatient
+from data_pipeline.phantom.truth import MASKS
 
-MASKS = ("lesions", "lesions_isocontour", "reader_1", "reader_2", "benign")
 NOTE = (
     "Simulated scan of a virtual patient (PhantomBone). Research only, not for diagnosis; scores on it are not "
     "comparable with scores on clinical data."
@@ -33,6 +33,8 @@ class Request:
       noise_seed: of the Poisson noise.
       camera: preset, or None for the one drawn with the patient.
       counts: expected counts per view, or None for the drawn number.
+      motion_mm: see `Faults`.
+      uniformity: see `Faults`.
     """
 
     seed: int
@@ -40,6 +42,8 @@ class Request:
     noise_seed: int
     camera: str | None = None
     counts: float | None = None
+    motion_mm: float = 0.0
+    uniformity: float = 0.0
 
     def identity(self) -> str:
         """One line that names the request."""

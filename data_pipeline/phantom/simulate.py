@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import RequestError
+from data_pipeline.phantom.acquisition import Faults, column_sensitivity, displaced, draw_motion
 from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy, build_anatomy
 from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px, tissue_volume
 from data_pipeline.phantom.lesions import Spot, draw_benign, draw_metastases
@@ -21,7 +22,7 @@ from data_pipeline.phantom.priors import (
     TruthRules,
 )
 from data_pipeline.phantom.skeleton import load_skeleton
-from data_pipeline.phantom.truth import draw_masks, project_spot
+from data_pipeline.phantom.truth import MASKS, Masks, draw_masks, project_spot
 from data_pipeline.phantom.uptake import Uptake, assign_uptake
 from data_pipeline.scan import Scan, View
 
@@ -80,6 +81,7 @@ def simulate_patient(
     views: Sequence[View] = (View.ANTERIOR, View.POSTERIOR),
     priors: LesionPriors | None = None,
     rules: TruthRules | None = None,
+    faults: Faults | None = None,
 ) -> SimulatedPatient:
     """Simulates patient `index` of `seed`; a pure function of its arguments.
 
@@ -92,10 +94,11 @@ def simulate_patient(
       views: which to make.
       priors: of lesions; default `LesionPriors()`.
       rules: of masks; default `TruthRules()`.
+      faults: of the acquisition; default none.
     """
     if camera is not None and camera not in CAMERAS:
         raise RequestError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
-    priors, rules = priors or LesionPriors(), rules or TruthRules()
+    priors, rules, faults = priors or LesionPriors(), rules or TruthRules(), faults or Faults()
     skeleton = load_skeleton()
     patient = draw_patient(seed, index, camera=camera, counts=counts)
     anatomy = build_anatomy(patient, skeleton, seed=seed, index=index)
@@ -104,16 +107,27 @@ def simulate_patient(
     benign = draw_benign(skeleton, anatomy, uptake.points, uptake.soft, priors, seed=seed, index=index)
     volumes = _Volumes(patient, anatomy, uptake, skeleton.area_mm2, [*lesions, *benign])
     key = f"phantom-{seed}-{index:05d}"
+    noise_seed = seed if noise_seed is None else noise_seed
     made = {
-        view: _simulate_view(
-            view, key, patient, volumes, lesions, benign, rules, seed, index, seed if noise_seed is None else noise_seed
+        view: _add_noise(
+            _with_faults(
+                _simulate_view(view, patient, volumes, lesions, benign, rules, stream(seed, index, f"readers {view}")),
+                faults,
+                patient.pixel_mm,
+                stream(seed, index, f"faults {view}"),
+            ),
+            patient,
+            key,
+            view,
+            stream(noise_seed, index, f"noise {view}"),
         )
         for view in views
     }
     parameters = {
         "seed": seed,
         "index": index,
-        "noise_seed": seed if noise_seed is None else noise_seed,
+        "noise_seed": noise_seed,
+        "faults": dataclasses.asdict(faults),
         "patient": patient.as_dict(),
         "lesions": [spot.as_dict() for spot in lesions],
         "benign": [spot.as_dict() for spot in benign],
@@ -179,18 +193,23 @@ def deposit3(volume: np.ndarray, slab: np.ndarray, row: np.ndarray, column: np.n
             np.add.at(flat, base + dk * plane + dr * line + 1, part * fc)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Noiseless:
+    """A view before counting."""
+
+    expected: np.ndarray
+    masks: Masks
+
+
 def _simulate_view(
     view: View,
-    key: str,
     patient: Patient,
     volumes: _Volumes,
     lesions: list[Spot],
     benign: list[Spot],
     rules: TruthRules,
-    seed: int,
-    index: int,
-    noise_seed: int,
-) -> SimulatedView:
+    readers: np.random.Generator,
+) -> _Noiseless:
     posterior = view is View.POSTERIOR
     # Seen from behind, the last slab is the nearest and left and right change places.
     oriented = [np.ascontiguousarray(v[::-1, :, ::-1]) if posterior else v for v in (volumes.activity, volumes.mu)]
@@ -226,13 +245,35 @@ def _simulate_view(
             if seen_spot is not None:
                 projections.append((spot, seen_spot))
         seen.append(projections)
-    masks = draw_masks(seen[0], seen[1], expected, rules, stream(seed, index, f"readers {view}"))
-    counts = stream(noise_seed, index, f"noise {view}").poisson(expected).astype(np.int32)
+    return _Noiseless(expected, draw_masks(seen[0], seen[1], expected, rules, readers))
+
+
+def _with_faults(view: _Noiseless, faults: Faults, pixel_mm: float, random: np.random.Generator) -> _Noiseless:
+    """Motion carries the masks along; the detector's edges stay where they are."""
+    expected, masks = view.expected, view.masks
+    if faults.uniformity > 0:
+        expected = expected * column_sensitivity(random, COLUMNS, faults.uniformity)
+    if faults.motion_mm > 0:
+        first_row, pixels = draw_motion(random, ROWS, faults.motion_mm, pixel_mm)
+        expected = displaced(expected, first_row, pixels)
+        expected[:, : FIELD_OF_VIEW[0]] = 0.0
+        expected[:, FIELD_OF_VIEW[1] :] = 0.0
+        moved: dict[str, Any] = {name: displaced(getattr(masks, name), first_row, pixels) for name in MASKS}
+        masks = dataclasses.replace(masks, **moved)
+    return _Noiseless(expected, masks)
+
+
+def _add_noise(
+    noiseless: _Noiseless, patient: Patient, key: str, view: View, random: np.random.Generator
+) -> SimulatedView:
+    """Poisson counts around the expectation; nothing is done to them afterwards."""
     scan = Scan(
-        counts=counts,
+        counts=random.poisson(noiseless.expected).astype(np.int32),
         pixel_size_mm=(patient.pixel_mm, patient.pixel_mm),
         view=view,
         patient=key,
         source=f"PhantomBone {key} {view}",
     )
-    return SimulatedView(scan=scan, expected=expected.astype(np.float32), **dataclasses.asdict(masks))
+    return SimulatedView(
+        scan=scan, expected=noiseless.expected.astype(np.float32), **dataclasses.asdict(noiseless.masks)
+    )

@@ -11,6 +11,9 @@ from scipy.ndimage import gaussian_filter
 from data_pipeline.phantom.lesions import Spot
 from data_pipeline.phantom.priors import TruthRules
 
+MASKS = ("lesions", "lesions_isocontour", "reader_1", "reader_2", "benign")
+"""All masks of a view, by the names of `Masks`."""
+
 FOOTPRINT_PX = 0.7
 """Standard deviation that turns points 2.5 mm apart into a filled projection."""
 
