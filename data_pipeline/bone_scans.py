@@ -56,7 +56,7 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
     """Simulated planar bone scintigrams of the thorax with exact lesion masks."""
 
     VERSION = tfds.core.Version(phantom.VERSION)
-    RELEASE_NOTES = {phantom.VERSION: "Numbers may still change before 1.0.0."}  # noqa: RUF012
+    RELEASE_NOTES = {phantom.VERSION: "Difficulty calibrated with a plain U-Net; frozen."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
         PhantomBoneConfig(
             name="full",

@@ -17,6 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from data_pipeline import phantom
 from data_pipeline.bone_scans import SPLITS, BoneScans, load_split
@@ -137,6 +138,8 @@ def _draw_lesions(splits: dict[str, BoneScans], path: Path) -> None:
         bins = np.geomspace(values.min(), values.max(), 30) if log else np.linspace(0, values.max(), 30)
         axis.hist(values, bins=bins, color="0.4")
         axis.set(xlabel=label, ylabel="lesions", xscale="log" if log else "linear")
+        if log:
+            axis.xaxis.set_minor_formatter(NullFormatter())
     most = max(len(image.lesion_rows) for image in images)
     axes[1, 1].hist([len(image.lesion_rows) for image in images], bins=np.arange(most + 2) - 0.5, color="0.4")
     axes[1, 1].set(xlabel="lesions per image", ylabel="images")
@@ -154,7 +157,7 @@ def _draw_patients(path: Path) -> None:
     keys = [key for key, value in patients[0].items() if isinstance(value, (int, float)) and key != "region_spread"]
     figure, axes = plt.subplots(4, 7, figsize=(16, 8), layout="constrained")
     for axis, key in zip(axes.flat, keys, strict=False):
-        axis.hist([patient[key] for patient in patients], bins=30, color="0.4")
+        axis.hist([patient[key] for patient in patients], bins=25, color="0.4")
         axis.set_title(key, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
