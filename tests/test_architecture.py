@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from msanet_jax.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("msanet_jax", "data_pipeline", "configs")
 SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "main.py"]
@@ -52,6 +54,20 @@ def test_msanet_jax_imports_flow_one_way() -> None:
     for name, path in modules.items():
         upward = [other for other in _inside("msanet_jax", _imports(path)) if rank[other] >= rank[name]]
         assert not upward, f"{name} imports {upward}"
+
+
+def test_commands_stand_on_top_and_load_quickly() -> None:
+    commands = {path.stem: path for path in (ROOT / "msanet_jax" / "commands").glob("*.py")}
+    assert set(commands) - {"__init__"} == set(COMMANDS)
+    for name, path in commands.items():
+        at_load = {
+            alias.name if isinstance(node, ast.Import) else node.module
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        heavy = {module for module in at_load if module.split(".")[0] in {"jax", "tensorflow", "numpy", "msanet_jax"}}
+        assert not heavy, f"{name} imports {heavy} before it runs"
 
 
 def test_data_pipeline_knows_no_networks() -> None:
