@@ -17,6 +17,7 @@ from data_pipeline.bone_scans import load_split
 from msanet_jax import run_folder
 from msanet_jax.devices import check_batch_size, compile_probability, describe_devices
 from msanet_jax.evaluate import evaluate, threshold_baseline
+from msanet_jax.hosts import from_primary, is_primary, primary_first, wait_for_all
 from msanet_jax.metrics_file import write_metrics
 from msanet_jax.report import write_curves, write_pictures
 from msanet_jax.state import create_networks
@@ -32,7 +33,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     """Trains (or resumes), scores the best checkpoint once on the test patients, and leaves everything in `workdir`.
 
     Returns:
-      What metrics.json holds.
+      What metrics.json holds; nothing on the other processes of a run than the first, which write no files.
 
     Raises:
       RequestError: a request that cannot be carried out, in one line.
@@ -43,9 +44,9 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     LOG.info("%s", describe_devices())
     check_batch_size(config.train.batch_size, "config.train.batch_size")
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
-    run_folder.prepare(run, config)
-    training, validation, test = (
-        load_split(config.data.dataset, split, data_dir) for split in ("train", "validation", "test")
+    from_primary(lambda: run_folder.prepare(run, config))
+    training, validation, test = primary_first(
+        lambda: [load_split(config.data.dataset, split, data_dir) for split in ("train", "validation", "test")]
     )
     LOG.info(
         "%s: %d training, %d validation, %d test images",
@@ -62,6 +63,9 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
     # position would go on scoring.
     blank = evaluate(probability, test, config=config, input_zeroed=True)
+    if not is_primary():
+        wait_for_all("finished")
+        return {}
     metrics = write_metrics(
         run,
         test=result,
@@ -82,6 +86,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     write_pictures(run / "pictures", result, test, config)
     write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
     _announce(run, metrics)
+    wait_for_all("finished")
     return metrics
 
 

@@ -15,7 +15,7 @@ SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob(
 
 # A module imports only from rows above its own; modules of one row do not know each other.
 LAYERS = [
-    {"layers", "intervals", "metrics", "run_folder"},
+    {"layers", "intervals", "metrics", "run_folder", "hosts"},
     {"losses", "discriminator", "lesion_metrics", "history"},
     {"generator", "optimizers"},
     {"state"},

@@ -1,0 +1,1 @@
+"""Measurements of speed and scale; for development, not installed (`pip install -e '.[bench]'`)."""
