@@ -34,7 +34,7 @@ GIB = 2.0**30
 DOCS = "https://cloud.google.com/tpu/docs/"
 CHIPS = {
     "v4": Chip(275e12, 32 * GIB, 1200e9, 300e9, 2, DOCS + "v4"),
-    "v5e": Chip(197e12, 16e9, 819e9, 200e9, 1, DOCS + "v5e"),
+    "v5e": Chip(197e12, 16 * GIB, 819e9, 200e9, 1, DOCS + "v5e"),
     "v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9, 1, DOCS + "v5p"),
     "v6e": Chip(918e12, 32 * GIB, 1638e9, 400e9, 1, DOCS + "v6e"),
     "tpu7x": Chip(2307e12, 192 * GIB, 7380e9, 600e9, 2, DOCS + "tpu7x"),

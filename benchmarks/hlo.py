@@ -110,7 +110,7 @@ def entry(text: str) -> str:
 
 
 def convolutions(text: str) -> list[Instruction]:
-    """Convolutions over images, also inside fusions; matrix products, which a TPU calls convolutions too, are left out."""
+    """Convolutions over images, also inside fusions; without matrix products, which a TPU calls convolutions too."""
     return [
         found
         for found in parse(text)

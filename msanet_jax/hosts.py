@@ -64,7 +64,9 @@ def join(
         )
     try:
         jax.distributed.initialize(
-            **explicit,
+            coordinator_address=coordinator_address,
+            num_processes=num_processes,
+            process_id=process_id,
             shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_S,
             cluster_detection_method="deactivate" if given else None,
         )

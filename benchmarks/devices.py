@@ -1,0 +1,223 @@
+"""Weak and strong scaling of the real train iteration over devices, as pmap and as jit over shard_map.
+
+python -m benchmarks.devices --config=configs/msanet.py:cpu --devices=1,2,4
+
+On a machine without accelerator the devices are simulated, each count in a process of its own: they share the cores, so
+only what splitting costs can be seen. On GPUs and TPUs the first n devices are taken. With several processes (the flags
+of main.py, docs/scaling.md) all devices are taken: start it once per number of hosts, with the same --out, which keeps
+the rows of earlier starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from ml_collections import config_flags
+
+from benchmarks.measure_step import measure
+from benchmarks.tables import markdown_table, write_results
+from data_pipeline.errors import RequestError
+from msanet_jax import hosts
+
+config_flags.DEFINE_config_file("config", "configs/msanet.py", "Recipe.")
+COUNTS = flags.DEFINE_list("devices", None, "Numbers of devices; by default 1, 2, 4, ... all.")
+STEPS = flags.DEFINE_integer("steps", 5, "Iterations in each timed loop.", lower_bound=1)
+DTYPES = flags.DEFINE_list("dtype", ["float32"], "float32, bfloat16 or both.")
+FORMS = flags.DEFINE_list("form", ["pmap", "shard_map"], "pmap, shard_map or both.")
+SCALINGS = flags.DEFINE_list(
+    "scaling", ["weak", "strong"], "weak (batch per device stays), strong (whole batch stays)."
+)
+BATCH = flags.DEFINE_integer("batch", None, "Images: per device (weak), in all (strong); the recipe's by default.")
+OUT = flags.DEFINE_string("out", "runs/devices", "Folder of devices.json, devices.md and devices.png.")
+MEASURED_TO = flags.DEFINE_string("measured_to", None, "Only measure, into this file (used for simulated devices).")
+flags.DEFINE_boolean("distributed", None, "As in main.py.")
+flags.DEFINE_string("coordinator_address", None, "As in main.py.")
+flags.DEFINE_integer("num_processes", None, "As in main.py.")
+flags.DEFINE_integer("process_id", None, "As in main.py.")
+
+KEY = ("scaling", "form", "dtype", "devices", "hosts", "kind", "global_batch")
+PROCESS_FLAGS = ("distributed", "coordinator_address", "num_processes", "process_id")
+COLOURS = {"pmap": "#0072B2", "shard_map": "#D55E00"}
+STYLES = {"float32": "-", "bfloat16": "--"}
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, joins with earlier rows in --out, and writes the results."""
+    del arguments
+    cache = str(pathlib.Path.home() / ".cache" / "msanet_jax")
+    jax.config.update("jax_compilation_cache_dir", os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache))
+    hosts.join(**{name: flags.FLAGS[name].value for name in PROCESS_FLAGS})
+    if MEASURED_TO.value is None and jax.default_backend() == "cpu" and jax.process_count() == 1:
+        rows = [row for count in _counts(os.cpu_count() or 1) for row in _in_fresh_process(count)]
+    else:
+        rows = [row for count in _counts(jax.device_count()) for row in _measure(count)]
+    if MEASURED_TO.value is not None:
+        Path(MEASURED_TO.value).write_text(json.dumps(rows))
+        return
+    if not hosts.is_primary():
+        return
+    folder = Path(OUT.value)
+    rows = with_efficiency(merge(_earlier(folder / "devices.json"), rows))
+    paths = write_results(folder, "devices", data=rows, page=page(rows))
+    draw(rows, folder / "devices.png")
+    print(paths[1].read_text())
+
+
+def _counts(available: int) -> list[int]:
+    """Numbers of devices to measure."""
+    if jax.process_count() > 1:
+        return [jax.device_count()]
+    if COUNTS.value is not None:
+        return [int(count) for count in COUNTS.value]
+    return [2**power for power in range(available.bit_length()) if 2**power <= available]
+
+
+def _in_fresh_process(count: int) -> list[dict[str, Any]]:
+    """The number of simulated devices is settled when JAX starts."""
+    print(f"{count} simulated device(s)", file=sys.stderr)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(count)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.json"
+        command = [sys.executable, "-m", "benchmarks.devices", *sys.argv[1:], f"--devices={count}"]
+        subprocess.run([*command, f"--measured_to={path}"], env=environment, check=True)
+        return json.loads(path.read_text())
+
+
+def _measure(count: int) -> list[dict[str, Any]]:
+    if count > jax.device_count():
+        raise RequestError(f"--devices={count}: there are {jax.device_count()}")
+    rows = []
+    for dtype in DTYPES.value:
+        config = flags.FLAGS.config.copy_and_resolve_references()
+        config.generator.dtype = config.discriminator.dtype = dtype
+        images = BATCH.value or config.train.batch_size
+        for scaling in SCALINGS.value:
+            total = images * count if scaling == "weak" else images
+            if total % count:
+                print(f"{scaling}: {total} images do not divide over {count} devices: left out", file=sys.stderr)
+                continue
+            for form in FORMS.value:
+                devices = jax.devices()[:count]
+                rows.append(
+                    measure(config, devices=devices, form=form, global_batch=total, steps=STEPS.value, scaling=scaling)
+                )
+                print(f"{scaling} {form} {dtype} {count}: {rows[-1]['images_per_s']:.2f} images/s", file=sys.stderr)
+    return rows
+
+
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """New rows in place of old ones that measured the same thing; sorted."""
+    joined = {tuple(row[key] for key in KEY): row for row in [*old, *new]}
+    return [joined[key] for key in sorted(joined)]
+
+
+def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds `speedup`, images/s over those of the fewest devices n0, and `efficiency`, speedup over n / n0."""
+    series = {}
+    for row in rows:
+        series.setdefault(_series(row), []).append(row)
+    out = []
+    for row in rows:
+        first = min(series[_series(row)], key=lambda other: other["devices"])
+        speedup = row["images_per_s"] / first["images_per_s"]
+        out.append(row | {"speedup": speedup, "efficiency": speedup * first["devices"] / row["devices"]})
+    return out
+
+
+def _series(row: dict[str, Any]) -> tuple[Any, ...]:
+    images = row["global_batch"] // (row["devices"] if row["scaling"] == "weak" else 1)
+    return row["scaling"], row["form"], row["dtype"], row["kind"], images
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown, with how they were measured."""
+    simulated = (
+        "\nThe CPU devices are simulated and share the same cores: `speedup` cannot rise much, and what it loses is "
+        "the cost of splitting; `efficiency` means something on real devices only.\n"
+        if any(row["platform"] == "cpu" for row in rows)
+        else ""
+    )
+    table = [
+        {
+            "scaling": row["scaling"],
+            "form": row["form"],
+            "dtype": row["dtype"],
+            "devices": row["devices"],
+            "hosts": row["hosts"],
+            "global batch": row["global_batch"],
+            "step ms (fastest to slowest)": f"{1e3 * row['median_s']:.1f} ({1e3 * row['fastest_s']:.1f} to "
+            f"{1e3 * row['slowest_s']:.1f})",
+            "images/s": row["images_per_s"],
+            "speedup": row["speedup"],
+            "efficiency": row["efficiency"],
+            "in collectives": f"{row['collectives_share']:.0%}",
+            "memory per device, MiB": "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 2**20:.0f}",
+        }
+        for row in rows
+    ]
+    kinds = ", ".join(sorted({f"{row['platform']} {row['kind']}" for row in rows}))
+    return (
+        f"# Scaling over devices ({kinds}, jax {jax.__version__})\n\nThe train iteration as it is, on one batch that "
+        "lies on the devices. Weak: the batch of each device stays; strong: the whole batch stays. Time in collectives: the "
+        "difference to the same iteration without them, waiting included. Memory: the device's own peak, or the "
+        f"compiler's plan where it keeps none.\n{simulated}\n{markdown_table(table)}\n![scaling](devices.png)\n"
+    )
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Images/s, share of collectives and memory over the number of devices."""
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    panels = figure.subplots(2, 3, sharex=True)
+    for line, scaling in zip(panels, ("weak", "strong"), strict=True):
+        chosen = [row for row in rows if row["scaling"] == scaling]
+        for key in sorted({_series(row) for row in chosen}):
+            points = sorted((row for row in chosen if _series(row) == key), key=lambda row: row["devices"])
+            look = {"color": COLOURS[key[1]], "linestyle": STYLES.get(key[2], ":"), "marker": "o", "markersize": 4}
+            counts = [row["devices"] for row in points]
+            line[0].plot(counts, [row["images_per_s"] for row in points], label=f"{key[1]}, {key[2]}", **look)
+            line[1].plot(counts, [100 * row["collectives_share"] for row in points], **look)
+            if all(row["memory_bytes"] is not None for row in points):
+                line[2].plot(counts, [row["memory_bytes"] / 2**20 for row in points], **look)
+        line[0].set_ylabel(f"{scaling} scaling")
+        for axes, title in zip(
+            line, ("images/s", "% of the step in collectives", "memory per device, MiB"), strict=True
+        ):
+            axes.set_title(title, fontsize=10)
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.25)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(
+                sorted({row["devices"] for row in rows}), [str(n) for n in sorted({r["devices"] for r in rows})]
+            )
+            axes.minorticks_off()
+    for axes in panels[1]:
+        axes.set_xlabel("devices")
+    panels[0, 0].legend(fontsize=8, frameon=False)
+    simulated = any(row["platform"] == "cpu" for row in rows)
+    figure.suptitle("simulated devices that share the cores of one machine" if simulated else "", fontsize=9)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    FigureCanvasAgg(figure).print_png(beside)
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    try:
+        app.run(main)
+    except RequestError as error:
+        print(f"devices: {error}", file=sys.stderr)
+        sys.exit(2)
