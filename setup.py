@@ -40,6 +40,10 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     "test": TEST,
     "dev": [*TEST, "ruff>=0.14", "mypy>=1.18"],
+    # benchmarks/, from a clone: python -m benchmarks.devices
+    "bench": [],
+    # benchmarks/tpu_compile.py: the TPU compiler alone, in the version that jax 0.10.2 asks for; no TPU is needed.
+    "tpu-compile": ["jax==0.10.2", "jaxlib==0.10.2", "libtpu==0.0.42.*"],
     # Only to rebuild data_pipeline/phantom/skeleton.npz from its published source.
     "skeleton": ["myo-sim==0.2.4", "mujoco>=3.2"],
 }

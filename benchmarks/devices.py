@@ -58,6 +58,9 @@ def main(arguments: list[str]) -> None:
     cache = str(pathlib.Path.home() / ".cache" / "msanet_jax")
     jax.config.update("jax_compilation_cache_dir", os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache))
     hosts.join(**{name: flags.FLAGS[name].value for name in PROCESS_FLAGS})
+    if jax.default_backend() == "cpu":
+        # Simulated devices share one thread pool; queued programs can starve an all-reduce until it aborts.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     if MEASURED_TO.value is None and jax.default_backend() == "cpu" and jax.process_count() == 1:
         rows = [row for count in _counts(os.cpu_count() or 1) for row in _in_fresh_process(count)]
     else:
@@ -128,7 +131,7 @@ def merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str
 
 def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adds `speedup`, images/s over those of the fewest devices n0, and `efficiency`, speedup over n / n0."""
-    series = {}
+    series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         series.setdefault(_series(row), []).append(row)
     out = []
@@ -173,9 +176,10 @@ def page(rows: list[dict[str, Any]]) -> str:
     kinds = ", ".join(sorted({f"{row['platform']} {row['kind']}" for row in rows}))
     return (
         f"# Scaling over devices ({kinds}, jax {jax.__version__})\n\nThe train iteration as it is, on one batch that "
-        "lies on the devices. Weak: the batch of each device stays; strong: the whole batch stays. Time in collectives: the "
-        "difference to the same iteration without them, waiting included. Memory: the device's own peak, or the "
-        f"compiler's plan where it keeps none.\n{simulated}\n{markdown_table(table)}\n![scaling](devices.png)\n"
+        "lies on the devices. Weak: the batch of each device stays; strong: the whole batch stays. Time in "
+        "collectives: the difference to the same iteration without them, waiting included. Memory: the device's own "
+        f"peak, or the compiler's plan where it keeps none.\n{simulated}\n{markdown_table(table)}\n"
+        "![scaling](devices.png)\n"
     )
 
 

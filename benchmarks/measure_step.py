@@ -104,7 +104,7 @@ def random_batch(side: int, images: int) -> dict[str, np.ndarray]:
 
 def time_loop(iteration: Callable[..., Any], state: Any, batch: Any, *, steps: int) -> Timing:
     """Times loops of `steps` iterations, each feeding the next, after two that compile and warm up."""
-    # Simulated devices share one thread pool; queued iterations can starve an all-reduce until it aborts.
+    # As in msanet_jax/devices.py: queued iterations on simulated devices can starve an all-reduce.
     blocking = jax.default_backend() == "cpu"
     for _ in range(2):
         state, metrics = jax.block_until_ready(iteration(state, batch))
@@ -120,7 +120,7 @@ def time_loop(iteration: Callable[..., Any], state: Any, batch: Any, *, steps: i
     return Timing(float(np.median(seconds)), min(seconds), max(seconds))
 
 
-def compiled_memory_bytes(iteration: Callable[..., Any], state: Any, batch: Any) -> int | None:
+def compiled_memory_bytes(iteration: Any, state: Any, batch: Any) -> int | None:
     """What the compiler plans per device: arguments, results and temporaries, donated arrays once."""
     if jax.process_count() > 1:
         return None

@@ -62,7 +62,7 @@ def place_state(state: TrainState) -> TrainState:
 
 def map_iteration(
     iteration: Callable[..., Any], *, form: str = "pmap", devices: Sequence[jax.Device] | None = None
-) -> Callable[..., Any]:
+) -> Any:
     """Maps a pure step (state, batch) -> (state, metrics) over devices; the old state is donated.
 
     Args:
@@ -72,7 +72,7 @@ def map_iteration(
       devices: all of the run by default.
 
     Returns:
-      A compiled function with a method `lower`.
+      A function that compiles on its first call, with a method `lower`, as jit's.
     """
     if form == "pmap":
         return jax.pmap(
