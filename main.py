@@ -59,22 +59,18 @@ def run(arguments: Sequence[str]) -> None:
         hosts.join(**process)
         if not hosts.is_primary():
             logging.getLogger("msanet_jax").setLevel(logging.WARNING)
-        train_and_evaluate(flags.FLAGS.config, workdir=flags.FLAGS.workdir, data_dir=flags.FLAGS.data_dir)
+        try:
+            train_and_evaluate(flags.FLAGS.config, workdir=flags.FLAGS.workdir, data_dir=flags.FLAGS.data_dir)
+        except JaxRuntimeError as error:
+            hosts.raise_if_lost_peer(error)
+            raise
     except Preempted as event:
         print(f"main.py: {event}; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
+    except hosts.LostPeerError:
+        hosts.leave(EXIT_LOST_PEER)
     except RequestError as error:
         sys.exit(_refuse(str(error)))
-    except JaxRuntimeError as error:
-        if not hosts.lost_peer(error):
-            raise
-        reason = str(error).splitlines()[0][:300]
-        print(
-            f"main.py: another process of this run is gone ({reason}); end the rest and start all again: the same "
-            "command goes on from the last checkpoint",
-            file=sys.stderr,
-        )
-        hosts.leave(EXIT_LOST_PEER)
 
 
 def parse(arguments: Sequence[str]) -> Sequence[str]:

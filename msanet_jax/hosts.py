@@ -34,6 +34,10 @@ LOST_PEER_WORDS = ("gloo", "nccl", "connection", "coordination service", "heartb
 """Words by which a failed collective or a failed coordination service is told from other runtime errors."""
 
 
+class LostPeerError(Exception):
+    """Another process of the run died or was cut off; said on stderr already."""
+
+
 def join(
     *, distributed: bool | None, coordinator_address: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
@@ -153,10 +157,24 @@ def stop_agreed(step: int) -> bool:
     return jax.process_count() > 1 and bool(multihost_utils.reached_preemption_sync_point(step))
 
 
-def lost_peer(error: BaseException) -> bool:
-    """Whether a runtime error most likely means that another process is gone."""
+def raise_if_lost_peer(error: Exception) -> None:
+    """Says so at once where a runtime error most likely means that another process is gone.
+
+    At once, because closing files takes time and JAX may end this process in the meantime.
+
+    Raises:
+      LostPeerError: it means that.
+    """
     text = str(error).lower()
-    return jax.process_count() > 1 and any(word in text for word in LOST_PEER_WORDS)
+    if jax.process_count() == 1 or not any(word in text for word in LOST_PEER_WORDS):
+        return
+    print(
+        f"another process of this run is gone ({str(error).splitlines()[0][:300]}); end the rest and start all again: the "
+        "same command goes on from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    raise LostPeerError from error
 
 
 def leave(code: int) -> None:

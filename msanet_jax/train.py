@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 
 import jax
 import numpy as np
+from jax.errors import JaxRuntimeError
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch, train_batches
@@ -19,7 +20,7 @@ from data_pipeline.bone_scans import BoneScans
 from msanet_jax.checkpoints import Checkpoints
 from msanet_jax.devices import compile_probability, compile_train_iteration, place_state
 from msanet_jax.evaluate import Evaluation, evaluate
-from msanet_jax.hosts import share, stop_agreed
+from msanet_jax.hosts import raise_if_lost_peer, share, stop_agreed
 from msanet_jax.report import validation_panels
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
 from msanet_jax.telemetry import Telemetry
@@ -51,6 +52,7 @@ def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: Bon
 
     Raises:
       Preempted: SIGTERM arrived.
+      hosts.LostPeerError: another process is gone.
       telemetry.NonFiniteLossError: a loss is NaN or infinite.
       checkpoints.CheckpointError: the checkpoints are damaged or of another network.
     """
@@ -66,6 +68,9 @@ def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: Bon
             state = _loop(networks, place_state(state), training, validation, checkpoints, telemetry, stop)
         checkpoints.wait()
         return place_state(checkpoints.restore_best(state))
+    except JaxRuntimeError as error:
+        raise_if_lost_peer(error)
+        raise
     finally:
         checkpoints.close()
         telemetry.close()

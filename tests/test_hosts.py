@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,18 @@ def _address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_stays() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.communicate()
+
+
 def _start(command: list[str], *, devices: int, cache: Path) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"} | {
         "JAX_PLATFORMS": "cpu",
@@ -80,7 +93,8 @@ def _start(command: list[str], *, devices: int, cache: Path) -> subprocess.Popen
         "PYTHONPATH": str(ROOT),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes)
+    STARTED.append(subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes))
+    return STARTED[-1]
 
 
 def test_two_processes_agree(tmp_path: Path) -> None:
@@ -134,8 +148,9 @@ def test_two_processes_train_as_one(tmp_path: Path, data_dir: Path) -> None:
     pair[1].kill()
     said = pair[0].communicate(timeout=150)[1]
     pair[1].communicate()
-    assert pair[0].returncode == 69, said[-3000:]
-    assert "another process of this run is gone" in said
+    # A failed all-reduce tells at once; on a slow machine JAX's own watch may end the process before it has closed.
+    assert pair[0].returncode in (69, -signal.SIGABRT), said[-3000:]
+    assert "another process of this run is gone" in said or "another task died" in said
     assert "Traceback" not in said
     by_two = _rows(run)
     assert 4 <= max(step for step, _ in by_two) < 60
