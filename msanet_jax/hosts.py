@@ -169,8 +169,8 @@ def raise_if_lost_peer(error: Exception) -> None:
     if jax.process_count() == 1 or not any(word in text for word in LOST_PEER_WORDS):
         return
     print(
-        f"another process of this run is gone ({str(error).splitlines()[0][:300]}); end the rest and start all again: the "
-        "same command goes on from the last checkpoint",
+        f"another process of this run is gone ({str(error).splitlines()[0][:300]}); end the rest and start all again: "
+        "the same command goes on from the last checkpoint",
         file=sys.stderr,
         flush=True,
     )
