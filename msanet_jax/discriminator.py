@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.errors import RequestError
+from msanet_jax.convolution import convolve_halving
 from msanet_jax.layers import Norm
 
 LEAK = 0.2
@@ -85,13 +86,7 @@ class BoundedConv(nn.Module):
         shape = (4, 4, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            bounded_kernel(kernel, self.bound).astype(self.dtype),
-            window_strides=(2, 2),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = convolve_halving(x.astype(self.dtype), bounded_kernel(kernel, self.bound).astype(self.dtype))
         return y + bias.astype(self.dtype)
 
 

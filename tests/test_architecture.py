@@ -15,7 +15,8 @@ SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob(
 
 # A module imports only from rows above its own; modules of one row do not know each other.
 LAYERS = [
-    {"layers", "intervals", "metrics", "run_folder"},
+    {"convolution", "normalization", "intervals", "metrics", "run_folder"},
+    {"layers"},
     {"losses", "discriminator", "lesion_metrics", "history"},
     {"generator", "optimizers"},
     {"state"},
