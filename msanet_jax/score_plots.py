@@ -67,7 +67,7 @@ def _write_precision_recall(path: Path, evaluation: Evaluation) -> None:
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
     axes = figure.subplots()
     for dsc in (0.2, 0.4, 0.6, 0.8):
-        recall = np.linspace(dsc / (2 - dsc), 1.0, 100)
+        recall = np.linspace(dsc / (2 - dsc), 1.0, 500)
         axes.plot(recall, dsc * recall / (2 * recall - dsc), color="0.85", linewidth=1, zorder=0)
         axes.text(1.0, dsc / (2 - dsc), f"DSC {dsc:g} ", color="0.6", fontsize=8, ha="right", va="bottom")
     axes.plot(curve["recall"], curve["precision"], color=BLUE, label="network, all thresholds")
@@ -146,13 +146,13 @@ def _write_lesion_size(path: Path, evaluation: Evaluation) -> None:
     cloud.set_xticks([10, 20, 40, 80])
     cloud.xaxis.set_minor_locator(NullLocator())
     if lesions:
-        cloud.legend(frameon=False, fontsize=9, loc="upper left")
+        _legend_above(cloud)
     rows = evaluation.lesion_bins["sizes"]
     _draw_bins(binned, rows, "recall", BLUE, -0.08)
     _draw_bins(binned, rows, "dsc_mean", ORANGE, 0.08)
     binned.set_xticks(range(len(rows)), [f"{_range(row)}\n{row['lesions']}" for row in rows], fontsize=8)
     binned.set(xlabel="size of lesion, mm; number of lesions", ylim=(-0.02, 1.02), xlim=(-0.5, len(rows) - 0.5))
-    binned.legend(frameon=False, fontsize=9, loc="upper left")
+    _legend_above(binned)
     _finish(figure, path, cloud, binned)
 
 
@@ -163,6 +163,10 @@ def _draw_bins(axes: Axes, rows: list[dict[str, Any]], key: str, colour: str, sh
             axes.plot([place + shift] * 2, row[f"{key}_interval"], color=colour, alpha=0.35, linewidth=4)
     places = [place + shift for place, row in enumerate(rows) if row["lesions"]]
     axes.plot(places, [row[key] for row in rows if row["lesions"]], "o", color=colour, markersize=5, label=label)
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
 
 
 def _range(row: Mapping[str, Any]) -> str:
