@@ -32,9 +32,7 @@ def test_weights_are_repetitions() -> None:
     np.testing.assert_allclose(mean(weights, values), [np.nanmean(row) for row in repeated])
     np.testing.assert_allclose(median(weights, values), [np.nanmedian(row) for row in repeated])
     below = np.arange(9.0)
-    np.testing.assert_allclose(
-        ratio(weights, np.ones(9), below), [row.sum() / (row * below).sum() for row in weights]
-    )
+    np.testing.assert_allclose(ratio(weights, np.ones(9), below), [row.sum() / (row * below).sum() for row in weights])
 
 
 def test_undefined_values() -> None:
