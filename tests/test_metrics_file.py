@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from data_pipeline.errors import RequestError
+from msanet_jax import scoring
 from msanet_jax.lesion_metrics import GROUPS
 from msanet_jax.metrics_file import csv_text, nan_to_null, read_metrics
 from msanet_jax.scoring import decide_threshold, headline, score_and_write
@@ -32,8 +34,15 @@ def _probability(images: np.ndarray) -> np.ndarray:
     return (1 / (1 + np.exp(-6 * (images[..., 0] - 1.6)))).astype(np.float32)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take most of the time and are looked at in one test."""
+    monkeypatch.setattr(scoring, "write_pictures", lambda *_: None)
+    monkeypatch.setattr(scoring, "write_score_plots", lambda *_: None)
+
+
 def _write(folder: Path, config: ConfigDict, probability: Any = _probability, **more: Any) -> dict[str, Any]:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     score_and_write(probability, SPLITS, folder=folder, config=config, step=7, begin=0.0, **more)
     return json.loads((folder / "metrics.json").read_text())
 
@@ -53,6 +62,7 @@ def _property_names(schema: Any) -> set[str]:
     return found.union(*map(_property_names, schema.values()))
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_path: Path) -> None:
     content = _write(tmp_path / "run", small_config, split=split)
@@ -60,17 +70,24 @@ def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_
     assert content["split"] == split
     assert len(content["images"]) == len(SPLITS[split].rows)
     assert content == nan_to_null(read_metrics(tmp_path / "run"))
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "metrics.json",
-        "images.csv",
-        "lesions.csv",
-        "pictures",
-    }
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"metrics.json", "images.csv", "lesions.csv"}
+
+
+@pytest.mark.parametrize("lesions", [True, False])
+def test_pictures_are_drawn(lesions: bool, small_config: ConfigDict, tmp_path: Path) -> None:
+    """Also of a split on which every curve is undefined."""
+    scans = SPLITS["test"]
+    if not lesions:
+        masks = {name: np.zeros_like(mask) for name, mask in scans.masks.items()}
+        scans = dataclasses.replace(scans, masks=masks)
+    scoring.write_score_plots(tmp_path, scoring.evaluate(_probability, scans, config=small_config))
+    assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
     for name in PICTURES:
-        with Image.open(tmp_path / "run" / "pictures" / name) as picture:
+        with Image.open(tmp_path / name) as picture:
             assert np.asarray(picture.convert("RGB")).std() > 5
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_schema_refuses_what_it_does_not_know(small_config: ConfigDict, tmp_path: Path) -> None:
     content = _write(tmp_path / "run", small_config)
     for change in (
@@ -85,6 +102,7 @@ def test_the_schema_refuses_what_it_does_not_know(small_config: ConfigDict, tmp_
             jsonschema.validate(content | change, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_every_key_and_column_is_documented(small_config: ConfigDict, tmp_path: Path) -> None:
     _write(tmp_path / "run", small_config)
     assert not _undocumented(_property_names(SCHEMA), DOCUMENT)
@@ -97,6 +115,7 @@ def test_every_key_and_column_is_documented(small_config: ConfigDict, tmp_path: 
         assert len(rows) == {"images": 10, "lesions": 8}[name]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_scores_agree_with_the_rows(small_config: ConfigDict, tmp_path: Path) -> None:
     content = _write(tmp_path / "run", small_config)
     scores, images = content["test"], content["images"]
@@ -122,6 +141,7 @@ def test_scores_agree_with_the_rows(small_config: ConfigDict, tmp_path: Path) ->
     assert scores["froc_score"] == pytest.approx(np.mean([point["sensitivity"] for point in at]))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_undefined_becomes_null_and_empty(small_config: ConfigDict, tmp_path: Path) -> None:
     """A network that marks nothing."""
     content = _write(tmp_path / "run", small_config, probability=lambda images: np.zeros(images.shape[:3], np.float32))
@@ -136,15 +156,16 @@ def test_undefined_becomes_null_and_empty(small_config: ConfigDict, tmp_path: Pa
     assert csv_text([{"a": float("nan"), "b": None, "c": 0.0}]) == "a,b,c\n,,0.0\n"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path) -> None:
     fixed = decide_threshold(_probability, SPLITS["validation"], config=small_config)
     assert (fixed["value"], fixed["rule"]) == (0.5, "fixed")
     small_config.evaluate.threshold_rule = "validation"
-    content = _write(tmp_path / "run", small_config)
+    content = _write(tmp_path / "run", small_config, probability=lambda images: 0.4 * _probability(images))
     chosen = content["threshold"]
     assert chosen["rule"] == "validation"
     assert chosen["validation_dsc_pooled"] >= fixed["validation_dsc_pooled"]
-    assert content["test"]["threshold"] == chosen["value"] != 0.5
+    assert content["test"]["threshold"] == chosen["value"] < 0.5
     given = _write(tmp_path / "given", small_config, threshold=0.25)["threshold"]
     assert (given["value"], given["rule"]) == (0.25, "given")
     text = headline(content, tmp_path)
