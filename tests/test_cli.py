@@ -83,6 +83,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert run.stdout.strip().endswith("[]")
 
 
+def test_comparing_waits_for_no_network() -> None:
+    program = (
+        "import sys\nimport msanet_jax.comparison_table\n"
+        "print(sorted({'jax', 'tensorflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 def test_module_is_the_command() -> None:
     run = subprocess.run([sys.executable, "-m", "msanet_jax", "--help"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("usage: msanet")
