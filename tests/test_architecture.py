@@ -17,20 +17,33 @@ SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob(
 LAYERS = [
     {"convolution", "normalization", "intervals", "metrics", "run_folder"},
     {"layers"},
-    {"losses", "discriminator", "lesion_metrics", "history"},
+    {"losses", "discriminator", "lesion_metrics", "surface_metrics", "froc", "probability_metrics", "history"},
+    {"image_statistics", "lesion_bins", "figures"},
+    {"scores", "comparison"},
     {"generator", "optimizers"},
     {"state"},
     {"steps"},
     {"devices"},
     {"checkpoints", "telemetry"},
     {"evaluate"},
-    {"metrics_file", "report", "lesion_list", "overlay"},
-    {"prediction_files"},
-    {"train", "predict", "doctor"},
+    {"metrics_file", "report", "score_plots", "lesion_list", "overlay"},
+    {"prediction_files", "comparison_table"},
+    {"train", "predict", "doctor", "scoring"},
     {"job", "cli"},
     {"__main__", "__init__"},
 ]
-MAY_READ_DATA = {"train", "evaluate", "predict", "report", "job", "overlay", "prediction_files", "lesion_list"}
+MAY_READ_DATA = {
+    "train",
+    "evaluate",
+    "scores",
+    "scoring",
+    "predict",
+    "report",
+    "job",
+    "overlay",
+    "prediction_files",
+    "lesion_list",
+}
 
 
 def _imports(path: Path) -> set[str]:
