@@ -61,7 +61,7 @@ def find_thorax(scan: Scan) -> ThoraxBox:
     """
     rows, columns = scan.counts.shape
     size = field_size_px(scan)
-    body = _body(scan.counts, pixel_mm=FIELD_MM / size)
+    body = body_mask(scan.counts, pixel_mm=FIELD_MM / size)
     if rows <= size:
         row = -((size - rows) // 2)
     else:
@@ -137,7 +137,7 @@ def area_weights(old: int, new: int) -> np.ndarray:
     return np.clip(upper - lower, 0.0, None)
 
 
-def _body(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:
+def body_mask(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:
     """True inside the patient's outline: the largest connected region clearly above air."""
     # Square roots keep the bladder and hot lesions from spreading over their neighbourhood.
     level = ndimage.gaussian_filter(np.sqrt(counts.astype(np.float64)), _SMOOTHING_MM / pixel_mm) ** 2

@@ -17,7 +17,7 @@ from data_pipeline.errors import RequestError
 EXIT_USAGE = 2
 
 COMMANDS = ("import", "check", "predict", "doctor")
-"""In the order of the help; each is the module of that name in `msanet_jax.commands` (`import_`: Python reserves it)."""
+"""In the order of the help; each is a module of `msanet_jax.commands` (`import_`, since Python keeps the word)."""
 
 _DESCRIPTION = """\
 MSA-Net: segments bone metastases in bone scintigrams.
