@@ -229,6 +229,8 @@ def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone |
     if not phantom_set and not is_data_set(dataset):
         names = ", ".join(f"{PhantomBone.name}/{entry}" for entry in known)
         raise RequestError(f"data.dataset={dataset!r} is none of {names}, nor a folder that `msanet import` wrote")
+    # TFDS warns of every configuration that it did not know beforehand.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         Path(data_dir).mkdir(parents=True, exist_ok=True)
         if phantom_set:
@@ -253,7 +255,6 @@ def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> No
         logging.warning("removing the unfinished build %s; its finished patients are kept and used", stale)
         shutil.rmtree(stale)
     tfds.disable_progress_bar()
-    logging.getLogger("absl").setLevel(logging.WARNING)
     try:
         builder.download_and_prepare(
             file_format="array_record",

@@ -68,6 +68,7 @@ class CheckedImage:
       counts: total; 0 where the file cannot be read.
       shape: rows and columns.
       digest: of the counts.
+      measured: whether it has a lesion mask that can be used.
       lesions: measured rows.
       noise: of the counts.
       outside: lesions of which no pixel lies in the thorax field.
@@ -79,6 +80,7 @@ class CheckedImage:
     counts: int = 0
     shape: tuple[int, int] = (0, 0)
     digest: str = ""
+    measured: bool = False
     lesions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     noise: quality.Noise = dataclasses.field(default_factory=lambda: quality.Noise(float("nan"), float("nan")))
     outside: int = 0
@@ -213,6 +215,7 @@ def _check_masks(image: CheckedImage, scan: Scan, body: np.ndarray, folder: Path
             continue
         if kind != "lesions":
             continue
+        image.measured = True
         image.lesions = measure_lesions(ids, entry.pixel_size_mm)
         if not present.size:
             continue
@@ -290,7 +293,7 @@ def _notes(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> list[str]
     count(lambda image: bool(image.entry.weak_boxes), "scans have boxes: weak labels, neither trained on nor scored")
     outside = sum(image.outside for image in images)
     if outside:
-        notes.append(f"{outside} lesions lie outside the thorax field; data.field=whole_body would see them")
+        notes.append(f"lesions outside the thorax field: {outside}; data.field=whole_body would see them")
     kinds = data_set.mask_kinds()
     partial = [kind for kind in KINDS if kind not in kinds and any(kind in entry.masks for entry in data_set.entries)]
     notes += [f"{kind}: not every image has this mask, so it cannot be data.scored_mask" for kind in partial]
@@ -299,7 +302,7 @@ def _notes(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> list[str]
 
 def _fingerprint(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> dict[str, Any]:
     read = [image for image in images if image.digest]
-    masked = [image for image in read if "lesions" in image.entry.masks]
+    masked = [image for image in read if image.measured]
     by_split: dict[str, int] = defaultdict(int)
     for image in images:
         by_split[image.split] += 1

@@ -22,7 +22,7 @@ from data_pipeline.imports.writing import replace_text
 from data_pipeline.scan import Scan
 
 NOTICE = "Research software, not for diagnosis."
-THUMBNAIL_ROWS = 440
+THUMBNAIL_ROWS = 600
 THUMBNAILS_MAX = 600
 """Of larger sets the page shows those with problems first, then as many others as fit."""
 
@@ -44,7 +44,7 @@ th { font-weight: 600; white-space: nowrap } code { font-size: .86rem; overflow-
 .legend span { margin-right: 1.2rem; white-space: nowrap }
 .legend i { display: inline-block; width: .9rem; height: .9rem; margin-right: .35rem; vertical-align: -.1rem }
 .images { display: flex; flex-wrap: wrap; gap: 1.1rem }
-figure { margin: 0; width: 210px; padding: .6rem; border: 1px solid #dee2e6; border-radius: 6px }
+figure { margin: 0; width: 190px; padding: .6rem; border: 1px solid #dee2e6; border-radius: 6px }
 figure.bad-image { border-color: #b02a37 } figure img { display: block; margin: 0 auto; max-width: 100% }
 figcaption { font-size: .8rem; overflow-wrap: anywhere; margin-top: .4rem; color: #212529 }
 """
@@ -123,13 +123,19 @@ def _figures_table(report: Report) -> str:
         if value is None or value == {}:
             continue
         if isinstance(value, dict) and set(value) == {"low", "median", "high"}:
-            text = f"{value['low']:,g} to {value['high']:,g}, median {value['median']:,g}"
+            text = (
+                f"{_figure_text(value['low'])} to {_figure_text(value['high'])}, median {_figure_text(value['median'])}"
+            )
         elif isinstance(value, dict):
             text = ", ".join(f"{key.replace('_', ' ')}: {number}" for key, number in value.items())
         else:
             text = str(value)
         rows.append(f"<tr><th>{html.escape(name.replace('_', ' '))}</th><td>{html.escape(text)}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
+
+
+def _figure_text(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
 def _legend(report: Report) -> str:
@@ -145,7 +151,8 @@ def _figure(report: Report, image: CheckedImage) -> str:
     entry = image.entry
     picture = _thumbnail(report.data_set.folder, image)
     shown = f"<img alt='' src='data:image/jpeg;base64,{picture}'>" if picture else "<p class='bad'>cannot be read</p>"
-    masked = f"{len(image.lesions)} lesions" if "lesions" in entry.masks else "no lesion mask"
+    lesions = f"{len(image.lesions)} lesion{'' if len(image.lesions) == 1 else 's'}"
+    masked = lesions if image.measured else "no lesion mask"
     label = f", {html.escape(entry.image_label)}" if entry.image_label else ""
     problems = "".join(f"<br><span class='bad'>{html.escape(problem.what)}</span>" for problem in image.problems)
     return (
