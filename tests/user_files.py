@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
 
 ROWS, COLUMNS = 512, 128
-LESIONS = ((180, 50, 6, 4), (200, 74, 5, 5), (230, 60, 3, 8))
+LESIONS = ((120, 50, 6, 4), (140, 74, 5, 5), (170, 60, 3, 8))
 """Row, column, rows, columns."""
 
 NAME, NUMBER, BIRTH, PLACE = "MUSTERFRAU^ERIKA", "HOSP-77123", "19640812", "Sankt Gertrauden"

@@ -137,7 +137,7 @@ def check_data_set(folder: str | Path, *, progress: bool = True) -> Report:
         body = body_mask(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
         bodies.setdefault((entry.patient, entry.view), body[::2, ::2])
         _check_scan(image, scan)
-        _check_masks(image, scan, body, data_set.folder)
+        _check_masks(image, scan, data_set.folder)
     _check_pairs(images, bodies)
     _check_duplicates(images)
     return Report(data_set, _fingerprint(data_set, images), images, _check_set(data_set), _notes(data_set, images))
@@ -199,7 +199,7 @@ def _check_scan(image: CheckedImage, scan: Scan) -> None:
         image.tell(MANIFEST, f"thorax box of {image.entry.image_id} lies outside the scan", "correct its cells")
 
 
-def _check_masks(image: CheckedImage, scan: Scan, body: np.ndarray, folder: Path) -> None:
+def _check_masks(image: CheckedImage, scan: Scan, folder: Path) -> None:
     entry = image.entry
     uptake = normalize(scan.counts)
     for kind, file in entry.masks.items():
@@ -221,7 +221,7 @@ def _check_masks(image: CheckedImage, scan: Scan, body: np.ndarray, folder: Path
             continue
         field = set(np.unique(cut(ids, find_window(scan, "thorax", entry.thorax))).tolist())
         image.outside = len(set(present.tolist()) - field)
-        if quality.mask_is_mirrored(scan.counts, ids > 0, body):
+        if quality.mask_is_mirrored(scan.counts, ids > 0):
             image.tell(file, "fits the scan better when mirrored", "mirror the mask, or check the scan's view")
         elif uptake[ids > 0].mean() < DARK_UPTAKE:
             what = f"lies on little uptake ({uptake[ids > 0].mean():.2f} of the body's level)"

@@ -90,18 +90,12 @@ def saturated_px(counts: np.ndarray) -> int:
     return largest if largest >= PLATEAU_PX else 0
 
 
-def mask_is_mirrored(counts: np.ndarray, mask: np.ndarray, body: np.ndarray) -> bool:
-    """Whether the mask, mirrored about the body's middle, covers clearly more uptake than as it is."""
-    columns = np.flatnonzero(body.any(axis=0))
-    if not mask.any() or columns.size == 0:
-        return False
-    here = np.nonzero(mask)
-    mirrored = columns[0] + columns[-1] - here[1]
-    inside = (mirrored >= 0) & (mirrored < counts.shape[1])
-    if not inside.all():
+def mask_is_mirrored(counts: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether the mask, with left and right of the image exchanged, covers clearly more uptake than as it is."""
+    if not mask.any():
         return False
     level = np.sqrt(counts)
-    return bool(level[here[0], mirrored].mean() > MIRROR_GAIN * level[here].mean())
+    return bool(level[mask[:, ::-1]].mean() > MIRROR_GAIN * level[mask].mean())
 
 
 def view_is_mirrored(anterior: np.ndarray, posterior: np.ndarray) -> float:
