@@ -465,3 +465,12 @@ def test_a_key_in_a_context_goes_before_the_environment(monkeypatch: pytest.Monk
     with pseudonym_key("of the set"):
         assert pseudonym("x") != outside
     assert pseudonym("x") == outside
+
+
+def test_rle_and_jpeg_2000(tmp_path: Path) -> None:
+    header = _header(_counts())
+    header.compress(pydicom.uid.RLELossless)
+    np.testing.assert_array_equal(read_scans(_save(header, tmp_path / "rle.dcm"))[0].counts, _counts())
+    (compressed,) = read_scans(get_testdata_file("JPEG2000.dcm"))
+    (plain,) = read_scans(DATA / "JPEG2000_UNC.dcm")
+    np.testing.assert_array_equal(compressed.counts, plain.counts)
