@@ -30,11 +30,12 @@ RUNTIME = [
     "pillow>=11.0",
     "matplotlib>=3.9",
     "pydicom>=3.0",
+    "nibabel>=5.2",
     "python-gdcm>=3.0.24",
     "tqdm>=4.66",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20"]
+TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20", "highdicom>=0.24"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
