@@ -35,6 +35,7 @@ def _full() -> ConfigDict:
     config = ConfigDict()
     config.variants = ""
     config.seed = 0
+    config.model = "msanet"  # or a network of msanet_jax/peers, see configs/peers.py
 
     config.data = ConfigDict()
     config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration
@@ -56,8 +57,10 @@ def _full() -> ConfigDict:
 
     config.adversary = ConfigDict()
     config.adversary.enabled = True
-    config.adversary.pyramid_levels = 3  # 1 is SegAN's loss
-    config.adversary.weight = 10.0  # of the multi-scale L1 in the generator's loss
+    config.adversary.objective = "multi_scale_l1"  # multi_scale_l1 | patch_gan (pix2pix)
+    config.adversary.pyramid_levels = 3  # of the multi-scale L1; 1 is SegAN's loss
+    config.adversary.patch_loss = "cross_entropy"  # of the patch-GAN: cross_entropy | least_squares
+    config.adversary.weight = 10.0  # of the adversarial loss in the generator's
     config.adversary.warmup_epochs = 10.0  # the weight rises linearly from 0 over these
     config.adversary.discriminator_steps = 1  # per generator step
 

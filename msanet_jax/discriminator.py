@@ -73,22 +73,24 @@ def clip_parameters(parameters: Any, *, bound: str, clip_value: float) -> Any:
 
 
 class BoundedConv(nn.Module):
-    """4 x 4 convolution with stride 2 whose kernel passes through `bounded_kernel`."""
+    """Convolution, by default 4 x 4 with stride 2, whose kernel passes through `bounded_kernel`."""
 
     features: int
     bound: str
     dtype: str
+    kernel: int = 4
+    stride: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, h, w, c]` -> `[b, h / 2, w / 2, features]`."""
-        shape = (4, 4, x.shape[-1], self.features)
+        """`[b, h, w, c]` -> `[b, h / stride, w / stride, features]`."""
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),
             bounded_kernel(kernel, self.bound).astype(self.dtype),
-            window_strides=(2, 2),
+            window_strides=(self.stride, self.stride),
             padding="SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )

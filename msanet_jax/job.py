@@ -13,11 +13,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
-from data_pipeline.bone_scans import load_split
+from data_pipeline.bone_scans import BoneScans, load_split
 from msanet_jax import run_folder
+from msanet_jax.baselines import fit_baseline
 from msanet_jax.devices import check_batch_size, compile_probability, describe_devices
-from msanet_jax.evaluate import evaluate, threshold_baseline
+from msanet_jax.evaluate import Probability, evaluate, threshold_baseline
 from msanet_jax.metrics_file import write_metrics
+from msanet_jax.models import BASELINES
 from msanet_jax.report import write_curves, write_pictures
 from msanet_jax.state import create_networks
 from msanet_jax.train import train
@@ -54,10 +56,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
         len(validation.rows),
         len(test.rows),
     )
-    state = train(config, run=run, training=training, validation=validation)
-
-    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
-    probability = functools.partial(compile_probability(networks), state)
+    probability, step = _fitted(config, run, training, validation)
     result = evaluate(probability, test, config=config)
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
     # position would go on scoring.
@@ -68,21 +67,32 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
         zero_input_dsc_pooled=blank.summary["dsc_pooled"],
         threshold_baseline=threshold_baseline(training, test, config=config),
         provenance={
-            "checkpoint_step": int(state.step),
+            "checkpoint_step": step,
             "wall_seconds": round(time.perf_counter() - begin, 1),
             "devices": describe_devices(),
             "host": platform.machine(),
             "python": platform.python_version(),
             "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
             "seed": config.seed,
+            "model": config.model,
             "dataset": config.data.dataset,
             "variants": config.variants,
         },
     )
     write_pictures(run / "pictures", result, test, config)
-    write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
+    if config.model not in BASELINES:
+        write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
     _announce(run, metrics)
     return metrics
+
+
+def _fitted(config: ConfigDict, run: Path, training: BoneScans, validation: BoneScans) -> tuple[Probability, int]:
+    """The model on its training patients, and the step of its checkpoint (0 for a baseline)."""
+    if config.model in BASELINES:
+        return fit_baseline(config, training=training), 0
+    state = train(config, run=run, training=training, validation=validation)
+    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
+    return functools.partial(compile_probability(networks), state), int(state.step)
 
 
 def _announce(run: Path, metrics: dict[str, Any]) -> None:
