@@ -26,6 +26,7 @@ RUNTIME = [
     "absl-py>=2.0",
     "scipy>=1.13",
     "scikit-image>=0.24",
+    "scikit-learn>=1.5",
     "pillow>=11.0",
     "matplotlib>=3.9",
     "pydicom>=3.0",
@@ -33,13 +34,15 @@ RUNTIME = [
     "tqdm>=4.66",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0", "scikit-learn>=1.5"]
+TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "test": TEST,
     "dev": [*TEST, "ruff>=0.14", "mypy>=1.18"],
+    # Only in tests: an independent implementation of the scores.
+    "bench": ["monai>=1.5", "torch==2.13.0"],
     # Only to rebuild data_pipeline/phantom/skeleton.npz from its published source.
     "skeleton": ["myo-sim==0.2.4", "mujoco>=3.2"],
 }

@@ -41,6 +41,9 @@ def _full() -> ConfigDict:
     config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration
     config.data.image_size_px = 256  # the 256 px thorax is binned down to this; counts add up
     config.data.scored_mask = "lesions"  # lesions (projection) | lesions_isocontour | reader_1 | reader_2
+    config.data.folds = 0  # of a cross-validation over patients; 0 for the set's own splits
+    config.data.fold = 0  # the tested one, 0 ... folds - 1
+    config.data.fold_seed = 0  # of the grouping into folds; the same for all runs that are compared
 
     config.augment = _augment()
 
@@ -85,7 +88,14 @@ def _full() -> ConfigDict:
     config.evaluate = ConfigDict()
     config.evaluate.batch_size = 16  # over all devices
     config.evaluate.threshold = 0.5  # probability above which a pixel is lesion
+    config.evaluate.threshold_rule = "fixed"  # fixed: the line above | validation: best pooled DSC there
     config.evaluate.lesion_overlap_min = 0.1  # share of a lesion's pixels that must be found to count as detected
+    config.evaluate.surface_tolerance_mm = 5.0  # contours this near agree: about half the camera's resolution
+    config.evaluate.calibration_bins = 15  # of equal width over [0, 1]
+    config.evaluate.froc_false_positives_per_scan = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # operating points (CAMELYON16)
+    config.evaluate.froc_probability_min = 0.01  # a peak below is no candidate
+    config.evaluate.froc_peak_distance_mm = 10.0  # of two peaks nearer than this the higher counts
+    config.evaluate.froc_hit_distance_mm = 5.0  # a peak this near to a lesion's mask hits it
     config.evaluate.bootstrap_samples = 1000
     return config
 

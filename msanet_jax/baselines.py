@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.bone_scans import BoneScans
-from msanet_jax.evaluate import Probability, threshold_baseline
+from msanet_jax.evaluate import Probability, choose_uptake_threshold
 from msanet_jax.models import BASELINES
 from msanet_jax.peers import kmeans
 
@@ -20,7 +20,7 @@ def fit_baseline(config: ConfigDict, *, training: BoneScans) -> Probability:
     assert config.model in BASELINES
     if config.model == "kmeans":
         return kmeans.probability
-    threshold = float(threshold_baseline(training, training, config=config).summary["threshold"])
+    threshold = choose_uptake_threshold(training, config=config)
 
     def probability(images: np.ndarray) -> np.ndarray:
         uptake = images[..., 0].astype(np.float64)

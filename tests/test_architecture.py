@@ -16,7 +16,9 @@ SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob(
 # A module imports only from rows above its own; modules of one row do not know each other.
 LAYERS = [
     {"layers", "intervals", "metrics", "run_folder"},
-    {"losses", "discriminator", "lesion_metrics", "history"},
+    {"losses", "discriminator", "lesion_metrics", "surface_metrics", "froc", "probability_metrics", "history"},
+    {"image_statistics", "lesion_bins", "figures"},
+    {"scores", "comparison"},
     {"generator", "optimizers"},
     {"models"},
     {"state"},
@@ -25,9 +27,9 @@ LAYERS = [
     {"devices"},
     {"checkpoints", "telemetry"},
     {"evaluate"},
-    {"metrics_file", "report", "lesion_list", "overlay", "baselines"},
-    {"prediction_files"},
-    {"train", "predict", "doctor"},
+    {"metrics_file", "report", "score_plots", "lesion_list", "overlay", "baselines"},
+    {"prediction_files", "comparison_table"},
+    {"train", "predict", "doctor", "scoring"},
     {"job", "cli"},
     {"__main__", "__init__"},
 ]
@@ -36,6 +38,8 @@ MAY_READ_DATA = {
     "train",
     "evaluate",
     "baselines",
+    "scores",
+    "scoring",
     "predict",
     "report",
     "job",

@@ -15,8 +15,11 @@ from fakes import fake_scans
 from ml_collections import ConfigDict
 
 from configs import msanet, peers
+from data_pipeline.batches import binned
+from data_pipeline.normalize import normalize
 from msanet_jax.adversaries import Game, PatchGan
 from msanet_jax.baselines import fit_baseline
+from msanet_jax.evaluate import choose_uptake_threshold
 from msanet_jax.models import BASELINES, create_discriminator, create_generator, network_names
 from msanet_jax.peers import kmeans
 from msanet_jax.peers.attention_unet import AttentionGate
@@ -247,13 +250,9 @@ def test_kmeans_finds_the_brightest_of_five_levels() -> None:
 def test_threshold_baseline_cuts_where_the_sweep_does() -> None:
     config = peers.get_config("threshold,smoke")
     config.data.image_size_px = 16
-    from data_pipeline.batches import binned
-    from data_pipeline.normalize import normalize
-    from msanet_jax.evaluate import threshold_baseline
-
     scans = fake_scans(8)
     images = normalize(binned(scans, config.data)[0])
-    tuned = threshold_baseline(scans, scans, config=config).summary["threshold"]
+    tuned = choose_uptake_threshold(scans, config=config)
     maps = fit_baseline(config, training=scans)(images[..., None])
     np.testing.assert_array_equal(maps > 0.5, images > tuned)
     assert not fit_baseline(config, training=scans)(np.zeros((1, 16, 16, 1), np.float32)).any()
