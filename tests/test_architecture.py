@@ -10,7 +10,7 @@ import pytest
 from msanet_jax.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("msanet_jax", "data_pipeline", "configs")
+FOLDERS = ("msanet_jax", "data_pipeline", "configs", "experiments")
 SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "main.py"]
 
 # A module imports only from rows above its own; modules of one row do not know each other.
@@ -18,7 +18,7 @@ LAYERS = [
     {"layers", "intervals", "metrics", "run_folder"},
     {"losses", "discriminator", "lesion_metrics", "surface_metrics", "froc", "probability_metrics", "history"},
     {"image_statistics", "lesion_bins", "figures"},
-    {"scores", "comparison"},
+    {"scores", "comparison", "experiment"},
     {"generator", "optimizers"},
     {"models"},
     {"state"},
@@ -28,8 +28,8 @@ LAYERS = [
     {"checkpoints", "telemetry"},
     {"evaluate"},
     {"metrics_file", "report", "score_plots", "lesion_list", "overlay", "baselines"},
-    {"prediction_files", "comparison_table"},
-    {"train", "predict", "doctor", "scoring"},
+    {"prediction_files", "comparison_table", "experiment_runs"},
+    {"train", "predict", "doctor", "scoring", "experiment_table"},
     {"job", "cli"},
     {"__main__", "__init__"},
 ]
