@@ -89,7 +89,7 @@ def _scores(study: Study, record: Record, model: str, rows: Rows, samples: int) 
     if not rows:
         return entry
     entry["minutes_per_run"] = round(sum(record.outcomes[run.name].seconds for run in done) / len(done) / 60, 2)
-    table = statistics(columns(_numeric(rows)))
+    table = statistics(columns(rows))
     weights = bootstrap_weights([str(row["patient"]) for row in rows], samples=samples, seed=0)
     for score in COLUMNS:
         low, high = interval(table[score](weights))
@@ -98,41 +98,28 @@ def _scores(study: Study, record: Record, model: str, rows: Rows, samples: int) 
     return entry | {"dsc_pooled_lowest_run": min(single), "dsc_pooled_highest_run": max(single)}
 
 
-def _one_run(rows: Rows, replicate: str) -> float:
-    own = _numeric([row for row in rows if row["replicate"] == replicate])
+def _one_run(rows: Rows, replicate: int) -> float:
+    own = [row for row in rows if row["replicate"] == replicate]
     return value(statistics(columns(own))[WITH_INTERVAL], len(own))
 
 
-def _numeric(rows: Rows) -> Rows:
-    return [{key: cell for key, cell in row.items() if key != "replicate"} for row in rows]
-
-
 def _comparisons(study: Study, rows: Mapping[str, Rows], samples: int) -> list[Comparison]:
-    """Differences from the reference, all complete models together (Holm), incomplete ones on what they share."""
+    """Differences from the reference: complete models together (Holm), incomplete ones on the runs they share."""
     reference = study.config.reference
-    base = rows[reference]
-    groups: dict[frozenset[str], list[str]] = {}
+    groups: dict[frozenset[int], list[str]] = {}
     for model in study.models:
-        shared = _replicates(rows[model]) & _replicates(base)
-        # A row served by the reference's own runs has no difference to show.
-        if shared and model != reference and study.runs_of(model) != study.runs_of(reference):
-            groups.setdefault(frozenset(shared), []).append(model)
+        shared = frozenset(_replicates(rows[model]) & _replicates(rows[reference]))
+        if shared and model != reference:
+            groups.setdefault(shared, []).append(model)
     found: list[Comparison] = []
-    for shared, members in groups.items():
-        paired = {
-            model: [_paired(row) for row in rows[model] if row["replicate"] in shared]
-            for model in (reference, *members)
-        }
+    for chosen, members in groups.items():
+        paired = {model: [row for row in rows[model] if row["replicate"] in chosen] for model in (reference, *members)}
         found += compare_runs(paired, reference=reference, scores=tuple(COLUMNS), samples=samples)
     order = {model: place for place, model in enumerate(study.models)}
     return sorted(found, key=lambda entry: order[entry.run])
 
 
-def _paired(row: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(row)
-
-
-def _replicates(rows: Rows) -> set[str]:
+def _replicates(rows: Rows) -> set[int]:
     return {row["replicate"] for row in rows}
 
 
@@ -179,8 +166,8 @@ def _markdown(content: Mapping[str, Any], comparisons: Sequence[Comparison]) -> 
         "",
         content["note"],
         "",
-        f"`{facts['command']}`, commit {facts['commit']}, {facts['machine']}, {facts['hours']} h of computing; {design}, "
-        f"seeds {', '.join(str(seed) for seed in facts['seeds'])}.",
+        f"`{facts['command']}`, commit {facts['commit']}, {facts['machine']}, {facts['hours']} h of computing; "
+        f"{design}, seeds {', '.join(str(seed) for seed in facts['seeds'])}.",
         "",
         f"| model | runs | {' | '.join(COLUMNS.values())} | DSC of single runs | min per run |",
         f"|{'---|' * (len(COLUMNS) + 4)}",
