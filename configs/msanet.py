@@ -93,7 +93,7 @@ def _full() -> ConfigDict:
     config.evaluate.surface_tolerance_mm = 5.0  # contours this near agree: about half the camera's resolution
     config.evaluate.calibration_bins = 15  # of equal width over [0, 1]
     config.evaluate.froc_false_positives_per_scan = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # operating points (CAMELYON16)
-    config.evaluate.froc_probability_min = 0.01  # a peak below is no candidate
+    config.evaluate.froc_probability_min = 0.0001  # a peak below is no candidate; networks put most of the image below
     config.evaluate.froc_peak_distance_mm = 10.0  # of two peaks nearer than this the higher counts
     config.evaluate.froc_hit_distance_mm = 5.0  # a peak this near to a lesion's mask hits it
     config.evaluate.bootstrap_samples = 1000

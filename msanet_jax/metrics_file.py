@@ -64,8 +64,8 @@ def write_metrics(
         "provenance": dict(provenance),
         "images": scored.images,
     }
-    write_text(folder / "images.csv", _csv(scored.images))
-    write_text(folder / "lesions.csv", _csv(scored.lesions))
+    write_text(folder / "images.csv", csv_text(scored.images))
+    write_text(folder / "lesions.csv", csv_text(scored.lesions))
     write_text(folder / "metrics.json", json.dumps(nan_to_null(content), indent=2) + "\n")
     return content
 
@@ -123,7 +123,8 @@ def nan_to_null(value: Any) -> Any:
     return value
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows with a header line; undefined cells are empty."""
     if not rows:
         return ""
     text = io.StringIO()

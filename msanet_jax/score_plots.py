@@ -95,9 +95,12 @@ def _write_froc(path: Path, evaluation: Evaluation) -> None:
         color=BLUE,
         label=f"peaks of the map, {summary['lesions']} lesions",
     )
+    right = max(FALSE_POSITIVES_SHOWN, 1.2 * curve["operating_points"][-1]["false_positives_per_image"])
+    if curve["false_positives_per_image"][-1] < right:  # no candidates are left: more are allowed, none is found
+        axes.plot([curve["false_positives_per_image"][-1], right], [curve["sensitivity"][-1]] * 2, ":", color=BLUE)
     points = [point for point in curve["operating_points"] if np.isfinite(point["sensitivity"])]
     for point in points:
-        axes.plot([point["false_positives_per_image"]] * 2, point["interval"], color=BLUE, alpha=0.35, linewidth=4)
+        _bar(axes, point["false_positives_per_image"], point["interval"], BLUE)
     axes.plot(
         [point["false_positives_per_image"] for point in points],
         [point["sensitivity"] for point in points],
@@ -118,7 +121,7 @@ def _write_froc(path: Path, evaluation: Evaluation) -> None:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlabel="false positives per scan", ylabel="lesion recall", ylim=(0, 1.02))
-    axes.set_xlim(0, max(FALSE_POSITIVES_SHOWN, 1.2 * max(ticks)))
+    axes.set_xlim(0, right)
     axes.set_title(f"FROC score {_with_interval(summary, 'froc_score')}", fontsize=10)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     _finish(figure, path, axes)
@@ -160,9 +163,13 @@ def _draw_bins(axes: Axes, rows: list[dict[str, Any]], key: str, colour: str, sh
     label = {"recall": "share found", "dsc_mean": "mean DSC"}[key]
     for place, row in enumerate(rows):
         if row["lesions"]:
-            axes.plot([place + shift] * 2, row[f"{key}_interval"], color=colour, alpha=0.35, linewidth=4)
+            _bar(axes, place + shift, row[f"{key}_interval"], colour)
     places = [place + shift for place, row in enumerate(rows) if row["lesions"]]
     axes.plot(places, [row[key] for row in rows if row["lesions"]], "o", color=colour, markersize=5, label=label)
+
+
+def _bar(axes: Axes, place: float, ends: tuple[float, float], colour: str) -> None:
+    axes.plot([place, place], ends, color=colour, alpha=0.35, linewidth=4, solid_capstyle="butt")
 
 
 def _legend_above(axes: Axes) -> None:

@@ -178,7 +178,15 @@ def headline(metrics: dict[str, Any], folder: Path) -> str:
 
 
 def _check_protocol_keys(run: Path) -> None:
-    needed = ("threshold_rule", "surface_tolerance_mm", "calibration_bins", "froc_false_positives_per_scan")
+    needed = (
+        "threshold_rule",
+        "surface_tolerance_mm",
+        "calibration_bins",
+        "froc_false_positives_per_scan",
+        "froc_probability_min",
+        "froc_peak_distance_mm",
+        "froc_hit_distance_mm",
+    )
     config = read_config(run)
     missing = [key for key in needed if key not in config.get("evaluate", {})]
     if missing:

@@ -54,7 +54,7 @@ def test_pairing_is_sharper_than_two_intervals() -> None:
     """Images differ much, the runs by one pixel in each: the pairs see it."""
     base = [1, 2, 3, 4, 5, 6, 7, 8]
     (entry,) = compare_runs({"a": _rows(base), "b": _rows([n + 1 for n in base])}, scores=("recall_pooled",))
-    assert entry.low == entry.high == pytest.approx(0.1)
+    assert (entry.low, entry.high) == pytest.approx((0.1, 0.1))
     assert entry.p < 0.001
 
 
@@ -167,7 +167,7 @@ def test_folders(tmp_path: Path) -> None:
 def test_rows_of_real_scores_and_of_their_csv_give_the_same(small_config: ConfigDict, tmp_path: Path) -> None:
     import csv
 
-    from msanet_jax.metrics_file import _csv
+    from msanet_jax.metrics_file import csv_text
     from msanet_jax.scores import score
 
     scans = fake_scans(8)
@@ -177,7 +177,7 @@ def test_rows_of_real_scores_and_of_their_csv_give_the_same(small_config: Config
         for level in (0.5, 0.9)
     ]
     rows = {name: result.images for name, result in zip("ab", results, strict=True)}
-    read = {name: list(csv.DictReader(_csv(images).splitlines())) for name, images in rows.items()}
+    read = {name: list(csv.DictReader(csv_text(images).splitlines())) for name, images in rows.items()}
     whole, again = compare_runs(rows, samples=200), compare_runs(read, samples=200)
     for one, two in zip(whole, again, strict=True):
         assert one.difference == pytest.approx(two.difference, nan_ok=True)

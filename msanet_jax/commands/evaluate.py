@@ -15,7 +15,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a training")
     parser.add_argument("--split", default="test", choices=("test", "validation"), help="patients (default: test)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: RUN/evaluation_SPLIT)")
     parser.add_argument("--data_dir", default="data", metavar="DIR", help="folder of the built data sets")
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from msanet_jax.scoring import headline, score_again
 
     folder, metrics = score_again(
-        options.run, split=options.split, out=options.out, data_dir=options.data_dir, threshold=options.threshold
+        options.folder, split=options.split, out=options.out, data_dir=options.data_dir, threshold=options.threshold
     )
     print(headline(metrics, folder))
     return 0
