@@ -35,12 +35,16 @@ def _full() -> ConfigDict:
     config = ConfigDict()
     config.variants = ""
     config.seed = 0
+    config.model = "msanet"  # or a network of msanet_jax/peers, see configs/peers.py
 
     config.data = ConfigDict()
     config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration, or a folder of `msanet import`
     config.data.field = "thorax"  # thorax (256 x 256 px) | whole_body (1024 x 256 px)
     config.data.image_size_px = 256  # columns; the 256 px of the field are binned down to this, counts add up
     config.data.scored_mask = "lesions"  # lesions (projection) | lesions_isocontour | reader_1 | reader_2
+    config.data.folds = 0  # of a cross-validation over patients; 0 for the set's own splits
+    config.data.fold = 0  # the tested one, 0 ... folds - 1
+    config.data.fold_seed = 0  # of the grouping into folds; the same for all runs that are compared
 
     config.augment = _augment()
 
@@ -57,8 +61,10 @@ def _full() -> ConfigDict:
 
     config.adversary = ConfigDict()
     config.adversary.enabled = True
-    config.adversary.pyramid_levels = 3  # 1 is SegAN's loss
-    config.adversary.weight = 10.0  # of the multi-scale L1 in the generator's loss
+    config.adversary.objective = "multi_scale_l1"  # multi_scale_l1 | patch_gan (pix2pix)
+    config.adversary.pyramid_levels = 3  # of the multi-scale L1; 1 is SegAN's loss
+    config.adversary.patch_loss = "cross_entropy"  # of the patch-GAN: cross_entropy | least_squares
+    config.adversary.weight = 10.0  # of the adversarial loss in the generator's
     config.adversary.warmup_epochs = 10.0  # the weight rises linearly from 0 over these
     config.adversary.discriminator_steps = 1  # per generator step
 

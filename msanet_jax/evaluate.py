@@ -101,10 +101,15 @@ def choose_threshold(maps: np.ndarray, scans: BoneScans, *, config: ConfigDict) 
 
 def threshold_baseline(training: BoneScans, test: BoneScans, *, config: ConfigDict) -> Evaluation:
     """The best single threshold on normalised uptake: tuned on training images for pooled DSC, scored on `test`."""
+    threshold = choose_uptake_threshold(training, config=config)
+    return score(_uptake(test, config)[0], test, config=config, threshold=threshold, probabilities=False)
+
+
+def choose_uptake_threshold(training: BoneScans, *, config: ConfigDict) -> float:
+    """The threshold on normalised uptake with the highest pooled DSC on the training images."""
     uptake, truth = _uptake(training, config)
     edges = np.linspace(0.0, UPTAKE_MAX, UPTAKE_BINS + 1)[:-1]
-    threshold = round(float(edges[int(dsc_by_threshold(uptake, truth, edges).argmax())]), 3)
-    return score(_uptake(test, config)[0], test, config=config, threshold=threshold, probabilities=False)
+    return round(float(edges[int(dsc_by_threshold(uptake, truth, edges).argmax())]), 3)
 
 
 def dsc_by_threshold(maps: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

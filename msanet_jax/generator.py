@@ -14,9 +14,9 @@ from msanet_jax.layers import (
     CascadeDilatedConvolution,
     Convolution,
     MultiScaleModule,
-    Norm,
     ResidualBlock,
     downsample2,
+    norm_factory,
     upsample2,
 )
 
@@ -71,10 +71,7 @@ class Generator(nn.Module):
         rows, columns = image.shape[1:3]
         if rows % 2**self.depth or columns % 2**self.depth:
             raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {2**self.depth}")
-
-        def norm(name: str, relu: bool) -> Norm:
-            return Norm(kind=self.norm, train=train, mapped=mapped, relu=relu, name=name)
-
+        norm = norm_factory(self.norm, train=train, mapped=mapped)
         block = functools.partial(ResidualBlock, norm=norm, dtype=self.dtype)
         widths = [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
 

@@ -11,9 +11,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
-from data_pipeline.bone_scans import load_split
+from data_pipeline.bone_scans import BoneScans
+from data_pipeline.folds import load_splits
 from msanet_jax import run_folder
+from msanet_jax.baselines import fit_baseline
 from msanet_jax.devices import check_batch_size, compile_probability, describe_devices
+from msanet_jax.evaluate import Probability
+from msanet_jax.models import BASELINES
 from msanet_jax.report import write_curves
 from msanet_jax.scoring import headline, score_and_write
 from msanet_jax.state import create_networks
@@ -38,27 +42,24 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     check_batch_size(config.train.batch_size, "config.train.batch_size")
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
     run_folder.prepare(run, config)
-    training, validation, test = (
-        load_split(config.data.dataset, split, data_dir, config.data.field) for split in ("train", "validation", "test")
-    )
+    splits = load_splits(config.data, data_dir)
     LOG.info(
         "%s: %d training, %d validation, %d test images",
         config.data.dataset,
-        len(training.rows),
-        len(validation.rows),
-        len(test.rows),
+        *(len(splits[name].rows) for name in ("train", "validation", "test")),
     )
-    state = train(config, run=run, training=training, validation=validation)
-
-    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
-    _, metrics = score_and_write(
-        functools.partial(compile_probability(networks), state),
-        {"train": training, "validation": validation, "test": test},
-        folder=run,
-        config=config,
-        step=int(state.step),
-        begin=begin,
-    )
-    write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
+    probability, step = _fitted(config, run, splits["train"], splits["validation"])
+    _, metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
+    if config.model not in BASELINES:
+        write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
     print(f"\n{headline(metrics, run)}")
     return metrics
+
+
+def _fitted(config: ConfigDict, run: Path, training: BoneScans, validation: BoneScans) -> tuple[Probability, int]:
+    """The model on its training patients, and the step of its checkpoint (0 for a baseline)."""
+    if config.model in BASELINES:
+        return fit_baseline(config, training=training), 0
+    state = train(config, run=run, training=training, validation=validation)
+    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
+    return functools.partial(compile_probability(networks), state), int(state.step)

@@ -6,7 +6,7 @@ layouts here are our choice (docs/fidelity.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import flax.linen as nn
 import jax
@@ -118,8 +118,20 @@ class Norm(nn.Module):
         return nn.relu(x) if self.relu else x
 
 
-NormFactory = Callable[[str, bool], Norm]
-"""(name, relu) -> norm layer with everything else settled."""
+class NormFactory(Protocol):
+    """Makes a norm layer with everything but its name and its ReLU settled."""
+
+    def __call__(self, name: str, relu: bool = False) -> Norm:
+        """The layer."""
+
+
+def norm_factory(kind: str, *, train: bool, mapped: bool) -> NormFactory:
+    """The factory that a network hands to its blocks; the arguments are those of `Norm`."""
+
+    def norm(name: str, relu: bool = False) -> Norm:
+        return Norm(kind=kind, train=train, mapped=mapped, relu=relu, name=name)
+
+    return norm
 
 
 class Convolution(nn.Module):

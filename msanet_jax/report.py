@@ -62,9 +62,10 @@ def write_curves(path: Path, history: Path) -> None:
     for key, colour in (("dsc_pooled", "0.1"), ("precision_pooled", "#0072B2"), ("recall_pooled", "#D55E00")):
         _plot(scores, validation, key, colour, marker="o")
     scores.set(title="validation patients (moving average)", ylim=(0, 1))
-    _plot(adversary, train, "multi_scale_l1", "#CC79A7")
+    for key in ("multi_scale_l1", "patch_gan"):
+        _plot(adversary, train, key, "#CC79A7")
     _plot(adversary, train, "adversarial_share", "#009E73")
-    adversary.set(title="multi-scale L1 and its share of the generator's loss")
+    adversary.set(title="adversarial loss and its share of the generator's")
     _plot(rate, train, "learning_rate", "0.3")
     rate.set(title="generator's learning rate")
     for axes in (losses, scores, adversary, rate):

@@ -11,8 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipeline.bone_scans import BoneScans, load_split
+from data_pipeline.bone_scans import BoneScans
 from data_pipeline.errors import RequestError
+from data_pipeline.folds import load_splits
 from msanet_jax.checkpoints import load_predictor
 from msanet_jax.devices import describe_devices
 from msanet_jax.evaluate import (
@@ -109,6 +110,7 @@ def _provenance(config: ConfigDict, *, step: int, begin: float) -> dict[str, Any
         "python": platform.python_version(),
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         "seed": config.seed,
+        "model": config.model,
         "dataset": config.data.dataset,
         "variants": config.variants,
     }
@@ -145,7 +147,7 @@ def score_again(
     except OSError as error:
         raise RequestError(f"--out={folder}: cannot be written ({error.strerror}); choose another folder") from error
     config = predictor.config
-    splits = {name: load_split(config.data.dataset, name, data_dir) for name in {"train", "validation", split}}
+    splits = load_splits(config.data, data_dir)
     _, metrics = score_and_write(
         predictor.probability,
         splits,

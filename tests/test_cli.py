@@ -105,7 +105,10 @@ def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
         probability=lambda images: (images[..., 0] > 1.6).astype(np.float32), config=config, step=5, provenance={}
     )
     monkeypatch.setattr("msanet_jax.scoring.load_predictor", lambda run: predictor)
-    monkeypatch.setattr("msanet_jax.scoring.load_split", lambda dataset, split, data_dir: fake_scans(6))
+    monkeypatch.setattr(
+        "msanet_jax.scoring.load_splits",
+        lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
+    )
     monkeypatch.setattr("msanet_jax.scoring.write_pictures", lambda *_: None)
     run = tmp_path / "run"
     run.mkdir()
