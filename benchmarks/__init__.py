@@ -1,1 +1,1 @@
-"""Measurements of speed and scale; for development, not installed (`pip install -e '.[bench]'`)."""
+"""Development only, never installed: opponents, devices, compilation for machines that are not here."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned
 from data_pipeline.bone_scans import BoneScans
 from data_pipeline.normalize import normalize
-from msanet_jax.evaluate import Evaluation
+from msanet_jax.figures import FOOTER, save
 from msanet_jax.history import read_history
+from msanet_jax.scores import Evaluation
 
-FOOTER = "simulated scans, not comparable with clinical scores - research software, not for diagnosis"
 WINDOW = 3.0
 """Normalised uptake shown black; the square root of counts, body level at 1."""
 
@@ -40,7 +38,7 @@ def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, confi
         axes = figure.subplots(1, 3)
         _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
         _title(figure, evaluation.images[number], label)
-        _save(figure, folder / f"{label}.png")
+        save(figure, folder / f"{label}.png")
     figure = Figure(figsize=(9.6, 3.25 * len(chosen) + 0.5), layout="constrained")
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for axes, (label, number) in zip(grid, chosen, strict=True):
@@ -48,7 +46,7 @@ def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, confi
         row = evaluation.images[number]
         axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row['dsc']:.2f}", fontsize=9)
     figure.supxlabel(FOOTER, fontsize=8, color="0.4")
-    _save(figure, folder / "overview.png")
+    save(figure, folder / "overview.png")
 
 
 def write_curves(path: Path, history: Path) -> None:
@@ -64,9 +62,10 @@ def write_curves(path: Path, history: Path) -> None:
     for key, colour in (("dsc_pooled", "0.1"), ("precision_pooled", "#0072B2"), ("recall_pooled", "#D55E00")):
         _plot(scores, validation, key, colour, marker="o")
     scores.set(title="validation patients (moving average)", ylim=(0, 1))
-    _plot(adversary, train, "multi_scale_l1", "#CC79A7")
+    for key in ("multi_scale_l1", "patch_gan"):
+        _plot(adversary, train, key, "#CC79A7")
     _plot(adversary, train, "adversarial_share", "#009E73")
-    adversary.set(title="multi-scale L1 and its share of the generator's loss")
+    adversary.set(title="adversarial loss and its share of the generator's")
     _plot(rate, train, "learning_rate", "0.3")
     rate.set(title="generator's learning rate")
     for axes in (losses, scores, adversary, rate):
@@ -77,7 +76,7 @@ def write_curves(path: Path, history: Path) -> None:
         else:
             axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
     figure.supxlabel(FOOTER, fontsize=8, color="0.4")
-    _save(figure, path)
+    save(figure, path)
 
 
 def validation_panels(evaluation: Evaluation, scans: BoneScans, config: ConfigDict) -> dict[str, np.ndarray]:
@@ -132,10 +131,3 @@ def _plot(axes: Axes, rows: list[dict[str, Any]], key: str, colour: str, marker:
     points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3, label=key.replace("_", " "))
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Writes beside and renames."""
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    FigureCanvasAgg(figure).print_png(beside)
-    beside.replace(path)

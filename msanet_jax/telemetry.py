@@ -121,8 +121,8 @@ class Telemetry:
 
     def _show(self, means: Mapping[str, float]) -> None:
         fields = {"img/s": f"{means['images_per_second']:.1f}", "loss": f"{means['supervised_loss']:.3f}"}
-        if "multi_scale_l1" in means:
-            fields["adv"] = f"{means['multi_scale_l1']:.4f}"
+        if (objective := self._networks.config.adversary.objective) in means:
+            fields["adv"] = f"{means[objective]:.4f}"
         if self._last_validation:
             fields["val DSC"] = self._last_validation
         self._bar.set_postfix(fields)

@@ -19,9 +19,10 @@ from data_pipeline.batches import steps_per_epoch, train_batches
 from data_pipeline.bone_scans import BoneScans
 from msanet_jax.checkpoints import Checkpoints
 from msanet_jax.devices import compile_probability, compile_train_iteration, place_state
-from msanet_jax.evaluate import Evaluation, evaluate
+from msanet_jax.evaluate import score_validation
 from msanet_jax.hosts import raise_if_lost_peer, share, stop_agreed
 from msanet_jax.report import validation_panels
+from msanet_jax.scores import Evaluation
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
 from msanet_jax.telemetry import Telemetry
 
@@ -166,7 +167,7 @@ class Validator:
     def __call__(self, step: int, state: TrainState) -> Evaluation:
         """Evaluates `state`, writes scores and panels, saves the checkpoint if it is the best."""
         config = self._networks.config
-        evaluation = evaluate(lambda images: self._probability(state, images), self._validation, config=config)
+        evaluation = score_validation(lambda images: self._probability(state, images), self._validation, config=config)
         scores = {key: value for key, value in evaluation.summary.items() if isinstance(value, int | float)}
         self._telemetry.validation(step, scores)
         if evaluation.summary["dsc_pooled"] > self._checkpoints.best().dsc_pooled:
