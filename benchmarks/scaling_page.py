@@ -73,8 +73,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     return (
         f"# Scaling over devices ({kinds}, jax {jax.__version__})\n\nThe train iteration as it is, on one batch that "
         "lies on the devices. Weak: the batch of each device stays; strong: the whole batch stays. Time in "
-        "collectives: the difference to the same iteration without them, waiting included. Memory: the device's own "
-        f"peak, or the compiler's plan where it keeps none.\n{simulated}\n{markdown_table(table)}\n"
+        "collectives: the difference to the same iteration without them, waiting included (below zero: noise). "
+        f"Memory: the device's own peak, or the compiler's plan where it keeps none.\n{simulated}\n{markdown_table(table)}\n"
         "![scaling](devices.png)\n"
     )
 
@@ -98,7 +98,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             line, ("images/s", "% of the step in collectives", "memory per device, MiB"), strict=True
         ):
             axes.set_title(title, fontsize=10)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]), top=1.05 * axes.get_ylim()[1])
             axes.grid(alpha=0.25)
             axes.set_xscale("log", base=2)
             axes.set_xticks(
