@@ -108,4 +108,7 @@ def _refuse(reason: str) -> int:
 
 
 if __name__ == "__main__":
+    from msanet_jax.huge_pages import restart_with_huge_pages
+
+    restart_with_huge_pages()
     run(parse(sys.argv))

@@ -15,7 +15,7 @@ SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob(
 
 # A module imports only from rows above its own; modules of one row do not know each other.
 LAYERS = [
-    {"convolution", "normalization", "intervals", "metrics", "run_folder", "hosts"},
+    {"convolution", "normalization", "intervals", "metrics", "run_folder", "hosts", "huge_pages"},
     {"layers"},
     {"losses", "discriminator", "lesion_metrics", "surface_metrics", "froc", "probability_metrics", "history"},
     {"image_statistics", "lesion_bins", "figures"},
