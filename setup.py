@@ -30,19 +30,22 @@ RUNTIME = [
     "pillow>=11.0",
     "matplotlib>=3.9",
     "pydicom>=3.0",
+    "nibabel>=5.2",
     "python-gdcm>=3.0.24",
     "tqdm>=4.66",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20"]
+TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20", "highdicom>=0.24"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "test": TEST,
     "dev": [*TEST, "ruff>=0.14", "mypy>=1.18"],
-    # Only in tests: an independent implementation of the scores.
+    # benchmarks/, and an independent implementation of the scores in tests.
     "bench": ["monai>=1.5", "torch==2.13.0"],
+    # benchmarks/tpu_compile.py: the TPU compiler alone, in the version that jax 0.10.2 asks for; no TPU is needed.
+    "tpu-compile": ["jax==0.10.2", "jaxlib==0.10.2", "libtpu==0.0.42.*"],
     # Only to rebuild data_pipeline/phantom/skeleton.npz from its published source.
     "skeleton": ["myo-sim==0.2.4", "mujoco>=3.2"],
 }

@@ -21,13 +21,13 @@ def load_splits(data: ConfigDict, data_dir: str) -> dict[str, BoneScans]:
     """Training, validation and test images of the recipe's `data` section.
 
     Args:
-      data: `dataset`, `folds` (0 for the set's own splits), `fold` and `fold_seed` are read.
+      data: `dataset`, `field`, `folds` (0 for the set's own splits), `fold` and `fold_seed` are read.
       data_dir: where sets are kept.
 
     Raises:
       RequestError: no such set or fold, or too few patients for that many folds.
     """
-    splits = {name: load_split(data.dataset, name, data_dir) for name in SPLITS}
+    splits = {name: load_split(data.dataset, name, data_dir, data.field) for name in SPLITS}
     return splits if data.folds == 0 else fold_splits(splits, folds=data.folds, fold=data.fold, seed=data.fold_seed)
 
 

@@ -21,7 +21,7 @@ def compare_folders(
     """Compares runs with the first one and renders the table.
 
     Args:
-      folders: each with a metrics.json; a run is called by its folder's name, or its path where names repeat.
+      folders: each with a metrics.json.
       scores: names from metrics.json; None for `comparison.SCORES`.
       style: `markdown` or `json`.
       samples: bootstrap samples.
@@ -29,11 +29,7 @@ def compare_folders(
     Raises:
       RequestError: fewer than two runs, a metrics.json missing, or runs that cannot be paired.
     """
-    names = [folder.resolve().name for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
-    if len(set(names)) < len(names):
-        raise RequestError("a run is named twice")
+    names = run_names(folders)
     contents = {name: read_metrics(folder) for name, folder in zip(names, folders, strict=True)}
     splits = {name: content["split"] for name, content in contents.items()}
     if len(set(splits.values())) > 1:
@@ -44,6 +40,24 @@ def compare_folders(
     return (
         _json(comparisons, split) if style == "json" else f"{_heading(comparisons, split)}\n\n{markdown(comparisons)}"
     )
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Short names: the last part of the paths in which they differ, or the whole path where that is not enough.
+
+    Raises:
+      RequestError: a folder is named twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise RequestError("a run is named twice")
+    for place in range(1, min(len(path) for path in parts) + 1):
+        names = [path[-place] for path in parts]
+        if len(set(names)) == len(names):
+            return names
+        if len(set(names)) > 1:
+            break
+    return [str(folder) for folder in folders]
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.errors import RequestError
+from msanet_jax.convolution import DIMENSIONS, convolve_halving
 from msanet_jax.layers import Norm
 
 LEAK = 0.2
@@ -87,13 +88,14 @@ class BoundedConv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            bounded_kernel(kernel, self.bound).astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        bounded = bounded_kernel(kernel, self.bound).astype(self.dtype)
+        if (self.kernel, self.stride) == (4, 2):
+            y = convolve_halving(x.astype(self.dtype), bounded)
+        else:
+            strides = (self.stride, self.stride)
+            y = jax.lax.conv_general_dilated(
+                x.astype(self.dtype), bounded, strides, "SAME", dimension_numbers=DIMENSIONS
+            )
         return y + bias.astype(self.dtype)
 
 

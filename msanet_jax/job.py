@@ -17,6 +17,7 @@ from msanet_jax import run_folder
 from msanet_jax.baselines import fit_baseline
 from msanet_jax.devices import check_batch_size, compile_probability, describe_devices
 from msanet_jax.evaluate import Probability
+from msanet_jax.hosts import from_primary, is_primary, primary_first, wait_for_all
 from msanet_jax.models import BASELINES
 from msanet_jax.report import write_curves
 from msanet_jax.scoring import headline, score_and_write
@@ -30,7 +31,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     """Trains (or resumes), scores the best checkpoint once on the test patients, and leaves everything in `workdir`.
 
     Returns:
-      What metrics.json holds.
+      What metrics.json holds; nothing on the other processes of a run than the first, which write no files.
 
     Raises:
       RequestError: a request that cannot be carried out, in one line.
@@ -41,8 +42,8 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     LOG.info("%s", describe_devices())
     check_batch_size(config.train.batch_size, "config.train.batch_size")
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
-    run_folder.prepare(run, config)
-    splits = load_splits(config.data, data_dir)
+    from_primary(lambda: run_folder.prepare(run, config))
+    splits = primary_first(lambda: load_splits(config.data, data_dir))
     LOG.info(
         "%s: %d training, %d validation, %d test images",
         config.data.dataset,
@@ -50,9 +51,11 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     )
     probability, step = _fitted(config, run, splits["train"], splits["validation"])
     _, metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
-    if config.model not in BASELINES:
-        write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
-    print(f"\n{headline(metrics, run)}")
+    if is_primary():
+        if config.model not in BASELINES:
+            write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
+        print(f"\n{headline(metrics, run)}")
+    wait_for_all("finished")
     return metrics
 
 

@@ -8,14 +8,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.lesion_metrics import CLUSTER_MM, HIGH_CONTRAST, LARGE_MM, LOW_CONTRAST, SMALL_MM
 from msanet_jax.run_folder import write_text
-from msanet_jax.scores import Evaluation
+
+if TYPE_CHECKING:  # comparing runs reads metrics.json without waiting for TensorFlow
+    from msanet_jax.scores import Evaluation
 
 SCHEMA_VERSION = 2
 NOTE = (

@@ -23,6 +23,7 @@ from msanet_jax.evaluate import (
     probability_maps,
     threshold_baseline,
 )
+from msanet_jax.hosts import is_primary
 from msanet_jax.metrics_file import write_metrics
 from msanet_jax.report import write_pictures
 from msanet_jax.run_folder import read_config
@@ -49,6 +50,8 @@ def score_and_write(
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Scores a split by the whole protocol and leaves metrics.json, images.csv, lesions.csv and pictures in `folder`.
 
+    With several processes all call it; the primary alone writes.
+
     Args:
       probability: the network.
       splits: `train`, `validation` and the scored one.
@@ -60,7 +63,7 @@ def score_and_write(
       begin: `time.perf_counter()` at which the work started.
 
     Returns:
-      The result and what metrics.json holds.
+      The result and what metrics.json holds (nothing where this process does not write it).
     """
     chosen = decide_threshold(probability, splits["validation"], config=config, given=threshold)
     scored = splits[split]
@@ -68,6 +71,8 @@ def score_and_write(
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
     # position would go on scoring.
     blank = evaluate(probability, scored, config=config, threshold=chosen["value"], input_zeroed=True, whole=False)
+    if not is_primary():
+        return result, {}
     metrics = write_metrics(
         folder,
         split=split,

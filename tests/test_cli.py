@@ -83,6 +83,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert run.stdout.strip().endswith("[]")
 
 
+def test_comparing_waits_for_no_network() -> None:
+    program = (
+        "import sys\nimport msanet_jax.comparison_table\n"
+        "print(sorted({'jax', 'tensorflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 def test_module_is_the_command() -> None:
     run = subprocess.run([sys.executable, "-m", "msanet_jax", "--help"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("usage: msanet")
@@ -96,7 +105,10 @@ def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
         probability=lambda images: (images[..., 0] > 1.6).astype(np.float32), config=config, step=5, provenance={}
     )
     monkeypatch.setattr("msanet_jax.scoring.load_predictor", lambda run: predictor)
-    monkeypatch.setattr("msanet_jax.scoring.load_split", lambda dataset, split, data_dir: fake_scans(6))
+    monkeypatch.setattr(
+        "msanet_jax.scoring.load_splits",
+        lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
+    )
     monkeypatch.setattr("msanet_jax.scoring.write_pictures", lambda *_: None)
     run = tmp_path / "run"
     run.mkdir()

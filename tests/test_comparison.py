@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.comparison import compare_runs, holm, two_sided_p
-from msanet_jax.comparison_table import compare_folders, markdown
+from msanet_jax.comparison_table import compare_folders, markdown, run_names
 from msanet_jax.lesion_metrics import GROUPS
 
 Row = dict[str, Any]
@@ -158,6 +158,9 @@ def test_folders(tmp_path: Path) -> None:
         compare_folders([first, _write(tmp_path / "other", _rows([6] * 4), split="validation")])
     with pytest.raises(RequestError, match="named twice"):
         compare_folders([first, first])
+    assert run_names([tmp_path / "a" / "test", tmp_path / "b" / "test"]) == ["a", "b"]
+    mixed = [Path("a/x"), Path("a/y"), Path("b/x")]
+    assert run_names(mixed) == [str(path) for path in mixed]
     with pytest.raises(RequestError, match="schema version 1, expected 2"):
         compare_folders([first, _write(tmp_path / "old", [], version=1)])
     with pytest.raises(RequestError, match=r"no metrics\.json"):

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from msanet_jax.layers import ConvNorm, NormFactory, downsample2, upsample2
-from msanet_jax.peers.unet import DoubleConv, UpConv, check_sides, head, norm_factory
+from msanet_jax.layers import ConvNorm, NormFactory, downsample2, norm_factory, upsample2
+from msanet_jax.peers.unet import DoubleConv, UpConv, check_sides, head
 
 
 class AttentionGate(nn.Module):

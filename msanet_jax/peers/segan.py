@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from msanet_jax.discriminator import LEAK, BoundedConv, pair
-from msanet_jax.layers import ConvNorm, Norm, upsample2
-from msanet_jax.peers.unet import check_sides, head, norm_factory
+from msanet_jax.layers import ConvNorm, Norm, norm_factory, upsample2
+from msanet_jax.peers.unet import check_sides, head
 
 CRITIC_STAGES = ((7, 1), (5, 2), (4, 4), (4, 8), (4, 8), (3, 8))
 """Kernel side and multiple of the width of every critic stage; each halves the image."""

@@ -15,12 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.errors import RequestError
-from msanet_jax.layers import ConvNorm, Norm, NormFactory, downsample2
-
-
-def norm_factory(kind: str, *, train: bool, mapped: bool) -> NormFactory:
-    """Norm layers of a call, settled but for their names."""
-    return lambda name: Norm(kind=kind, train=train, mapped=mapped, name=name)
+from msanet_jax.layers import ConvNorm, NormFactory, downsample2, norm_factory
 
 
 def check_sides(image: jax.Array, depth: int) -> None:

@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from msanet_jax.layers import downsample2
-from msanet_jax.peers.unet import DoubleConv, UpConv, check_sides, head, norm_factory
+from msanet_jax.layers import downsample2, norm_factory
+from msanet_jax.peers.unet import DoubleConv, UpConv, check_sides, head
 
 
 class UNetPlusPlus(nn.Module):
