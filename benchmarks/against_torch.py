@@ -74,8 +74,10 @@ def measure_setting(name: str, *, repeats: int, with_compiled: bool) -> dict[str
         more_train, more_inference = opponents(config, compiled=True)
         train["torch compiled"] = more_train["torch"]
         inference["torch compiled"] = more_inference["torch"]
-    config.adversary.enabled = False
-    train["jax, generator only"] = opponents(config, compiled=False)[0]["jax"]
+    # A copy: what is compiled later must not see this change.
+    alone = config.copy_and_resolve_references()
+    alone.adversary.enabled = False
+    train["jax, generator only"] = opponents(alone, compiled=False)[0]["jax"]
     train_ms, inference_ms = interleaved(train, repeats), interleaved(inference, repeats)
     adversary = np.array(train_ms["jax"]) / np.array(train_ms["jax, generator only"])
     return {
