@@ -74,6 +74,11 @@ def find_thorax(scan: Scan) -> ThoraxBox:
     return ThoraxBox(row=row, column=min(max(middle - size // 2, 0), columns - size), size_px=size)
 
 
+def body_outline(scan: Scan) -> np.ndarray:
+    """[rows, columns] bool: inside the patient's outline, the largest connected region clearly above air."""
+    return _body(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
+
+
 def field_size_px(scan: Scan) -> int:
     """Side of the thorax field in this scan's pixels.
 

@@ -112,6 +112,21 @@ class Predictor:
     provenance: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run as it is on disk.
+
+    Attributes:
+      networks: built from its config.json.
+      state: of the best checkpoint.
+      provenance: JSON-able facts about where it comes from.
+    """
+
+    networks: Networks
+    state: TrainState
+    provenance: dict[str, Any]
+
+
 def load_predictor(run: Path) -> Predictor:
     """Loads the best checkpoint's moving-average generator of a run.
 
@@ -121,6 +136,17 @@ def load_predictor(run: Path) -> Predictor:
     Raises:
       CheckpointError: no run, no checkpoint, damaged, or of another network than the run's config.json says.
     """
+    restored = restore_run(run)
+    return Predictor(
+        probability=functools.partial(compile_probability(restored.networks), restored.state),
+        config=restored.networks.config,
+        step=int(restored.state.step),
+        provenance=restored.provenance,
+    )
+
+
+def restore_run(run: Path) -> Restored:
+    """Networks and best state of a run; raises as `load_predictor`."""
     try:
         config = read_config(run)
     except RequestError as error:
@@ -133,13 +159,9 @@ def load_predictor(run: Path) -> Predictor:
         state = checkpoints.restore_best(abstract_state(networks))
     finally:
         checkpoints.close()
-    provenance = {"checkpoint": run.name, "step": int(state.step), "variants": config.variants, "seed": config.seed}
-    return Predictor(
-        probability=functools.partial(compile_probability(networks), state),
-        config=config,
-        step=int(state.step),
-        provenance=provenance,
-    )
+    name = run.resolve().name
+    provenance = {"checkpoint": name, "step": int(state.step), "variants": config.variants, "seed": config.seed}
+    return Restored(networks=networks, state=state, provenance=provenance)
 
 
 def abstract_state(networks: Networks) -> TrainState:

@@ -15,7 +15,7 @@ from data_pipeline.errors import RequestError
 
 EXIT_USAGE = 2
 
-COMMANDS = ("predict", "doctor")
+COMMANDS = ("predict", "export", "doctor")
 """In the order of the help; each is the module of that name in `msanet_jax.commands`."""
 
 _DESCRIPTION = """\

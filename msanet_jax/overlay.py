@@ -39,6 +39,7 @@ class Drawing:
       probability: of lesion, [rows, columns] of the scan.
       threshold: outlines are drawn at this probability.
       lesions: rows of `lesion_list.list_lesions`.
+      title: the scan's name; its view is added.
       subtitle: one line on where the prediction comes from.
     """
 
@@ -47,6 +48,7 @@ class Drawing:
     probability: np.ndarray
     threshold: float
     lesions: list[dict[str, Any]]
+    title: str
     subtitle: str
 
 
@@ -67,7 +69,7 @@ def save_overlay(drawing: Drawing, path: Path) -> None:
     _draw_thorax(panel(2 * _GAP_IN + whole_width, _PANEL_HEIGHT_IN), drawing, black)
     _draw_list(panel(3 * _GAP_IN + whole_width + _PANEL_HEIGHT_IN, _LIST_WIDTH_IN), drawing)
     left, top = _GAP_IN / width, 1.0 - 0.18 / height
-    figure.text(left, top, _title(drawing.scan), fontsize=14, color=_INK, weight="bold", va="top")
+    figure.text(left, top, _title(drawing), fontsize=14, color=_INK, weight="bold", va="top")
     figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=_FAINT_INK, va="top")
     figure.text(left, 0.14 / height, NOTICE, fontsize=9, color=_INK, va="bottom")
     figure.savefig(path, format="png", dpi=_DPI)
@@ -160,6 +162,6 @@ def _black_level(counts: np.ndarray) -> float:
     return max(float(np.percentile(inside, _WINDOW_PERCENTILE)), 1.0) if inside.size else 1.0
 
 
-def _title(scan: Scan) -> str:
-    view = "" if scan.view == View.UNKNOWN else f", {scan.view.value}"
-    return f"{scan.source}{view}"
+def _title(drawing: Drawing) -> str:
+    view = drawing.scan.view
+    return drawing.title if view == View.UNKNOWN else f"{drawing.title}, {view.value}"

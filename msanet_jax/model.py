@@ -1,0 +1,91 @@
+"""What prediction needs of a trained network, whether it comes from checkpoints or from an exported file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipeline.normalize import bin_counts, binning_factor, normalize
+from data_pipeline.scan import THORAX_SIZE_PX
+
+
+class Predictor(Protocol):
+    """A generator with its recipe; `checkpoints.Predictor` is one."""
+
+    @property
+    def probability(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Images `[n, size, size, 1]` float32 normalised -> `[n, size, size]` in [0, 1]."""
+
+    @property
+    def config(self) -> ConfigDict:
+        """The run's recipe."""
+
+    @property
+    def step(self) -> int:
+        """Step of the checkpoint."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """JSON-able facts about the checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Counts of thorax fields in, lesion probability out; binning and normalisation are inside.
+
+    Attributes:
+      probability: counts `[n, 256, 256]` float32 of thorax fields -> `[n, size, size]` float32 in [0, 1].
+      image_size_px: the network's grid; 256 is a multiple of it.
+      threshold: probability above which a pixel is lesion, by the recipe.
+      batch_size: fields in a call, by the recipe.
+      provenance: JSON-able facts about where it comes from, `config_sha256` among them.
+    """
+
+    probability: Callable[[np.ndarray], np.ndarray]
+    image_size_px: int
+    threshold: float
+    batch_size: int
+    provenance: dict[str, Any]
+
+
+def from_predictor(predictor: Predictor) -> Model:
+    """A model that bins and normalises on the host, then runs the predictor.
+
+    Raises:
+      RequestError: the recipe's image side does not divide the field's 256 pixels.
+    """
+    config = predictor.config
+    size = int(config.data.image_size_px)
+    factor = binning_factor(THORAX_SIZE_PX, size)
+
+    def probability(fields: np.ndarray) -> np.ndarray:
+        images = np.asarray(normalize(bin_counts(fields, factor, xp=np), xp=np), np.float32)
+        return predictor.probability(images[..., None])
+
+    return Model(
+        probability=probability,
+        image_size_px=size,
+        threshold=float(config.evaluate.threshold),
+        batch_size=int(config.evaluate.batch_size),
+        provenance={**predictor.provenance, "step": predictor.step, "config_sha256": config_digest(config)},
+    )
+
+
+def with_flips(model: Model) -> Model:
+    """Flip test-time augmentation: the mean of p(x) and of p(mirrored x) mirrored back, left-right as in training."""
+
+    def probability(fields: np.ndarray) -> np.ndarray:
+        mirrored = model.probability(np.ascontiguousarray(fields[..., ::-1]))
+        return (0.5 * (model.probability(fields) + mirrored[..., ::-1])).astype(np.float32)
+
+    return dataclasses.replace(model, probability=probability, provenance={**model.provenance, "flips": True})
+
+
+def config_digest(config: ConfigDict) -> str:
+    """SHA-256 of a recipe as sorted JSON."""
+    return hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()
