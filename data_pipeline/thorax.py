@@ -118,7 +118,7 @@ def resample_counts(image: np.ndarray, size_px: int) -> np.ndarray:
 
     Each count is spread evenly over its own pixel, so that the sum and the local density stay what they were.
     """
-    weights = _area_weights(image.shape[0], size_px)
+    weights = area_weights(image.shape[0], size_px)
     return (weights @ image.astype(np.float64) @ weights.T).astype(np.float32)
 
 
@@ -133,7 +133,7 @@ def _overlap(box: ThoraxBox, shape: tuple[int, ...]) -> tuple[tuple[slice, slice
     return (inside[0], inside[1]), (outside[0], outside[1])
 
 
-def _area_weights(old: int, new: int) -> np.ndarray:
+def area_weights(old: int, new: int) -> np.ndarray:
     """[new, old]: the share of every old pixel that falls into every new one; columns sum to 1."""
     edges_new = np.linspace(0.0, old, new + 1)
     edges_old = np.arange(old + 1.0)

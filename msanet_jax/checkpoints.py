@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.devices import compile_probability
+from msanet_jax.model import public_dataset_name
 from msanet_jax.run_folder import read_config
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
 
@@ -160,7 +161,13 @@ def restore_run(run: Path) -> Restored:
     finally:
         checkpoints.close()
     name = run.resolve().name
-    provenance = {"checkpoint": name, "step": int(state.step), "variants": config.variants, "seed": config.seed}
+    provenance = {
+        "checkpoint": name,
+        "step": int(state.step),
+        "variants": config.variants,
+        "seed": config.seed,
+        "dataset": public_dataset_name(config.data.dataset),
+    }
     return Restored(networks=networks, state=state, provenance=provenance)
 
 

@@ -25,8 +25,8 @@ from msanet_jax.checkpoints import Predictor, Restored, restore_run
 from msanet_jax.devices import compile_probability
 from msanet_jax.ensemble import check_same_input, ensemble_provenance
 from msanet_jax.exported import FORMAT_VERSION, MANIFEST, PLATFORMS, PROGRAM, load_exported
-from msanet_jax.model import config_digest, from_predictor
-from msanet_jax.model_card import NOTICE, model_card
+from msanet_jax.model import config_digest, from_predictor, notice
+from msanet_jax.model_card import model_card
 from msanet_jax.steps import evaluation_step
 
 WEIGHTS = ("float32", "float16")
@@ -127,17 +127,17 @@ def _as_float32(tree: Any) -> Any:
 
 def _manifest(members: Sequence[Restored], size: int, weights: str, program_bytes: int) -> dict[str, Any]:
     provenance = [
-        {**member.provenance, "config_sha256": config_digest(member.networks.config), "dataset": _dataset(member)}
-        for member in members
+        {**member.provenance, "config_sha256": config_digest(member.networks.config)} for member in members
     ]
     parameters = [
         sum(int(leaf.size) for leaf in jax.tree.leaves(member.state.generator_average)) for member in members
     ]
     first = members[0].networks.config
+    whole = provenance[0] if len(provenance) == 1 else ensemble_provenance(provenance)
     return {
         "format": "msanet",
         "format_version": FORMAT_VERSION,
-        "notice": NOTICE,
+        "notice": notice(whole),
         "platforms": list(PLATFORMS),
         "input": {
             "what": "counts of thorax fields, 579 mm wide, head up, as DICOM shows them; neither scaled nor smoothed",
@@ -155,15 +155,9 @@ def _manifest(members: Sequence[Restored], size: int, weights: str, program_byte
         "weights": weights,
         "parameters": parameters,
         "program_bytes": program_bytes,
-        "provenance": provenance[0] if len(provenance) == 1 else ensemble_provenance(provenance),
+        "provenance": whole,
         "versions": {package: _version(package) for package in PACKAGES},
     }
-
-
-def _dataset(member: Restored) -> str:
-    """A data set's name; of a folder of one's own only the last part, for the rest may name people."""
-    name = str(member.networks.config.data.dataset)
-    return name if name.startswith("phantom_bone/") else Path(name).name
 
 
 def _version(package: str) -> str | None:

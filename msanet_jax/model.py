@@ -89,3 +89,14 @@ def with_flips(model: Model) -> Model:
 def config_digest(config: ConfigDict) -> str:
     """SHA-256 of a recipe as sorted JSON."""
     return hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()
+
+
+def notice(provenance: dict[str, Any]) -> str:
+    """What must be said beside every result of a model."""
+    simulated = str(provenance.get("dataset", "")).startswith("phantom_bone/")
+    return "Research software, not for diagnosis." + (" Trained on simulated scans." if simulated else "")
+
+
+def public_dataset_name(dataset: str) -> str:
+    """A data set's name; of a folder of one's own only the last part, for the rest may name people."""
+    return dataset if dataset.startswith("phantom_bone/") else dataset.replace("\\", "/").rstrip("/").split("/")[-1]

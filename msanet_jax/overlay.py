@@ -15,8 +15,6 @@ from matplotlib.patches import Rectangle
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import ThoraxBox, crop
 
-NOTICE = "Research software, not for diagnosis. Trained on simulated scans."
-
 _LESION_COLOUR = "#e8590c"
 _BOX_COLOUR = "#1971c2"
 _INK, _FAINT_INK = "#212529", "#868e96"
@@ -41,6 +39,7 @@ class Drawing:
       lesions: rows of `lesion_list.list_lesions`.
       title: the scan's name; its view is added.
       subtitle: one line on where the prediction comes from.
+      notice: what must be said beside it.
     """
 
     scan: Scan
@@ -50,6 +49,7 @@ class Drawing:
     lesions: list[dict[str, Any]]
     title: str
     subtitle: str
+    notice: str
 
 
 def save_overlay(drawing: Drawing, path: Path) -> None:
@@ -71,7 +71,7 @@ def save_overlay(drawing: Drawing, path: Path) -> None:
     left, top = _GAP_IN / width, 1.0 - 0.18 / height
     figure.text(left, top, _title(drawing), fontsize=14, color=_INK, weight="bold", va="top")
     figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=_FAINT_INK, va="top")
-    figure.text(left, 0.14 / height, NOTICE, fontsize=9, color=_INK, va="bottom")
+    figure.text(left, 0.14 / height, drawing.notice, fontsize=9, color=_INK, va="bottom")
     figure.savefig(path, format="png", dpi=_DPI)
 
 

@@ -152,6 +152,7 @@ def drawing(result: Segmentation, title: str | None = None) -> Drawing:
         lesions=result.lesions,
         title=title or record["source"],
         subtitle=subtitle,
+        notice=record["notice"],
     )
 
 

@@ -14,8 +14,7 @@ from data_pipeline.normalize import body_level
 from data_pipeline.scan import THORAX_SIZE_PX, Scan
 from data_pipeline.thorax import ThoraxBox, body_outline, crop, paste, resample_counts
 from msanet_jax.lesion_list import list_lesions
-from msanet_jax.model import Model
-from msanet_jax.overlay import NOTICE
+from msanet_jax.model import Model, notice
 
 PACKAGES = ("msanet-jax", "jax", "flax", "numpy", "pydicom")
 """Versions written into every record."""
@@ -79,7 +78,7 @@ def segmentation(
     body = crop(body_outline(scan), box)
     area, outline = int(mask.sum()), int((body | crop(mask, box)).sum())
     record = {
-        "notice": NOTICE,
+        "notice": notice(model.provenance),
         "source": scan.source if source is None else source,
         "view": scan.view.value,
         "patient_pseudonym": scan.patient,

@@ -133,6 +133,7 @@ def test_dicomdir_gives_the_files_it_references(tmp_path: Path) -> None:
     for patient in ("one", "two"):
         disc.add(_instance(patient))
     disc.write(tmp_path / "disc")
+    disc._stage["t"].cleanup()  # pydicom leaves it to the garbage collector, which warns
     with open_source(tmp_path / "disc" / "DICOMDIR") as found:
         assert len(found.files) == 2 and not found.problems
         by_index = sorted(file.path.resolve() for file in found.files)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import hmac
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -21,6 +24,7 @@ KEY_VARIABLE = "MSANET_PSEUDONYM_KEY"
 """Environment variable with a site's own key for pseudonyms."""
 
 _DEFAULT_KEY = "msanet-jax"
+_key: contextvars.ContextVar[str | None] = contextvars.ContextVar("pseudonym key", default=None)
 
 
 def check_size(shape: tuple[int, ...], source: str) -> None:
@@ -84,8 +88,18 @@ def pseudonym(identity: str) -> str:
 
 def keyed_digest(identity: str) -> bytes:
     """HMAC-SHA256 of `identity` under the site's key, 32 bytes."""
-    key = os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
+    key = _key.get() or os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
     return hmac.new(key.encode(), identity.encode(), hashlib.sha256).digest()
+
+
+@contextlib.contextmanager
+def pseudonym_key(key: str) -> Iterator[None]:
+    """Within the context, pseudonyms are made with `key`, whatever the environment says."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)
 
 
 def _check_change(change: float, total: float, source: str, what: str) -> None:
