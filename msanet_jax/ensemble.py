@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.checkpoints import Predictor, load_predictor
+from msanet_jax.model import field_of
 
 
 def load_ensemble(runs: Sequence[Path]) -> Predictor:
@@ -30,7 +32,7 @@ def load_ensemble(runs: Sequence[Path]) -> Predictor:
     first = members[0]
     if len(members) == 1:
         return first
-    check_same_input(runs, [int(member.config.data.image_size_px) for member in members])
+    check_same_input(runs, [member.config for member in members])
 
     def probability(images: np.ndarray) -> np.ndarray:
         total = members[0].probability(images).astype(np.float64)
@@ -46,17 +48,16 @@ def load_ensemble(runs: Sequence[Path]) -> Predictor:
     )
 
 
-def check_same_input(runs: Sequence[Path], sizes: Sequence[int]) -> None:
+def check_same_input(runs: Sequence[Path], configs: Sequence[ConfigDict]) -> None:
     """Refuses members that cannot be averaged pixel by pixel.
 
     Raises:
-      RequestError: their grids differ.
+      RequestError: they see another field, or another number of pixels.
     """
-    for run, size in zip(runs, sizes, strict=True):
-        if size != sizes[0]:
-            raise RequestError(
-                f"{run}: its network sees {size} pixels, that of {runs[0]} {sizes[0]}; average runs of one image size"
-            )
+    grids = [f"{field_of(config)}, {config.data.image_size_px} pixels wide" for config in configs]
+    for run, grid in zip(runs, grids, strict=True):
+        if grid != grids[0]:
+            raise RequestError(f"{run}: its network sees {grid}, that of {runs[0]} {grids[0]}; average alike runs only")
 
 
 def ensemble_provenance(members: Sequence[dict[str, Any]]) -> dict[str, Any]:

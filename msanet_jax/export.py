@@ -19,13 +19,13 @@ import numpy as np
 import data_pipeline
 from data_pipeline import phantom
 from data_pipeline.errors import RequestError
+from data_pipeline.fields import field_shape
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
-from data_pipeline.scan import THORAX_SIZE_PX
 from msanet_jax.checkpoints import Predictor, Restored, restore_run
 from msanet_jax.devices import compile_probability
 from msanet_jax.ensemble import check_same_input, ensemble_provenance
 from msanet_jax.exported import FORMAT_VERSION, MANIFEST, PLATFORMS, PROGRAM, load_exported
-from msanet_jax.model import config_digest, from_predictor, notice
+from msanet_jax.model import config_digest, field_of, from_predictor, notice
 from msanet_jax.model_card import model_card
 from msanet_jax.steps import evaluation_step
 
@@ -33,6 +33,10 @@ WEIGHTS = ("float32", "float16")
 PACKAGES = ("msanet-jax", "jax", "jaxlib", "flax", "numpy")
 _CARD_OF_PHANTOM = Path(data_pipeline.__file__).parents[1] / "docs" / "phantom" / "card.md"
 _CHECKED_FIELDS = 3
+_FIELD_WORDS = {
+    "thorax": "the thorax, 579 mm wide and high from 90 mm above the shoulders",
+    "whole_body": "the whole body, 579 mm wide",
+}
 
 Fields = Callable[[jax.Array], jax.Array]
 
@@ -68,15 +72,14 @@ def export_model(
         raise RequestError("no run was named")
     members = [restore_run(run) for run in runs]
     configs = [member.networks.config for member in members]
-    size = int(configs[0].data.image_size_px)
-    check_same_input(runs, [int(config.data.image_size_px) for config in configs])
-    program = _program(members, size, weights)
+    check_same_input(runs, configs)
+    program = _program(members, weights)
     scores = _read_scores([metrics] if metrics else [run / "metrics.json" for run in runs], required=bool(metrics))
     dataset = str(configs[0].data.dataset)
     texts = {f"config_{number}.json": config.to_json(indent=2, sort_keys=True) for number, config in enumerate(configs)}
     texts |= {f"metrics_{number}.json": json.dumps(score, indent=2) for number, score in scores.items()}
     texts["data_card.md"] = _data_card(data_card, dataset)
-    manifest = _manifest(members, size, weights, len(program))
+    manifest = _manifest(members, weights, len(program))
     _write(out, manifest, program, texts)
     try:
         manifest["check"] = _compare(members, out)
@@ -90,9 +93,9 @@ def export_model(
     return manifest
 
 
-def counts_to_probability(members: Sequence[Restored], size: int, weights: str) -> Fields:
-    """The exported function: counts `[b, 256, 256]` -> mean probability `[b, size, size]` of the members."""
-    factor = binning_factor(THORAX_SIZE_PX, size)
+def counts_to_probability(members: Sequence[Restored], weights: str) -> Fields:
+    """The exported function: counts `[b, rows, columns]` of a field -> the members' mean probability, binned alike."""
+    _, factor = _grid(members)
     stored = [_weights(member, weights) for member in members]
 
     def probability(counts: jax.Array) -> jax.Array:
@@ -108,10 +111,17 @@ def counts_to_probability(members: Sequence[Restored], size: int, weights: str) 
     return probability
 
 
-def _program(members: Sequence[Restored], size: int, weights: str) -> bytes:
+def _grid(members: Sequence[Restored]) -> tuple[tuple[int, int], int]:
+    """Rows and columns that go in, and how many of them make one that comes out."""
+    config = members[0].networks.config
+    shape = field_shape(field_of(config))
+    return shape, binning_factor(shape[1], int(config.data.image_size_px))
+
+
+def _program(members: Sequence[Restored], weights: str) -> bytes:
     (batch,) = jax.export.symbolic_shape("b")
-    counts = jax.ShapeDtypeStruct((batch, THORAX_SIZE_PX, THORAX_SIZE_PX), jnp.float32)
-    function = jax.jit(counts_to_probability(members, size, weights))
+    counts = jax.ShapeDtypeStruct((batch, *_grid(members)[0]), jnp.float32)
+    function = jax.jit(counts_to_probability(members, weights))
     return bytes(jax.export.export(function, platforms=PLATFORMS)(counts).serialize())
 
 
@@ -125,14 +135,11 @@ def _as_float32(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32), tree)
 
 
-def _manifest(members: Sequence[Restored], size: int, weights: str, program_bytes: int) -> dict[str, Any]:
-    provenance = [
-        {**member.provenance, "config_sha256": config_digest(member.networks.config)} for member in members
-    ]
-    parameters = [
-        sum(int(leaf.size) for leaf in jax.tree.leaves(member.state.generator_average)) for member in members
-    ]
+def _manifest(members: Sequence[Restored], weights: str, program_bytes: int) -> dict[str, Any]:
+    provenance = [{**member.provenance, "config_sha256": config_digest(member.networks.config)} for member in members]
+    parameters = [sum(int(leaf.size) for leaf in jax.tree.leaves(member.state.generator_average)) for member in members]
     first = members[0].networks.config
+    field, ((rows, columns), factor) = field_of(first), _grid(members)
     whole = provenance[0] if len(provenance) == 1 else ensemble_provenance(provenance)
     return {
         "format": "msanet",
@@ -140,14 +147,14 @@ def _manifest(members: Sequence[Restored], size: int, weights: str, program_byte
         "notice": notice(whole),
         "platforms": list(PLATFORMS),
         "input": {
-            "what": "counts of thorax fields, 579 mm wide, head up, as DICOM shows them; neither scaled nor smoothed",
-            "shape": ["b", THORAX_SIZE_PX, THORAX_SIZE_PX],
+            "what": f"counts of {_FIELD_WORDS[field]}, head up, as DICOM shows them; neither scaled nor smoothed",
+            "field": field,
+            "shape": ["b", rows, columns],
             "dtype": "float32",
         },
         "output": {
-            "what": f"probability of lesion; each value covers {THORAX_SIZE_PX // size} x {THORAX_SIZE_PX // size} "
-            "pixels of the input",
-            "shape": ["b", size, size],
+            "what": f"probability of lesion; each value covers {factor} x {factor} pixels of the input",
+            "shape": ["b", rows // factor, columns // factor],
             "dtype": "float32",
         },
         "threshold": float(first.evaluate.threshold),
@@ -223,11 +230,12 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _compare(members: Sequence[Restored], out: Path) -> dict[str, Any]:
     """Exported against the checkpoints on simulated noise with hot discs, prepared by NumPy as in prediction."""
     random = np.random.default_rng(0)
-    row, column = np.indices((THORAX_SIZE_PX, THORAX_SIZE_PX))
-    expected = 4.0 + 16.0 * ((row - 128) ** 2 / 110.0**2 + (column - 128) ** 2 / 70.0**2 < 1)
-    fields = np.empty((_CHECKED_FIELDS, THORAX_SIZE_PX, THORAX_SIZE_PX), np.float32)
+    (rows, columns), _ = _grid(members)
+    row, column = np.indices((rows, columns))
+    expected = 4.0 + 16.0 * ((row / rows - 0.5) ** 2 / 0.18 + (column / columns - 0.5) ** 2 / 0.075 < 1)
+    fields = np.empty((_CHECKED_FIELDS, rows, columns), np.float32)
     for number in range(_CHECKED_FIELDS):
-        centre = random.uniform(80, 176, 2)
+        centre = random.uniform(0.3, 0.7, 2) * (rows, columns)
         hot = (row - centre[0]) ** 2 + (column - centre[1]) ** 2 < random.uniform(3, 12) ** 2
         fields[number] = random.poisson(np.where(hot, 8.0, 1.0) * expected)
     wanted = np.mean([_from_checkpoint(member)(fields) for member in members], axis=0)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import RequestError
-from data_pipeline.scan import THORAX_SIZE_PX
+from data_pipeline.fields import FIELDS
 from msanet_jax.model import Model
 
 FORMAT_VERSION = 1
@@ -111,12 +111,13 @@ def load_exported(path: Path) -> Model:
     def probability(fields: np.ndarray) -> np.ndarray:
         return np.asarray(call(np.asarray(fields, np.float32)))
 
-    size = int(manifest["output"]["shape"][1])
-    if manifest["input"]["shape"][1:] != [THORAX_SIZE_PX, THORAX_SIZE_PX] or THORAX_SIZE_PX % size:
-        raise RequestError(f"{path}: takes {manifest['input']['shape']}, not thorax fields of {THORAX_SIZE_PX} pixels")
+    field = manifest["input"]["field"]
+    if list(FIELDS.get(field, ())) != manifest["input"]["shape"][1:]:
+        raise RequestError(f"{path}: takes {manifest['input']['shape']} of {field!r}, which this version does not know")
     return Model(
         probability=probability,
-        image_size_px=size,
+        field=field,
+        image_size_px=int(manifest["output"]["shape"][2]),
         threshold=float(manifest["threshold"]),
         batch_size=int(manifest["batch_size"]),
         provenance={**manifest["provenance"], "model": path.name},

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipeline.fields import field_shape
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
-from data_pipeline.scan import THORAX_SIZE_PX
 
 
 class Predictor(Protocol):
@@ -36,17 +36,19 @@ class Predictor(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Counts of thorax fields in, lesion probability out; binning and normalisation are inside.
+    """Counts of a field in, lesion probability out; binning and normalisation are inside.
 
     Attributes:
-      probability: counts `[n, 256, 256]` float32 of thorax fields -> `[n, size, size]` float32 in [0, 1].
-      image_size_px: the network's grid; 256 is a multiple of it.
+      probability: counts `[n, rows, columns]` float32 of the field -> `[n, rows / f, columns / f]` float32 in [0, 1].
+      field: what of a scan the model sees; its rows and columns are `fields.field_shape(field)`.
+      image_size_px: columns of the network's grid, columns / f.
       threshold: probability above which a pixel is lesion, by the recipe.
       batch_size: fields in a call, by the recipe.
       provenance: JSON-able facts about where it comes from, `config_sha256` among them.
     """
 
     probability: Callable[[np.ndarray], np.ndarray]
+    field: str
     image_size_px: int
     threshold: float
     batch_size: int
@@ -57,11 +59,11 @@ def from_predictor(predictor: Predictor) -> Model:
     """A model that bins and normalises on the host, then runs the predictor.
 
     Raises:
-      RequestError: the recipe's image side does not divide the field's 256 pixels.
+      RequestError: the recipe's image side does not divide the field's.
     """
     config = predictor.config
-    size = int(config.data.image_size_px)
-    factor = binning_factor(THORAX_SIZE_PX, size)
+    field, size = field_of(config), int(config.data.image_size_px)
+    factor = binning_factor(field_shape(field)[1], size)
 
     def probability(fields: np.ndarray) -> np.ndarray:
         images = np.asarray(normalize(bin_counts(fields, factor, xp=np), xp=np), np.float32)
@@ -69,6 +71,7 @@ def from_predictor(predictor: Predictor) -> Model:
 
     return Model(
         probability=probability,
+        field=field,
         image_size_px=size,
         threshold=float(config.evaluate.threshold),
         batch_size=int(config.evaluate.batch_size),
@@ -84,6 +87,11 @@ def with_flips(model: Model) -> Model:
         return (0.5 * (model.probability(fields) + mirrored[..., ::-1])).astype(np.float32)
 
     return dataclasses.replace(model, probability=probability, provenance={**model.provenance, "flips": True})
+
+
+def field_of(config: ConfigDict) -> str:
+    """The recipe's field; recipes from before it could be chosen mean the thorax."""
+    return str(config.data.get("field", "thorax"))
 
 
 def config_digest(config: ConfigDict) -> str:

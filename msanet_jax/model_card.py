@@ -57,7 +57,7 @@ def model_card(manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]],
         "",
         "## Limits",
         "",
-        *_limits(simulated),
+        *_limits(manifest["input"]["field"], simulated),
         "",
         "## Use",
         "",
@@ -70,15 +70,17 @@ def model_card(manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]],
 
 def _what(manifest: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items() if version)
-    size = manifest["output"]["shape"][1]
+    shapes = {
+        side: f"`[{', '.join(str(length) for length in manifest[side]['shape'])}]`" for side in ("input", "output")
+    }
     number = "one network" if len(members) == 1 else f"the mean of {len(members)} networks"
     check = manifest.get("check", {})
     lines = [
         f"MSA-Net generator ({number}), {' + '.join(f'{count:,}' for count in manifest['parameters'])} parameters, "
         f"weights kept as {manifest['weights']}.",
         "",
-        f"- In: {manifest['input']['what']}, `[b, 256, 256]`.",
-        f"- Out: {manifest['output']['what']}, `[b, {size}, {size}]`. Lesion is what exceeds {manifest['threshold']:g}.",
+        f"- In: {manifest['input']['what']}, {shapes['input']}.",
+        f"- Out: {manifest['output']['what']}, {shapes['output']}. Lesion is what exceeds {manifest['threshold']:g}.",
         f"- Program for {', '.join(manifest['platforms'])}, {manifest['program_bytes'] / 1e6:.1f} MB; made with "
         f"{versions}.",
     ]
@@ -124,10 +126,10 @@ def _scores(scores: Sequence[Mapping[str, Any]], members: int, simulated: bool) 
     return lines
 
 
-def _limits(simulated: bool) -> list[str]:
+def _limits(field: str, simulated: bool) -> list[str]:
+    outside = "- Segments the thorax field only: lesions of skull, pelvis and limbs outside it are not seen."
     limits = [
-        "- Segments the thorax field (579 mm below the neck) only: lesions of skull, pelvis and limbs outside it are "
-        "not seen.",
+        *([outside] if field == "thorax" else []),
         "- Small and faint lesions are often missed (see the table); healthy hot spots (joints, degenerative spine, "
         "kidneys, injection site) may be marked.",
         "- Expects raw counts of one planar view. Smoothed, rescaled or 8 bit pictures are accepted with a warning, and "

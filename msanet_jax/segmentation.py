@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from data_pipeline.fields import Window, cut, field_counts, find_window
 from data_pipeline.normalize import body_level
-from data_pipeline.scan import THORAX_SIZE_PX, Scan
-from data_pipeline.thorax import ThoraxBox, body_outline, crop, paste, resample_counts
+from data_pipeline.scan import Scan
+from data_pipeline.thorax import ThoraxBox, body_outline, crop, find_thorax
 from msanet_jax.lesion_list import list_lesions
 from msanet_jax.model import Model, notice
 
@@ -41,42 +42,60 @@ class Segmentation:
     record: dict[str, Any]
 
 
-def thorax_field(scan: Scan, box: ThoraxBox) -> np.ndarray:
-    """Counts of the thorax as models take them: [256, 256] float32; every count is kept."""
-    field = crop(scan.counts, box)
-    return resample_counts(field, THORAX_SIZE_PX) if box.size_px != THORAX_SIZE_PX else field.astype(np.float32)
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where on a scan a model looks.
+
+    Attributes:
+      box: the thorax field, the landmark of every record.
+      window: the model's field; the box itself for models of the thorax.
+    """
+
+    box: ThoraxBox
+    window: Window
 
 
-def onto_scan(probability: np.ndarray, box: ThoraxBox, shape: tuple[int, int]) -> np.ndarray:
-    """Probability [size, size] of the network -> [rows, columns] float32 of the scan; 0 outside the thorax box."""
-    enlarged = ndimage.zoom(
-        probability.astype(np.float64), box.size_px / len(probability), order=1, mode="nearest", grid_mode=True
-    )
-    return paste(np.clip(enlarged, 0.0, 1.0).astype(np.float32), box, shape)
+def find_place(scan: Scan, field: str) -> Place:
+    """Thorax and field of a scan."""
+    box = find_thorax(scan)
+    return Place(box, find_window(scan, field, box))
+
+
+def model_input(scan: Scan, place: Place, field: str) -> np.ndarray:
+    """Counts of the field as models take them: [rows, columns] float32."""
+    return field_counts(scan.counts, place.window, field).astype(np.float32)
+
+
+def onto_scan(probability: np.ndarray, window: Window, shape: tuple[int, int]) -> np.ndarray:
+    """Probability on the network's grid -> [rows, columns] float32 of the scan; 0 outside the window."""
+    factors = (window.rows / probability.shape[0], window.columns / probability.shape[1])
+    enlarged = ndimage.zoom(probability.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)
+    return paste(np.clip(enlarged, 0.0, 1.0).astype(np.float32), window, shape)
 
 
 def segmentation(
-    scan: Scan, box: ThoraxBox, probability: np.ndarray, *, threshold: float, model: Model, source: str | None = None
+    scan: Scan, place: Place, probability: np.ndarray, *, threshold: float, model: Model, source: str | None = None
 ) -> Segmentation:
     """Lays a model's output on its scan and measures what exceeds the threshold.
 
     Args:
       scan: the scan.
-      box: its thorax field.
-      probability: [size, size] of the model.
+      place: where the model looked.
+      probability: the model's output for it.
       threshold: lesion is above it.
       model: for the record.
       source: the file's name in the record; default the scan's own.
     """
-    whole = onto_scan(probability, box, scan.counts.shape)
+    box = place.box
+    whole = onto_scan(probability, place.window, scan.counts.shape)
     mask = whole > threshold
-    level = _body_level_counts(scan, box)
+    level = max(float(body_level(np.sqrt(cut(scan.counts, place.window).astype(np.float64)), np).item()) ** 2, 1e-6)
     lesions = [
         {**row, "uptake_mean": round(row["counts_mean"] / level, 3), "uptake_max": round(row["counts_max"] / level, 3)}
         for row in list_lesions(mask, whole, scan.counts, scan.pixel_size_mm)
     ]
-    body = crop(body_outline(scan), box)
-    area, outline = int(mask.sum()), int((body | crop(mask, box)).sum())
+    body = body_outline(scan)
+    area, outline = int(mask.sum()), int(cut(body | mask, place.window).sum())
     record = {
         "notice": notice(model.provenance),
         "source": scan.source if source is None else source,
@@ -87,8 +106,9 @@ def segmentation(
         "counts_total": int(scan.counts.sum(dtype=np.int64)),
         "counts_sha256": counts_digest(scan.counts),
         "warnings": list(scan.warnings),
+        "field": model.field,
         "thorax_box_px": dataclasses.asdict(box),
-        "body_midline_column_px": _midline(body, box),
+        "body_midline_column_px": _midline(crop(body, box), box),
         "body_level_counts": round(level, 3),
         "threshold": threshold,
         "lesion_count": len(lesions),
@@ -99,6 +119,15 @@ def segmentation(
         "provenance": {**model.provenance, "versions": versions()},
     }
     return Segmentation(scan, box, whole, mask, lesions, record)
+
+
+def paste(patch: np.ndarray, window: Window, shape: tuple[int, int]) -> np.ndarray:
+    """Lays `patch` on zeros of `shape`: the inverse of `fields.cut` where window and image overlap."""
+    image = np.zeros(shape, patch.dtype)
+    row, column = max(window.row, 0), max(window.column, 0)
+    inside = patch[row - window.row :, column - window.column :][: max(shape[0] - row, 0), : max(shape[1] - column, 0)]
+    image[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
+    return image
 
 
 def counts_digest(counts: np.ndarray) -> str:
@@ -116,12 +145,6 @@ def versions() -> dict[str, str | None]:
             return None
 
     return {package: version(package) for package in PACKAGES}
-
-
-def _body_level_counts(scan: Scan, box: ThoraxBox) -> float:
-    """Counts per pixel of ordinary tissue in the field: the square of `normalize.body_level`, at least 1e-6."""
-    root = np.sqrt(crop(scan.counts, box).astype(np.float64))
-    return max(float(body_level(root, np).item()) ** 2, 1e-6)
 
 
 def _midline(body: np.ndarray, box: ThoraxBox) -> float | None:
