@@ -31,6 +31,7 @@ _PATIENT_ORIENTATION = {View.ANTERIOR: ["L", "F"], View.POSTERIOR: ["R", "F"]}
 # A projection has no thickness and its file no frame of reference; validators want a number, viewers do not use it.
 _NOMINAL_THICKNESS_MM = 1.0
 _ASSUMED_PIXEL_MM = 1.0
+_STAND_IN = pydicom.uid.SecondaryCaptureImageStorage
 _LESION_RGB = np.array([232, 89, 12], np.uint8)
 _KEPT_OF_ANONYMOUS = ("SOPClassUID", "Modality", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored")
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -87,7 +88,7 @@ def _build(result: Segmentation, header: pydicom.Dataset, *, anonymous: bool) ->
     )
     segmentation.SeriesDescription = "Marked lesions, research, not for diagnosis"
     segmentation.PatientOrientation = _PATIENT_ORIENTATION.get(result.scan.view, [])
-    _reference_frame(segmentation, header, result.scan.frame)
+    segmentation.walk(lambda dataset, element: _reference(dataset, element, header, result.scan.frame))
     return segmentation
 
 
@@ -104,6 +105,8 @@ def _planar_source(header: pydicom.Dataset, result: Segmentation, *, anonymous: 
         source.PatientName = source.PatientID = result.scan.patient
     else:
         source.update({element.tag: element for element in header})
+    # highdicom takes every nuclear medicine file for an enhanced one with functional groups, which it is not.
+    source.SOPClassUID = _STAND_IN
     for key in ("NumberOfFrames", "FrameIncrementPointer", "FrameOfReferenceUID"):
         if key in source:
             delattr(source, key)
@@ -145,11 +148,10 @@ def _content_uid(result: Segmentation, source: pydicom.Dataset) -> str:
     return f"2.25.{int.from_bytes(digest[:15], 'big')}"
 
 
-def _reference_frame(segmentation: hd.seg.Segmentation, header: pydicom.Dataset, frame: int) -> None:
-    """Says which frame of a file with two views was segmented."""
-    if int(header.get("NumberOfFrames", None) or 1) < 2:
+def _reference(dataset: pydicom.Dataset, element: pydicom.DataElement, header: pydicom.Dataset, frame: int) -> None:
+    """Names the source's true class wherever it is referenced, and the frame of a file with two views."""
+    if element.keyword != "ReferencedSOPClassUID" or element.value != _STAND_IN:
         return
-    for group in segmentation.PerFrameFunctionalGroupsSequence:
-        for derivation in group.DerivationImageSequence:
-            for reference in derivation.SourceImageSequence:
-                reference.ReferencedFrameNumber = frame + 1
+    element.value = header.SOPClassUID
+    if int(header.get("NumberOfFrames", None) or 1) > 1:
+        dataset.ReferencedFrameNumber = frame + 1

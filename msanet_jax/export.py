@@ -64,7 +64,7 @@ def export_model(
       What manifest.json holds; `check` has the largest absolute difference of probability to the checkpoints.
 
     Raises:
-      RequestError: a run that cannot be loaded, runs that do not fit together, or a file that cannot be read or written.
+      RequestError: a run that cannot be loaded, runs that do not fit together, a file that cannot be read or written.
     """
     if weights not in WEIGHTS:
         raise RequestError(f"--weights={weights}: is one of {', '.join(WEIGHTS)}")

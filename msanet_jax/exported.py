@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,30 @@ def load_exported(path: Path) -> Model:
       RequestError: as `read_manifest`; or the model is not for this kind of device.
     """
     manifest = read_manifest(path)
-    program = bytearray(read_member(path, PROGRAM, limit=MAX_PROGRAM_BYTES))
+    try:
+        platforms, sides = manifest["platforms"], (manifest["input"], manifest["output"])
+        if list(FIELDS.get(sides[0]["field"], ())) != sides[0]["shape"][1:]:
+            raise RequestError(f"{path}: takes {sides[0]['field']!r}, a field that this version does not know")
+        return Model(
+            probability=_program(path, platforms),
+            field=sides[0]["field"],
+            image_size_px=int(sides[1]["shape"][2]),
+            threshold=float(manifest["threshold"]),
+            batch_size=int(manifest["batch_size"]),
+            provenance={**manifest["provenance"], "model": path.name},
+        )
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise RequestError(f"{path}: its manifest lacks {error}; export it again") from None
 
+
+def _program(path: Path, platforms: list[str]) -> Callable[[np.ndarray], np.ndarray]:
     import jax
     import jax.export
 
     platform = jax.default_backend()
-    if _NAMES.get(platform, platform) not in manifest["platforms"]:
-        raise RequestError(f"{path}: is for {', '.join(manifest['platforms'])}, this machine's JAX runs on {platform}")
+    if _NAMES.get(platform, platform) not in platforms:
+        raise RequestError(f"{path}: is for {', '.join(platforms)}, this machine's JAX runs on {platform}")
+    program = bytearray(read_member(path, PROGRAM, limit=MAX_PROGRAM_BYTES))
     try:
         call = jax.jit(jax.export.deserialize(program).call)
     except Exception as error:  # flatbuffers and jaxlib raise many types
@@ -111,14 +128,4 @@ def load_exported(path: Path) -> Model:
     def probability(fields: np.ndarray) -> np.ndarray:
         return np.asarray(call(np.asarray(fields, np.float32)))
 
-    field = manifest["input"]["field"]
-    if list(FIELDS.get(field, ())) != manifest["input"]["shape"][1:]:
-        raise RequestError(f"{path}: takes {manifest['input']['shape']} of {field!r}, which this version does not know")
-    return Model(
-        probability=probability,
-        field=field,
-        image_size_px=int(manifest["output"]["shape"][2]),
-        threshold=float(manifest["threshold"]),
-        batch_size=int(manifest["batch_size"]),
-        provenance={**manifest["provenance"], "model": path.name},
-    )
+    return probability

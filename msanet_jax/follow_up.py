@@ -128,7 +128,5 @@ def _doubts(now: Record, earlier: Record) -> list[str]:
     if now["threshold"] != earlier["threshold"]:
         doubts.append(f"{now['view']}: the earlier results have threshold {earlier['threshold']:g}")
     if (now["pixel_size_mm"] is None) != (earlier["pixel_size_mm"] is None):
-        doubts.append(
-            f"{now['view']}: only one of the scans states a pixel size; areas are compared as shares of the thorax field"
-        )
+        doubts.append(f"{now['view']}: only one of the scans states a pixel size; areas are shares of the field")
     return doubts

@@ -132,8 +132,8 @@ def _limits(field: str, simulated: bool) -> list[str]:
         *([outside] if field == "thorax" else []),
         "- Small and faint lesions are often missed (see the table); healthy hot spots (joints, degenerative spine, "
         "kidneys, injection site) may be marked.",
-        "- Expects raw counts of one planar view. Smoothed, rescaled or 8 bit pictures are accepted with a warning, and "
-        "nothing is known of how it does on them.",
+        "- Expects raw counts of one planar view. Smoothed, rescaled or 8 bit pictures are accepted with a warning, "
+        "and nothing is known of how it does on them.",
         "- The probability is the network's output, not calibrated on patients.",
     ]
     if simulated:

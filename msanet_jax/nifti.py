@@ -17,8 +17,9 @@ from msanet_jax.segmentation import Segmentation
 def save_nifti(result: Segmentation, scan: Path, mask: Path, probability: Path) -> None:
     """Writes counts (int32), lesion numbers (uint16) and probability (float32), each `[columns, rows, 1]`, gzipped.
 
-    Axes are RAS+: columns run along x, rows along -z, and the projection is one slice in y. In an anterior view columns run to the patient's left (-x), in a posterior one to the right (+x);
-    an unknown view is placed as anterior. Without a pixel size a pixel is 1 mm and the unit is left unknown.
+    Axes are RAS+: columns run along x, rows along -z, and the projection is one slice in y. In an anterior view columns
+    run to the patient's left (-x), in a posterior one to the right (+x); an unknown view is placed as anterior.
+    Without a pixel size a pixel is 1 mm and the unit is left unknown.
     """
     labels, _ = ndimage.label(result.mask, CONNECTIVITY)
     images = {

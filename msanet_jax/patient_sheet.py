@@ -1,4 +1,4 @@
-"""The page of one patient: pictures, lesions, change; one HTML file that needs nothing else and prints on one A4 page."""
+"""The page of one patient: pictures, lesions, change; one HTML file that needs nothing else, one A4 page in print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 _ROWS_MAX = 14
 _STYLE = """
 @page { size: A4; margin: 12mm }
-body { font: 13px/1.4 "DejaVu Sans", Verdana, sans-serif; color: #212529; max-width: 186mm; margin: 0 auto; padding: 4mm }
+body { font: 13px/1.4 "DejaVu Sans", Verdana, sans-serif; color: #212529;
+  max-width: 186mm; margin: 0 auto; padding: 4mm }
 h1 { font-size: 19px; margin: 0 } h2 { font-size: 14px; margin: 5mm 0 1.5mm }
 .notice { background: #fff3bf; border: 1px solid #f08c00; padding: 1.5mm 3mm; margin: 2mm 0 4mm; font-weight: bold }
 .views { display: flex; gap: 4mm } figure { margin: 0; flex: 1; max-width: 50% } img { width: 100%; display: block }
@@ -125,7 +126,8 @@ def _change(comparison: Mapping[str, Any]) -> str:
             )
             parts.append(f"<table>{_head(heads)}{body}</table>")
     notes = " ".join(f"{note}." for note in comparison["notes"])
-    parts.append(f'<p class="faint">{escape(f"{notes} {comparison["rule"]} {comparison["limits"]}".strip())}</p>')
+    text = " ".join([notes, comparison["rule"], comparison["limits"]]).strip()
+    parts.append(f'<p class="faint">{escape(text)}</p>')
     return "".join(parts)
 
 
