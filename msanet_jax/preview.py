@@ -62,7 +62,7 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
       failures: how many files gave none.
       notice: printed below the heading.
     """
-    columns = min(_COLUMNS_MAX, max(4, math.ceil(math.sqrt(2.0 * len(tiles)))))
+    columns = min(_COLUMNS_MAX, max(4, math.ceil(math.sqrt(5.0 * len(tiles)))))
     rows = max(1, math.ceil(len(tiles) / columns))
     # A sheet of thorax pictures needs no room for legs.
     tall = max((picture.picture.shape[0] for picture in tiles), default=1)

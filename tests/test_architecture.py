@@ -15,21 +15,45 @@ SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob(
 
 # A module imports only from rows above its own; modules of one row do not know each other.
 LAYERS = [
-    {"layers", "intervals", "metrics", "run_folder"},
+    {"layers", "intervals", "metrics", "run_folder", "model", "model_card"},
     {"losses", "discriminator", "lesion_metrics", "history"},
     {"generator", "optimizers"},
     {"state"},
     {"steps"},
     {"devices"},
-    {"checkpoints", "telemetry"},
-    {"evaluate"},
-    {"metrics_file", "report", "lesion_list", "overlay"},
+    {"checkpoints", "telemetry", "exported"},
+    {"evaluate", "ensemble"},
+    {"metrics_file", "report", "lesion_list", "lesion_matching", "overlay", "export"},
+    {"segmentation", "follow_up"},
+    {"dicom_seg", "nifti", "patient_record", "patient_sheet", "preview", "run_manifest"},
     {"prediction_files"},
+    {"scan_sources", "run_summary"},
     {"train", "predict", "doctor"},
     {"job", "cli"},
+    {"api"},
     {"__main__", "__init__"},
 ]
-MAY_READ_DATA = {"train", "evaluate", "predict", "report", "job", "overlay", "prediction_files", "lesion_list"}
+MAY_READ_DATA = {
+    "train",
+    "evaluate",
+    "report",
+    "job",
+    # From a scan to its results.
+    "model",
+    "exported",
+    "export",
+    "predict",
+    "scan_sources",
+    "segmentation",
+    "overlay",
+    "lesion_list",
+    "lesion_matching",
+    "prediction_files",
+    "dicom_seg",
+    "nifti",
+    "patient_record",
+    "api",
+}
 
 
 def _imports(path: Path) -> set[str]:
