@@ -102,7 +102,8 @@ def _planar_source(header: pydicom.Dataset, result: Segmentation, *, anonymous: 
         for key in _UIDS:
             number = int.from_bytes(keyed_digest(f"{key} {header[key].value}")[:16], "big")
             setattr(source, key, UID(f"2.25.{number}"))
-        source.PatientName = source.PatientID = result.scan.patient
+        source.PatientID = result.scan.patient
+        source.PatientName = f"Anonymous^{result.scan.patient}"
     else:
         source.update({element.tag: element for element in header})
     # highdicom takes every nuclear medicine file for an enhanced one with functional groups, which it is not.

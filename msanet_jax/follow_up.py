@@ -22,6 +22,8 @@ LIMITS = (
 
 Record = Mapping[str, Any]
 
+_SAME_MODEL = ("config_sha256", "step", "checkpoint", "flips")
+
 
 def read_results(folder: Path) -> dict[str, list[Record]]:
     """Patient -> records of a results folder.
@@ -121,10 +123,8 @@ def _doubts(now: Record, earlier: Record) -> list[str]:
     doubts = []
     if now["counts_sha256"] == earlier["counts_sha256"]:
         doubts.append(f"{now['view']}: both times are the same scan")
-    if now["provenance"].get("config_sha256") != earlier["provenance"].get("config_sha256") or (
-        now["provenance"].get("step") != earlier["provenance"].get("step")
-    ):
-        doubts.append(f"{now['view']}: the earlier results are of another model")
+    if any(now["provenance"].get(key) != earlier["provenance"].get(key) for key in _SAME_MODEL):
+        doubts.append(f"{now['view']}: the earlier results are of another model, or of other averaging")
     if now["threshold"] != earlier["threshold"]:
         doubts.append(f"{now['view']}: the earlier results have threshold {earlier['threshold']:g}")
     if (now["pixel_size_mm"] is None) != (earlier["pixel_size_mm"] is None):

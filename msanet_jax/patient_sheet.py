@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-_ROWS_MAX = 14
+_ROWS_MAX = 18
 _STYLE = """
-@page { size: A4; margin: 12mm }
+@page { size: A4; margin: 10mm }
+@media print { body { zoom: .86; padding: 0 } }
 body { font: 13px/1.4 "DejaVu Sans", Verdana, sans-serif; color: #212529;
   max-width: 186mm; margin: 0 auto; padding: 4mm }
 h1 { font-size: 19px; margin: 0 } h2 { font-size: 14px; margin: 5mm 0 1.5mm }
@@ -17,7 +18,7 @@ h1 { font-size: 19px; margin: 0 } h2 { font-size: 14px; margin: 5mm 0 1.5mm }
 .views { display: flex; gap: 4mm } figure { margin: 0; flex: 1; max-width: 50% } img { width: 100%; display: block }
 figcaption, .faint, td.faint { color: #868e96; font-size: 11px } .figures b { font-size: 17px; color: #d9480f }
 .figures { display: flex; gap: 9mm; margin: 1mm 0 3mm }
-table { border-collapse: collapse; width: 100% } .faint { margin: 1.5mm 0 0 }
+p { margin: 1mm 0 } table { border-collapse: collapse; width: 100% } .faint { margin: 1.5mm 0 0 }
 th { text-align: right; color: #868e96; font-weight: normal; font-size: 11px; border-bottom: 1px solid #ced4da }
 td { text-align: right; padding: .35mm 0; font-variant-numeric: tabular-nums; font-size: 12px }
 th:first-child, td:first-child { text-align: left }
@@ -89,6 +90,7 @@ def _lesions(patient: Mapping[str, Any], scans: Sequence[tuple[str, Mapping[str,
     shown = sorted(rows, key=lambda row: -row[2]["area_px"])[:_ROWS_MAX]
     shown.sort(key=lambda row: (row[0], row[2]["id"]))
     heads = ("view, number", "length mm", "area mm²", "mean uptake", "max. uptake", "probability", "also seen as")
+    changes = _changes(patient["comparison"])
     body = "".join(
         _row(
             f"{record['view']} {lesion['id']}",
@@ -98,11 +100,24 @@ def _lesions(patient: Mapping[str, Any], scans: Sequence[tuple[str, Mapping[str,
             _value(lesion["uptake_max"], 1),
             _value(lesion["probability_max"], 2),
             partner.get((stem, lesion["id"]), ""),
+            *(changes.get((record["view"], lesion["id"]), ("", "", "")) if changes else ()),
         )
         for stem, record, lesion in shown
     )
+    heads += ("earlier", "area", "mean uptake") if changes else ()
     more = f'<p class="faint">The {len(shown)} largest of {len(rows)} marks.</p>' if len(rows) > len(shown) else ""
     return f"<h2>Lesions</h2><table>{_head(heads)}{body}</table>{more}"
+
+
+def _changes(comparison: Mapping[str, Any] | None) -> dict[tuple[str, int], tuple[str, str, str]]:
+    """(view, number) -> number earlier, change of area, change of mean uptake."""
+    found: dict[tuple[str, int], tuple[str, str, str]] = {}
+    for view in comparison["views"] if comparison else []:
+        found |= {(view["view"], number): ("new", "", "") for number in view["new"]}
+        for match in view["matched"]:
+            changes = (_percent(match["area_change"]), _percent(match["uptake_mean_change"]))
+            found[view["view"], match["now"]] = (str(match["earlier"]), *changes)
+    return found
 
 
 def _change(comparison: Mapping[str, Any]) -> str:
@@ -111,20 +126,8 @@ def _change(comparison: Mapping[str, Any]) -> str:
         parts.append(
             f"<p>{escape(view['view'])}: {len(view['matched'])} lesions matched, {len(view['new'])} new"
             f"{_list(view['new'])}, {len(view['gone'])} gone{_list(view['gone'])}; lesion area fraction "
-            f"{_percent(view['lesion_area_fraction_change'])}.</p>"
+            f"{_percent(view['lesion_area_fraction_change']) or 'change undefined'}.</p>"
         )
-        if view["matched"]:
-            heads = ("number now", "number earlier", "distance mm", "area", "mean uptake", "max. uptake")
-            body = "".join(
-                _row(
-                    str(match["now"]),
-                    str(match["earlier"]),
-                    _value(match["distance_mm"], 0),
-                    *(_percent(match[key]) for key in ("area_change", "uptake_mean_change", "uptake_max_change")),
-                )
-                for match in view["matched"][:_ROWS_MAX]
-            )
-            parts.append(f"<table>{_head(heads)}{body}</table>")
     notes = " ".join(f"{note}." for note in comparison["notes"])
     text = " ".join([notes, comparison["rule"], comparison["limits"]]).strip()
     parts.append(f'<p class="faint">{escape(text)}</p>')

@@ -74,7 +74,7 @@ def read_sources(
       tally: counted up.
       headers: whether DICOM headers are wanted.
       anonymous: names results after pseudonym and view instead.
-      skip: a folder whose files are never read: that of the results.
+      skip: a folder whose files are read only if they are named: that of the results.
     """
     seen: set[Path] = set()
     for source in sources:
@@ -83,7 +83,7 @@ def read_sources(
                 single = len(opened.files) == 1 and opened.files[0].path == source
                 for problem in opened.problems:
                     report(source, problem)
-                files = [file for file in opened.files if _is_wanted(file, seen, skip)]
+                files = [file for file in opened.files if _is_wanted(file, seen, None if single else skip)]
                 chosen = files if single else _only_dicom(files)
                 tally.found += len(chosen)
                 tally.left_out += len(files) - len(chosen)
