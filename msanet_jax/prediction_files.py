@@ -182,8 +182,10 @@ def _save(name: str, paths: list[Path], stem: str, result: Segmentation, header:
     if name == "png":
         Image.fromarray(np.where(result.mask, 255, 0).astype(np.uint8)).save(paths[0], format="PNG")
     elif name == "npy":
-        with paths[0].open("wb") as file:
-            np.save(file, result.probability.astype(np.float32))
+        # Through memory: NumPy's own writing reports a full disk without saying that it is one.
+        array = io.BytesIO()
+        np.save(array, result.probability.astype(np.float32))
+        paths[0].write_bytes(array.getvalue())
     elif name == "overlay":
         save_overlay(drawing(result), paths[0])
     elif name == "csv":

@@ -89,9 +89,9 @@ def segmentation(
     box = place.box
     whole = onto_scan(probability, place.window, scan.counts.shape)
     mask = whole > threshold
-    level = max(float(body_level(np.sqrt(cut(scan.counts, place.window).astype(np.float64)), np).item()) ** 2, 1e-6)
+    level = float(body_level(np.sqrt(cut(scan.counts, place.window).astype(np.float64)), np).item()) ** 2
     lesions = [
-        {**row, "uptake_mean": round(row["counts_mean"] / level, 3), "uptake_max": round(row["counts_max"] / level, 3)}
+        {**row, "uptake_mean": _over(row["counts_mean"], level), "uptake_max": _over(row["counts_max"], level)}
         for row in list_lesions(mask, whole, scan.counts, scan.pixel_size_mm)
     ]
     body = body_outline(scan)
@@ -109,7 +109,7 @@ def segmentation(
         "field": model.field,
         "thorax_box_px": dataclasses.asdict(box),
         "body_midline_column_px": _midline(crop(body, box), box),
-        "body_level_counts": round(level, 3),
+        "body_level_counts": round(level, 3) if level else None,
         "threshold": threshold,
         "lesion_count": len(lesions),
         "lesion_area_px": area,
@@ -145,6 +145,11 @@ def versions() -> dict[str, str | None]:
             return None
 
     return {package: version(package) for package in PACKAGES}
+
+
+def _over(counts: float, level: float) -> float | None:
+    """Uptake; unknown where the body's level cannot be told, as in a picture with nothing between air and hot spots."""
+    return round(counts / level, 3) if level else None
 
 
 def _midline(body: np.ndarray, box: ThoraxBox) -> float | None:

@@ -44,9 +44,9 @@ def hot(limit: float) -> Model:
 
 
 def _counts(*discs: tuple[int, int, int]) -> np.ndarray:
-    """A body 120 pixels wide with hot discs (row, column, radius)."""
+    """A body 160 pixels wide with hot discs (row, column, radius)."""
     row, column = np.indices((256, 256))
-    counts = np.where(np.abs(column - 127.5) < 60, 20, 0)
+    counts = np.where(np.abs(column - 127.5) < 80, 20, 0)
     for centre_row, centre_column, radius in discs:
         counts[(row - centre_row) ** 2 + (column - centre_column) ** 2 <= radius**2] = 600
     return counts.astype(np.int32)
@@ -184,9 +184,9 @@ def test_views_of_a_patient_are_matched(tmp_path: Path) -> None:
     assert (pair["anterior"], pair["posterior"]) == ("both_anterior", "both_posterior")
     assert pair["matched"] == [{"anterior": 1, "posterior": 2, "distance_mm": 2.0}]
     assert (patient["mark_count"], patient["lesion_count"]) == (4, 3)
-    # 120 columns of body over 256 rows, in both views.
+    # 160 columns of body over 256 rows, in both views.
     areas = 113 + 49 + 113 + 29
-    assert patient["lesion_area_fraction"] == pytest.approx(areas / (2 * 120 * 256), rel=0.03)
+    assert patient["lesion_area_fraction"] == pytest.approx(areas / (2 * 160 * 256), rel=0.03)
     page = path.with_suffix(".html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "Research use only, not for diagnosis. Trained on simulated scans." in page
