@@ -37,8 +37,9 @@ def _full() -> ConfigDict:
     config.seed = 0
 
     config.data = ConfigDict()
-    config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration
-    config.data.image_size_px = 256  # the 256 px thorax is binned down to this; counts add up
+    config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration, or a folder of `msanet import`
+    config.data.field = "thorax"  # thorax (256 x 256 px) | whole_body (1024 x 256 px)
+    config.data.image_size_px = 256  # columns; the 256 px of the field are binned down to this, counts add up
     config.data.scored_mask = "lesions"  # lesions (projection) | lesions_isocontour | reader_1 | reader_2
 
     config.augment = _augment()

@@ -61,7 +61,7 @@ def find_thorax(scan: Scan) -> ThoraxBox:
     """
     rows, columns = scan.counts.shape
     size = field_size_px(scan)
-    body = _body(scan.counts, pixel_mm=FIELD_MM / size)
+    body = body_mask(scan.counts, pixel_mm=FIELD_MM / size)
     if rows <= size:
         row = -((size - rows) // 2)
     else:
@@ -72,11 +72,6 @@ def find_thorax(scan: Scan) -> ThoraxBox:
     occupied = np.flatnonzero(body[max(row, 0) : row + size].any(axis=0))
     middle = (int(occupied[0]) + int(occupied[-1]) + 1) // 2 if occupied.size else columns // 2
     return ThoraxBox(row=row, column=min(max(middle - size // 2, 0), columns - size), size_px=size)
-
-
-def body_outline(scan: Scan) -> np.ndarray:
-    """[rows, columns] bool: inside the patient's outline, the largest connected region clearly above air."""
-    return _body(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
 
 
 def field_size_px(scan: Scan) -> int:
@@ -142,7 +137,7 @@ def area_weights(old: int, new: int) -> np.ndarray:
     return np.clip(upper - lower, 0.0, None)
 
 
-def _body(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:
+def body_mask(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:
     """True inside the patient's outline: the largest connected region clearly above air."""
     # Square roots keep the bladder and hot lesions from spreading over their neighbourhood.
     level = ndimage.gaussian_filter(np.sqrt(counts.astype(np.float64)), _SMOOTHING_MM / pixel_mm) ** 2

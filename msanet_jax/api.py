@@ -147,10 +147,11 @@ def evaluate(
     from data_pipeline.bone_scans import load_split
     from msanet_jax.ensemble import load_ensemble
     from msanet_jax.evaluate import evaluate as score
+    from msanet_jax.model import field_of
 
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
     predictor = load_ensemble(runs)
-    scans = load_split(predictor.config.data.dataset, split, str(data_dir))
+    scans = load_split(predictor.config.data.dataset, split, str(data_dir), field_of(predictor.config))
     return score(predictor.probability, scans, config=predictor.config)
 
 

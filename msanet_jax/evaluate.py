@@ -54,7 +54,8 @@ def evaluate(
       input_zeroed: replaces every input by zeros; a model that then still scores knows more than it should.
     """
     data = config.data
-    maps = np.zeros((len(scans.rows), data.image_size_px, data.image_size_px), np.float32)
+    rows, columns = scans.counts.shape[1:]
+    maps = np.zeros((len(scans.rows), rows * data.image_size_px // columns, data.image_size_px), np.float32)
     for batch in evaluation_batches(scans, data=data, batch_size=config.evaluate.batch_size):
         image = np.zeros_like(batch["image"]) if input_zeroed else batch["image"]
         real = batch["weight"] > 0

@@ -45,7 +45,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
     run_folder.prepare(run, config)
     training, validation, test = (
-        load_split(config.data.dataset, split, data_dir) for split in ("train", "validation", "test")
+        load_split(config.data.dataset, split, data_dir, config.data.field) for split in ("train", "validation", "test")
     )
     LOG.info(
         "%s: %d training, %d validation, %d test images",

@@ -13,7 +13,7 @@ from scipy import ndimage
 from data_pipeline.fields import Window, cut, field_counts, find_window
 from data_pipeline.normalize import body_level
 from data_pipeline.scan import Scan
-from data_pipeline.thorax import ThoraxBox, body_outline, crop, find_thorax
+from data_pipeline.thorax import FIELD_MM, ThoraxBox, body_mask, crop, field_size_px, find_thorax
 from msanet_jax.lesion_list import list_lesions
 from msanet_jax.model import Model, notice
 
@@ -94,7 +94,7 @@ def segmentation(
         {**row, "uptake_mean": _over(row["counts_mean"], level), "uptake_max": _over(row["counts_max"], level)}
         for row in list_lesions(mask, whole, scan.counts, scan.pixel_size_mm)
     ]
-    body = body_outline(scan)
+    body = body_mask(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
     area, outline = int(mask.sum()), int(cut(body | mask, place.window).sum())
     record = {
         "notice": notice(model.provenance),

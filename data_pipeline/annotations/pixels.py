@@ -117,8 +117,9 @@ def _read_numpy(path: Path) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, OverflowError, SyntaxError) as error:
-        pickled = "holds pickled objects, which are never read" if "pickle" in str(error) else "cannot be read"
-        raise ScanError(f"{path}: {pickled}; save a plain numeric array") from None
+        pickled = any(word in str(error) for word in ("pickle", "objects"))
+        reason = "holds pickled objects, which are never read" if pickled else "cannot be read"
+        raise ScanError(f"{path}: {reason}; save a plain numeric array") from None
     if values.ndim != 2:
         raise ScanError(f"{path}: an array of shape {values.shape} is no mask; save [rows, columns]")
     check_size(values.shape, str(path))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation
-from data_pipeline.annotations.kinds import Annotation
+from data_pipeline.annotations.kinds import IGNORED, KINDS, Annotation
 from data_pipeline.errors import RequestError
 from data_pipeline.imports import manifest, names, writing
 from data_pipeline.imports.annotate import annotate
@@ -73,6 +73,31 @@ class ImportOutcome:
     problems: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
 
+    def summary(self, out: Path) -> str:
+        """A line on what is there and one on what to do next."""
+        masked = sum("lesions" in entry.masks for entry in self.entries)
+        patients = ", ".join(f"{len(members)} {name.replace('_', ' ')}" for name, members in self.splits.items())
+        passed = f"; {len(self.problems)} problem(s)" if self.problems else ""
+        return (
+            f"{len(self.entries)} scans in {out}, {masked} with a lesion mask; patients: {patients}{passed}\n"
+            f"look at it: msanet check {out}"
+        )
+
+
+def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=KIND` words of the command line.
+
+    Raises:
+      RequestError: not of that form, or no such kind.
+    """
+    labels = {}
+    for pair in pairs:
+        name, mark, kind = pair.rpartition("=")
+        if not mark or kind not in (*KINDS, IGNORED):
+            raise RequestError(f"--labels {pair}: must be NAME=KIND with a kind of {', '.join((*KINDS, IGNORED))}")
+        labels[name] = kind
+    return labels
+
 
 def import_source(source: Path, out: Path, options: ImportOptions, *, progress: bool = True) -> ImportOutcome:
     """Imports a file, folder, zip or DICOMDIR into a new data set folder.
@@ -80,6 +105,8 @@ def import_source(source: Path, out: Path, options: ImportOptions, *, progress: 
     Raises:
       RequestError: nothing was imported, and nothing is left behind.
     """
+    if options.pixel_mm is not None and not 0.1 <= options.pixel_mm <= 20:
+        raise RequestError(f"--pixel-mm={options.pixel_mm:g}: pixels of planar scans have 0.1 to 20 mm")
     key, keep_key = writing.read_or_draw_key(options.key_file)
     with open_source(source) as opened, writing.written_beside(out) as folder:
         layout = recognise(opened, name=options.layout)

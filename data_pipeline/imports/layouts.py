@@ -57,6 +57,8 @@ def recognise(source: Source, *, name: str) -> Layout:
     Raises:
       RequestError: the source has not the layout that was asked for, or the layout's own description is damaged.
     """
+    if name not in FORMATS:
+        raise RequestError(f"--format={name}: is none of {', '.join(FORMATS)}")
     if name == "auto":
         name = next((known for known, test in _TESTS.items() if test(source)), "files")
     elif name in _TESTS and not _TESTS[name](source):

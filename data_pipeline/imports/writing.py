@@ -88,6 +88,23 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Writes beside and renames.
+
+    Raises:
+      RequestError: the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise RequestError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+
+
 def write_documents(
     folder: Path, entries: Sequence[ImageEntry], splits: Mapping[str, Sequence[str]], *, origin: str
 ) -> None:

@@ -1,9 +1,9 @@
 """Planar NIfTI images -> scans, and the array behind masks.
 
-NIfTI stores columns first. Programs built on ITK (3D Slicer, ITK-SNAP, nnU-Net) keep row 0 at the top and write a
-negative second diagonal element into the affine; a positive one beside a negative first means that rows run upwards
-(dcm2niix). An affine whose first two diagonal elements are both positive, as `numpy.eye(4)`, says nothing about a
-planar image: the longer side is then taken as rows, from the top.
+NIfTI stores columns first. Rows go down where they run along -z (a coronal image), or along -y (planar images of
+programs built on ITK: 3D Slicer, ITK-SNAP, nnU-Net); along +z, or +y with columns along -x (dcm2niix), they go up and
+are turned. An affine with +x and +y, as `numpy.eye(4)`, says nothing about a planar image: the longer side is then
+taken as rows, from the top.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from data_pipeline.readers.values import MAX_SIDE_PX, check_size, pseudonym, to_
 from data_pipeline.readers.views import view_of_file_name, without_view
 from data_pipeline.scan import Scan, ScanError
 
+_Z = 2
 _MILLIMETRES = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
 
 
@@ -59,7 +60,7 @@ def read_planar_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float] | Non
             python_warnings.simplefilter("ignore")
             image: Any = nibabel.load(path)
             shape = tuple(side for side in image.shape if side != 1)
-            if len(shape) != 2:
+            if len(shape) != 2 or sum(side > 1 for side in image.shape[:3]) != 2:
                 sides = " x ".join(map(str, image.shape))
                 raise ScanError(f"{path}: an image of {sides} voxels, not planar; save one view per file")
             # Before the pixels: a header may promise terabytes.
@@ -68,6 +69,7 @@ def read_planar_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float] | Non
                 raise ScanError(f"{path}: {shape[0]} x {shape[1]} pixels are too many for a planar scan")
             values = np.asarray(image.dataobj).reshape(shape)
             affine = np.asarray(image.affine, np.float64)
+            axes = [axis for axis, side in enumerate(image.shape[:3]) if side > 1]
             zooms = [
                 float(zoom) for zoom, side in zip(image.header.get_zooms(), image.shape, strict=False) if side != 1
             ]
@@ -81,14 +83,22 @@ def read_planar_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float] | Non
     if values.dtype.kind == "V":
         raise ScanError(f"{path}: a colour image; save one number per pixel")
     pixel_size = _pixel_size(zooms, _MILLIMETRES.get(unit, 1.0))
-    silent = affine[0, 0] > 0 and affine[1, 1] > 0
-    if silent and shape[0] > shape[1]:
-        return values, pixel_size, True
+    first, second = (_direction(affine, axis) for axis in axes)
+    silent = (first, second) == ((0, 1), (1, 1))
+    # Columns come first, unless the affine or the shape says that rows do.
+    if first[0] == _Z or (silent and shape[0] > shape[1]):
+        return np.ascontiguousarray(values[::-1] if first == (_Z, 1) else values), pixel_size, silent
     rows = values.T
-    pixel_size = pixel_size and (pixel_size[1], pixel_size[0])
-    if affine[1, 1] > 0 > affine[0, 0]:
+    if second == (_Z, 1) or (first, second) == ((0, -1), (1, 1)):
         rows = rows[::-1]
-    return np.ascontiguousarray(rows), pixel_size, silent
+    return np.ascontiguousarray(rows), pixel_size and (pixel_size[1], pixel_size[0]), silent
+
+
+def _direction(affine: np.ndarray, axis: int) -> tuple[int, int]:
+    """Along which of x, y and z an axis of the array runs, and its sign."""
+    column = affine[:3, axis]
+    along = int(np.argmax(np.abs(column)))
+    return along, 1 if column[along] > 0 else -1
 
 
 def _pixel_size(zooms: list[float], millimetres: float) -> tuple[float, float] | None:
