@@ -89,7 +89,15 @@ def _lesions(patient: Mapping[str, Any], scans: Sequence[tuple[str, Mapping[str,
     # With more lesions than fit, the largest are shown.
     shown = sorted(rows, key=lambda row: -row[2]["area_px"])[:_ROWS_MAX]
     shown.sort(key=lambda row: (row[0], row[2]["id"]))
-    heads = ("view, number", "length mm", "area mm²", "mean uptake", "max. uptake", "probability", "also seen as")
+    heads: tuple[str, ...] = (
+        "view, number",
+        "length mm",
+        "area mm²",
+        "mean uptake",
+        "max. uptake",
+        "probability",
+        "also seen as",
+    )
     changes = _changes(patient["comparison"])
     body = "".join(
         _row(
