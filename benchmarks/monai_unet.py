@@ -29,7 +29,9 @@ def measure(*, repeats: int) -> dict[str, Any]:
     widths = [width * 2**level for level in range(depth + 1)]
     if depth != 4:
         raise ValueError("BasicUNet has four halvings")
-    theirs = BasicUNet(spatial_dims=2, out_channels=1, features=(*widths, widths[0]), norm="batch", act="relu", dropout=0.0)
+    theirs = BasicUNet(
+        spatial_dims=2, out_channels=1, features=(*widths, widths[0]), norm="batch", act="relu", dropout=0.0
+    )
     theirs = theirs.to(memory_format=torch.channels_last)
     parameters = {
         "our_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.generator_params)),

@@ -136,7 +136,7 @@ def _scans(header: pydicom.Dataset, frames: np.ndarray, path: Path) -> list[Scan
     scans = []
     for index, view in zip(chosen, views, strict=True):
         counts, mended = to_counts(frames[index], str(path))
-        scans.append(Scan(counts, pixel_size, view, _patient(header, path), path.name, mended + notes))
+        scans.append(Scan(counts, pixel_size, view, _patient(header, path), path.name, mended + notes, index))
     return scans
 
 
