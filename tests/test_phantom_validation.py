@@ -36,10 +36,11 @@ def test_every_figure_lies_within_its_band(real: np.ndarray, people: list[Person
 
 
 def test_a_scan_of_another_kind_is_outside(real: np.ndarray, people: list[Person]) -> None:
-    """The real scan upside down: its bands are missed, so the verdicts do say something."""
-    turned = np.ascontiguousarray(real[::-1])
-    missed = {row[0] for row in validate.figures(turned, people) if row[-1] != "yes"}
-    assert {"share of counts, head", "manubrium / thigh", "row profile chin to ischium, correlation"} <= missed
+    """Three times the counts in the legs: their bands are missed, so the verdicts do say something."""
+    changed = real.copy()
+    changed[REAL_ROWS["ischium"] :] *= 3
+    missed = {row[0] for row in validate.figures(changed, people) if row[-1] != "yes"}
+    assert {"share of counts, legs", "manubrium / thigh", "sternum body / thigh"} <= missed
 
 
 def test_page_has_every_figure_and_the_remaining_differences(real: np.ndarray, people: list[Person]) -> None:
