@@ -28,6 +28,10 @@ class CheckpointError(RequestError):
     """A checkpoint that is missing, damaged or of another network: one line with what to do."""
 
 
+class DamagedError(CheckpointError):
+    """There are checkpoints, and none of them can be read."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Best:
     """The best validation so far; `step` is -1 before the first."""
@@ -80,10 +84,14 @@ class Checkpoints:
         Raises:
           CheckpointError: neither can be read.
         """
-        if (state := _restore_shared(self._best, like)) is not None:
+        try:
+            state, reason = _restore_shared(self._best, like), "no best checkpoint yet"
+        except DamagedError:
+            state, reason = None, "the best checkpoint cannot be read"
+        if state is not None:
             return state
         if (state := _restore_shared(self._latest, like)) is not None:
-            LOG.warning("no best checkpoint yet: the latest one (step %d) is used", int(state.step))
+            LOG.warning("%s: the latest one (step %d) is used", reason, int(state.step))
             return state
         raise CheckpointError(f"{self._folder}: no checkpoint; train this run first")
 
@@ -248,7 +256,9 @@ def _restore_newest(manager: ocp.CheckpointManager, like: TrainState) -> TrainSt
                 str(error).splitlines()[0][:200],
             )
     if failures:
-        raise CheckpointError(f"{manager.directory}: no readable checkpoint (damaged: steps {failures})")
+        raise DamagedError(
+            f"{manager.directory}: no readable checkpoint (damaged: steps {failures}); train anew in another folder"
+        )
     return None
 
 

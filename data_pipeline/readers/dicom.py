@@ -66,7 +66,10 @@ def quiet() -> Iterator[None]:
 
 def _open(path: Path) -> pydicom.Dataset:
     try:
-        return pydicom.dcmread(path)
+        header = pydicom.dcmread(path)
+        if len(header) == 0:  # what pydicom returns when the file ends within its compressed pixels
+            raise EOFError
+        return header
     except InvalidDicomError:
         pass
     except Exception as error:  # damaged files fail in many ways
