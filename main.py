@@ -2,8 +2,9 @@
 
 python main.py --config=configs/msanet.py:cpu --workdir=runs/first
 
-Exit codes: 0 done; 2 the request cannot be carried out (one line says why); 75 stopped by SIGTERM, saved: the same
-command goes on. Research software, not for diagnosis.
+Exit codes: 0 done; 2 the request cannot be carried out (one line says why); 69 another process of the run is gone; 75
+stopped by SIGTERM, saved: the same command goes on. Several hosts or processes: docs/scaling.md.
+Research software, not for diagnosis.
 """
 
 from __future__ import annotations
@@ -19,11 +20,21 @@ from absl import app, flags
 from ml_collections import config_flags
 
 EXIT_USAGE = 2
+EXIT_LOST_PEER = 69
 EXIT_PREEMPTED = 75
 
 config_flags.DEFINE_config_file("config", None, "Recipe, e.g. configs/msanet.py:cpu (configs/msanet.py:help lists).")
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, scores, pictures.")
 flags.DEFINE_string("data_dir", "data", "Folder of the built data sets.")
+PROCESS_FLAGS = ("distributed", "coordinator_address", "num_processes", "process_id")
+flags.DEFINE_boolean(
+    "distributed",
+    None,
+    "One of several processes; Slurm, Open MPI 4, Kubernetes and Cloud TPU say which (docs/scaling.md).",
+)
+flags.DEFINE_string("coordinator_address", None, "host:port of process 0, where nothing says it.")
+flags.DEFINE_integer("num_processes", None, "Processes of the run, where nothing says it.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Number of this process, from 0, where nothing says it.", lower_bound=0)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -36,15 +47,28 @@ def run(arguments: Sequence[str]) -> None:
     # Compiling takes minutes on a CPU; a second start of the same recipe finds its programs here.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "msanet_jax"))
     # Imported late: a wrong flag should not have to wait for JAX and TensorFlow.
+    from jax.errors import JaxRuntimeError
+
     from data_pipeline.errors import RequestError
+    from msanet_jax import hosts
     from msanet_jax.job import train_and_evaluate
     from msanet_jax.train import Preempted
 
+    process = {key: flags.FLAGS[key].value for key in PROCESS_FLAGS}
     try:
-        train_and_evaluate(flags.FLAGS.config, workdir=flags.FLAGS.workdir, data_dir=flags.FLAGS.data_dir)
+        hosts.join(**process)
+        if not hosts.is_primary():
+            logging.getLogger("msanet_jax").setLevel(logging.WARNING)
+        try:
+            train_and_evaluate(flags.FLAGS.config, workdir=flags.FLAGS.workdir, data_dir=flags.FLAGS.data_dir)
+        except JaxRuntimeError as error:
+            hosts.raise_if_lost_peer(error)
+            raise
     except Preempted as event:
         print(f"main.py: {event}; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
+    except hosts.LostPeerError:
+        hosts.leave(EXIT_LOST_PEER)
     except RequestError as error:
         sys.exit(_refuse(str(error)))
 
@@ -89,4 +113,7 @@ def _refuse(reason: str) -> int:
 
 
 if __name__ == "__main__":
+    from msanet_jax.huge_pages import restart_with_huge_pages
+
+    restart_with_huge_pages()
     run(parse(sys.argv))

@@ -26,20 +26,29 @@ RUNTIME = [
     "absl-py>=2.0",
     "scipy>=1.13",
     "scikit-image>=0.24",
+    "scikit-learn>=1.5",
     "pillow>=11.0",
     "matplotlib>=3.9",
     "pydicom>=3.0",
     "python-gdcm>=3.0.24",
+    "highdicom>=0.27",
+    "nibabel>=5.3",
+    # jax.export writes and reads its files with it and does not bring it.
+    "flatbuffers>=25.1",
     "tqdm>=4.66",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0", "scikit-learn>=1.5"]
+TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "test": TEST,
     "dev": [*TEST, "ruff>=0.14", "mypy>=1.18"],
+    # benchmarks/, and an independent implementation of the scores in tests.
+    "bench": ["monai>=1.5", "torch==2.13.0"],
+    # benchmarks/tpu_compile.py: the TPU compiler alone, in the version that jax 0.10.2 asks for; no TPU is needed.
+    "tpu-compile": ["jax==0.10.2", "jaxlib==0.10.2", "libtpu==0.0.42.*"],
     # Only to rebuild data_pipeline/phantom/skeleton.npz from its published source.
     "skeleton": ["myo-sim==0.2.4", "mujoco>=3.2"],
 }
@@ -53,7 +62,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
-    package_data={"data_pipeline.phantom": ["*.npz"]},
+    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},

@@ -35,11 +35,16 @@ def _full() -> ConfigDict:
     config = ConfigDict()
     config.variants = ""
     config.seed = 0
+    config.model = "msanet"  # or a network of msanet_jax/peers, see configs/peers.py
 
     config.data = ConfigDict()
-    config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration
-    config.data.image_size_px = 256  # the 256 px thorax is binned down to this; counts add up
+    config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration, or a folder of `msanet import`
+    config.data.field = "thorax"  # thorax (256 x 256 px) | whole_body (1024 x 256 px)
+    config.data.image_size_px = 256  # columns; the 256 px of the field are binned down to this, counts add up
     config.data.scored_mask = "lesions"  # lesions (projection) | lesions_isocontour | reader_1 | reader_2
+    config.data.folds = 0  # of a cross-validation over patients; 0 for the set's own splits
+    config.data.fold = 0  # the tested one, 0 ... folds - 1
+    config.data.fold_seed = 0  # of the grouping into folds; the same for all runs that are compared
 
     config.augment = _augment()
 
@@ -56,8 +61,10 @@ def _full() -> ConfigDict:
 
     config.adversary = ConfigDict()
     config.adversary.enabled = True
-    config.adversary.pyramid_levels = 3  # 1 is SegAN's loss
-    config.adversary.weight = 10.0  # of the multi-scale L1 in the generator's loss
+    config.adversary.objective = "multi_scale_l1"  # multi_scale_l1 | patch_gan (pix2pix)
+    config.adversary.pyramid_levels = 3  # of the multi-scale L1; 1 is SegAN's loss
+    config.adversary.patch_loss = "cross_entropy"  # of the patch-GAN: cross_entropy | least_squares
+    config.adversary.weight = 10.0  # of the adversarial loss in the generator's
     config.adversary.warmup_epochs = 10.0  # the weight rises linearly from 0 over these
     config.adversary.discriminator_steps = 1  # per generator step
 
@@ -82,7 +89,14 @@ def _full() -> ConfigDict:
     config.evaluate = ConfigDict()
     config.evaluate.batch_size = 16  # over all devices
     config.evaluate.threshold = 0.5  # probability above which a pixel is lesion
+    config.evaluate.threshold_rule = "fixed"  # fixed: the line above | validation: best pooled DSC there
     config.evaluate.lesion_overlap_min = 0.1  # share of a lesion's pixels that must be found to count as detected
+    config.evaluate.surface_tolerance_mm = 5.0  # contours this near agree: about half the camera's resolution
+    config.evaluate.calibration_bins = 15  # of equal width over [0, 1]
+    config.evaluate.froc_false_positives_per_scan = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # operating points (CAMELYON16)
+    config.evaluate.froc_probability_min = 0.0001  # a peak below is no candidate; networks put most of the image below
+    config.evaluate.froc_peak_distance_mm = 10.0  # of two peaks nearer than this the higher counts
+    config.evaluate.froc_hit_distance_mm = 5.0  # a peak this near to a lesion's mask hits it
     config.evaluate.bootstrap_samples = 1000
     return config
 

@@ -30,20 +30,20 @@ def geometry(side: tf.Tensor, *, mirror: tf.Tensor, angle: tf.Tensor, zoom: tf.T
     """Eight numbers of the projective transform from output to input pixels, about the image's centre.
 
     Args:
-      side: rows and columns of the image.
+      side: rows and columns of the image: one number of a square, or `[2]`.
       mirror: -1.0 mirrors left and right, 1.0 does not.
       angle: radians; positive turns the image counter-clockwise as displayed.
       zoom: above 1 magnifies.
       shift: `[2]` pixels right and down.
     """
-    centre = (side - 1.0) / 2.0
+    centre_y, centre_x = tf.unstack((side - 1.0) / 2.0 * tf.ones([2]))
     cosine, sine = tf.cos(angle) / zoom, tf.sin(angle) / zoom
     # input = M (output - centre - shift) + centre
     a, b = mirror * cosine, mirror * -sine
     d, e = sine, cosine
-    offset_x, offset_y = centre + shift[0], centre + shift[1]
-    c = centre - a * offset_x - b * offset_y
-    f = centre - d * offset_x - e * offset_y
+    offset_x, offset_y = centre_x + shift[0], centre_y + shift[1]
+    c = centre_x - a * offset_x - b * offset_y
+    f = centre_y - d * offset_x - e * offset_y
     return tf.stack([a, b, c, d, e, f, 0.0, 0.0])
 
 
@@ -77,13 +77,13 @@ def augment_counts(
     kept = augment.kept_counts_min + (1.0 - augment.kept_counts_min) * draw[0]
     thinned = tf.numpy_function(thin, [counts, kept, seed], tf.float32, stateful=False)
     thinned = tf.ensure_shape(thinned, counts.shape)
-    side = tf.cast(tf.shape(counts)[0], tf.float32)
+    side = tf.cast(tf.shape(counts), tf.float32)
     transform = geometry(
         side,
         mirror=tf.where(draw[1] < augment.mirror_probability, -1.0, 1.0),
         angle=(2.0 * draw[2] - 1.0) * augment.rotation_deg * np.pi / 180.0,
         zoom=1.0 + (2.0 * draw[3] - 1.0) * augment.scale_fraction,
-        shift=(2.0 * draw[4:6] - 1.0) * augment.translation_fraction * side,
+        shift=(2.0 * draw[4:6] - 1.0) * augment.translation_fraction * side[1],
     )
     moved = warp(tf.stack([thinned, mask], axis=-1), transform)
     return moved[..., 0], tf.cast(moved[..., 1] >= 0.5, tf.float32)

@@ -64,9 +64,10 @@ def train_batches(
     images = tf.constant(counts)
     truths = tf.constant(masks)
 
-    def example(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`position` counts images over the whole run; number within the epoch and epoch follow from it."""
-        batch, within = position // batch_size, position % batch_size
+    def example(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`number` counts this host's images over the whole run; position over all hosts and epoch follow from it."""
+        batch, within = number // share, host * share + number % share
+        position = batch * batch_size + within
         epoch = batch // per_epoch
         order_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         index = tf.random.experimental.index_shuffle(
@@ -79,11 +80,8 @@ def train_batches(
         image = augment_contrast(normalize(image, tnp), image_seed, augment)
         return image[..., None], truth[..., None]
 
-    first = first_batch * batch_size
-    positions = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
-    if hosts > 1:
-        positions = positions.filter(lambda p: (p % batch_size) // share == host)
-    examples = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    numbers = tf.data.Dataset.range(first_batch * share, np.iinfo(np.int64).max)
+    examples = numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     for image, truth in batches.as_numpy_iterator():
         yield {"image": image, "mask": truth}

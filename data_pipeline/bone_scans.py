@@ -1,4 +1,4 @@
-"""PhantomBone as a TFDS builder, and its splits as arrays in memory.
+"""PhantomBone as a TFDS builder, and the splits of any data set as arrays in memory.
 
 A set is built on first use from the simulator, patient by patient; finished patients are kept beside it until the whole
 is done, so an interrupted build goes on where it was. The thorax images are cut out by the same finder that prediction
@@ -23,14 +23,19 @@ from tqdm import tqdm
 
 from data_pipeline import phantom
 from data_pipeline.errors import RequestError
+from data_pipeline.features import BoneScans, ImageRow, image_features, stack_examples
+from data_pipeline.fields import field_counts, field_ids, field_shape, find_window
+from data_pipeline.imported import ImportedBone, imported_builder
+from data_pipeline.imports.manifest import is_data_set, read_data_set
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.truth import MASKS
-from data_pipeline.scan import THORAX_SIZE_PX, View
+from data_pipeline.scan import View
 from data_pipeline.splits import check_disjoint, split_patients
-from data_pipeline.thorax import crop, find_thorax
 
 # TensorFlow only feeds data; left alone it would take the accelerator's memory.
 tf.config.set_visible_devices([], "GPU")
+
+__all__ = ["SPLITS", "BoneScans", "ImageRow", "PhantomBone", "load_split", "prepare"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -43,11 +48,39 @@ class PhantomBoneConfig(tfds.core.BuilderConfig):
       seed: of the virtual patients.
       patients: per split.
       images: views over all patients; those beyond one a patient go to randomly chosen patients.
+      field: `thorax` or `whole_body`; of the same patients.
     """
 
     seed: int = 0
     patients: dict[str, int] = dataclasses.field(default_factory=dict)
     images: int = 0
+    field: str = "thorax"
+
+
+SIZES = (
+    PhantomBoneConfig(
+        name="full",
+        description="171 patients, 286 images, 118 + 53 patients as in the paper",
+        seed=2025,
+        patients={"train": 100, "validation": 18, "test": 53},
+        images=286,
+    ),
+    PhantomBoneConfig(
+        name="cpu",
+        description="106 patients, 170 images: a few minutes on two cores",
+        seed=2026,
+        patients={"train": 70, "validation": 10, "test": 26},
+        images=170,
+    ),
+    PhantomBoneConfig(
+        name="tiny",
+        description="10 patients, 16 images: for tests",
+        seed=2027,
+        patients={"train": 5, "validation": 2, "test": 3},
+        images=16,
+    ),
+)
+"""Sizes of PhantomBone; each is there as `NAME`, the thorax, and as `NAME_whole_body`, of the same patients."""
 
 
 class PhantomBone(tfds.core.GeneratorBasedBuilder):
@@ -56,43 +89,23 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(phantom.VERSION)
     RELEASE_NOTES = {phantom.VERSION: "Difficulty calibrated with a plain U-Net; frozen."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
-        PhantomBoneConfig(
-            name="full",
-            description="171 patients, 286 images, 118 + 53 patients as in the paper",
-            seed=2025,
-            patients={"train": 100, "validation": 18, "test": 53},
-            images=286,
-        ),
-        PhantomBoneConfig(
-            name="cpu",
-            description="106 patients, 170 images: a few minutes on two cores",
-            seed=2026,
-            patients={"train": 70, "validation": 10, "test": 26},
-            images=170,
-        ),
-        PhantomBoneConfig(
-            name="tiny",
-            description="10 patients, 16 images: for tests",
-            seed=2027,
-            patients={"train": 5, "validation": 2, "test": 3},
-            images=16,
+        *SIZES,
+        *(
+            PhantomBoneConfig(
+                name=f"{size.name}_whole_body",
+                description=f"{size.description}; whole bodies",
+                seed=size.seed,
+                patients=size.patients,
+                images=size.images,
+                field="whole_body",
+            )
+            for size in SIZES
         ),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        image = {"shape": (THORAX_SIZE_PX, THORAX_SIZE_PX), "encoding": "zlib"}
-        features: dict[str, Any] = {
-            "counts": tfds.features.Tensor(dtype=np.int32, **image),
-            "image_id": tfds.features.Text(),
-            "patient": tfds.features.Text(),
-            "view": tfds.features.Text(),
-            "pixel_size_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),
-            "crop_origin_px": tfds.features.Tensor(shape=(2,), dtype=np.int32),
-            "lesion_rows": tfds.features.Text(),
-        }
-        features |= {name: tfds.features.Tensor(dtype=np.uint8, **image) for name in MASKS}
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features),
+            features=image_features(field_shape(self.builder_config.field), MASKS),
             description="Simulated scans; scores on them are not comparable with scores on clinical data.",
         )
 
@@ -105,7 +118,7 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, patients: dict[int, tuple[View, ...]]) -> Iterator[tuple[str, dict[str, Any]]]:
         cache = patient_cache(self)
         for index, views in patients.items():
-            examples = cached_examples(cache, self.builder_config.seed, index, views)
+            examples = cached_examples(cache, self.builder_config, index, views)
             self._bar.update(len(examples))
             yield from ((example["image_id"], example) for example in examples)
 
@@ -133,7 +146,9 @@ def planned_views(config: PhantomBoneConfig) -> dict[str, dict[int, tuple[View, 
     }
 
 
-def cached_examples(cache: Path, seed: int, index: int, views: tuple[View, ...]) -> list[dict[str, Any]]:
+def cached_examples(
+    cache: Path, config: PhantomBoneConfig, index: int, views: tuple[View, ...]
+) -> list[dict[str, Any]]:
     """The patient's examples, simulated once; written beside and renamed."""
     path = cache / f"{index:05d}.npz"
     if path.exists():
@@ -142,8 +157,8 @@ def cached_examples(cache: Path, seed: int, index: int, views: tuple[View, ...])
                 {key.split("/", 1)[1]: stored[key][()] for key in stored.files if key.startswith(f"{view}/")}
                 for view in views
             ]
-    patient = simulate_patient(seed=seed, index=index, views=views)
-    examples = [thorax_example(patient.views[view]) for view in views]
+    patient = simulate_patient(seed=config.seed, index=index, views=views)
+    examples = [view_example(patient.views[view], config.field) for view in views]
     cache.mkdir(parents=True, exist_ok=True)
     flat = {
         f"{view}/{key}": value for view, example in zip(views, examples, strict=True) for key, value in example.items()
@@ -156,117 +171,95 @@ def cached_examples(cache: Path, seed: int, index: int, views: tuple[View, ...])
 
 def thorax_example(view: SimulatedView) -> dict[str, Any]:
     """The 256 x 256 thorax of a simulated view with its masks; rows of lesions outside the crop are left out."""
-    box = find_thorax(view.scan)
-    cropped = {name: crop(getattr(view, name), box) for name in MASKS}
+    return view_example(view, "thorax")
+
+
+def view_example(view: SimulatedView, field: str) -> dict[str, Any]:
+    """A field of a simulated view with its masks; rows of lesions outside it are left out."""
+    window = find_window(view.scan, field)
+    cropped = {name: field_ids(getattr(view, name), window, field) for name in MASKS}
     present = set(np.unique(cropped["lesions"]).tolist()) - {0}
     return {
-        "counts": crop(view.scan.counts, box).astype(np.int32),
+        "counts": field_counts(view.scan.counts, window, field),
         "image_id": f"{view.scan.patient}-{view.scan.view}",
         "patient": view.scan.patient,
         "view": str(view.scan.view),
         "pixel_size_mm": np.array(view.scan.pixel_size_mm, np.float32),
-        "crop_origin_px": np.array([box.row, box.column], np.int32),
+        "crop_origin_px": np.array([window.row, window.column], np.int32),
         "lesion_rows": json.dumps([row for row in view.lesion_rows if row["id"] in present]),
         **cropped,
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageRow:
-    """What is known of an image besides its pixels."""
-
-    image_id: str
-    patient: str
-    view: str
-    pixel_size_mm: tuple[float, float]
-    lesion_rows: list[dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class BoneScans:
-    """A split in memory: 256 px images take 0.6 MB each.
-
-    Attributes:
-      counts: `[n, 256, 256]` int32.
-      masks: by name `[n, 256, 256]` uint8 instance ids.
-      rows: `n` image rows.
-    """
-
-    counts: np.ndarray
-    masks: dict[str, np.ndarray]
-    rows: list[ImageRow]
-
-
-def load_split(dataset: str, split: str, data_dir: str) -> BoneScans:
+def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -> BoneScans:
     """A split of a set, which is built first where it is missing.
 
     Args:
-      dataset: `phantom_bone/full`, `phantom_bone/cpu` or `phantom_bone/tiny`.
+      dataset: `phantom_bone/full`, `phantom_bone/cpu`, `phantom_bone/tiny`, or a folder that `msanet import` wrote.
       split: `train`, `validation` or `test`.
       data_dir: where sets are kept.
+      field: `thorax` or `whole_body`.
 
     Raises:
       RequestError: no such set, or a folder that cannot be written or read.
     """
-    builder = prepare(dataset, data_dir)
+    builder = prepare(dataset, data_dir, field)
     try:
         examples = list(builder.as_data_source(split=split))
     except Exception as error:  # array_record raises its own types for damaged files
         raise RequestError(
             f"{builder.data_dir}: the built data set is damaged ({str(error).splitlines()[0]}); delete it to build anew"
         ) from error
-    return BoneScans(
-        counts=np.stack([example["counts"] for example in examples]),
-        masks={name: np.stack([example[name] for example in examples]) for name in MASKS},
-        rows=[_image_row(example) for example in examples],
-    )
+    masks = builder.builder_config.masks if isinstance(builder, ImportedBone) else MASKS
+    return stack_examples(examples, masks)
 
 
-def prepare(dataset: str, data_dir: str) -> PhantomBone:
+def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone | ImportedBone:
     """Builds the set unless it is there; says so.
 
     Raises:
       RequestError: no such set, or `data_dir` cannot be written.
     """
+    field_shape(field)
     name, _, config = dataset.partition("/")
-    known = [builder_config.name for builder_config in PhantomBone.BUILDER_CONFIGS]
-    if name != PhantomBone.name or config not in known:
+    known = [builder_config.name for builder_config in PhantomBone.BUILDER_CONFIGS if builder_config.field == "thorax"]
+    phantom_set = name == PhantomBone.name and config in known
+    if not phantom_set and not is_data_set(dataset):
         names = ", ".join(f"{PhantomBone.name}/{entry}" for entry in known)
-        raise RequestError(f"data.dataset={dataset!r} is none of {names}")
+        raise RequestError(f"data.dataset={dataset!r} is none of {names}, nor a folder that `msanet import` wrote")
+    # TFDS warns of every configuration that it did not know beforehand.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         Path(data_dir).mkdir(parents=True, exist_ok=True)
-        builder = PhantomBone(config=config, data_dir=data_dir)
+        if phantom_set:
+            builder = PhantomBone(config=config if field == "thorax" else f"{config}_{field}", data_dir=data_dir)
+        else:
+            builder = imported_builder(dataset, data_dir=data_dir, field=field)
         if not Path(builder.data_dir).exists():
-            _build(builder)
+            _build(builder, manual_dir=None if phantom_set else dataset)
     except OSError as error:
         raise RequestError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
     return builder
 
 
-def _build(builder: PhantomBone) -> None:
+def is_simulated(dataset: str) -> bool:
+    """Whether a set holds simulated scans only: PhantomBone, or an import of simulated files."""
+    return not is_data_set(dataset) or read_data_set(dataset).origin == "simulated"
+
+
+def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> None:
     target = Path(builder.data_dir)
     for stale in target.parent.glob("*incomplete*"):
         logging.warning("removing the unfinished build %s; its finished patients are kept and used", stale)
         shutil.rmtree(stale)
     tfds.disable_progress_bar()
-    logging.getLogger("absl").setLevel(logging.WARNING)
     try:
-        builder.download_and_prepare(file_format="array_record")
+        builder.download_and_prepare(
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir) if manual_dir else None,
+        )
     finally:
         if (bar := getattr(builder, "_bar", None)) is not None:
             bar.close()
-    shutil.rmtree(patient_cache(builder), ignore_errors=True)
-
-
-def _image_row(example: dict[str, Any]) -> ImageRow:
-    def text(key: str) -> str:
-        value = example[key]
-        return value.decode() if isinstance(value, bytes) else str(value)
-
-    return ImageRow(
-        image_id=text("image_id"),
-        patient=text("patient"),
-        view=text("view"),
-        pixel_size_mm=(float(example["pixel_size_mm"][0]), float(example["pixel_size_mm"][1])),
-        lesion_rows=json.loads(text("lesion_rows")),
-    )
+    if isinstance(builder, PhantomBone):
+        shutil.rmtree(patient_cache(builder), ignore_errors=True)

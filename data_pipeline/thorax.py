@@ -61,7 +61,7 @@ def find_thorax(scan: Scan) -> ThoraxBox:
     """
     rows, columns = scan.counts.shape
     size = field_size_px(scan)
-    body = _body(scan.counts, pixel_mm=FIELD_MM / size)
+    body = body_mask(scan.counts, pixel_mm=FIELD_MM / size)
     if rows <= size:
         row = -((size - rows) // 2)
     else:
@@ -113,7 +113,7 @@ def resample_counts(image: np.ndarray, size_px: int) -> np.ndarray:
 
     Each count is spread evenly over its own pixel, so that the sum and the local density stay what they were.
     """
-    weights = _area_weights(image.shape[0], size_px)
+    weights = area_weights(image.shape[0], size_px)
     return (weights @ image.astype(np.float64) @ weights.T).astype(np.float32)
 
 
@@ -128,7 +128,7 @@ def _overlap(box: ThoraxBox, shape: tuple[int, ...]) -> tuple[tuple[slice, slice
     return (inside[0], inside[1]), (outside[0], outside[1])
 
 
-def _area_weights(old: int, new: int) -> np.ndarray:
+def area_weights(old: int, new: int) -> np.ndarray:
     """[new, old]: the share of every old pixel that falls into every new one; columns sum to 1."""
     edges_new = np.linspace(0.0, old, new + 1)
     edges_old = np.arange(old + 1.0)
@@ -137,7 +137,7 @@ def _area_weights(old: int, new: int) -> np.ndarray:
     return np.clip(upper - lower, 0.0, None)
 
 
-def _body(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:
+def body_mask(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:
     """True inside the patient's outline: the largest connected region clearly above air."""
     # Square roots keep the bladder and hot lesions from spreading over their neighbourhood.
     level = ndimage.gaussian_filter(np.sqrt(counts.astype(np.float64)), _SMOOTHING_MM / pixel_mm) ** 2

@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.devices import compile_probability
+from msanet_jax.hosts import from_primary, is_primary, share, wait_for_all
+from msanet_jax.model import public_dataset_name
 from msanet_jax.run_folder import read_config
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
 
@@ -41,35 +43,40 @@ class Best:
 class Checkpoints:
     """`checkpoints/latest` and `checkpoints/best` of a run; orbax writes beside and renames, so a kill loses nothing.
 
+    With several processes the primary alone reads and writes, and what it has read reaches the others; the state is the
+    same whatever their number, so a run goes on with more or fewer. Every process calls every method.
+
     Args:
       run: the run's folder.
       keep: how many of the latest to keep: if the newest is damaged, the next older one serves.
     """
 
     def __init__(self, run: Path, *, keep: int) -> None:
-        folder = run.absolute() / "checkpoints"
-        self._latest = _manager(folder / "latest", keep=keep)
-        self._best = _manager(folder / "best", keep=1)
+        self._folder = run.absolute() / "checkpoints"
+        self._newest: int | None = None
+        self._latest = _manager(self._folder / "latest", keep=keep) if is_primary() else None
+        self._best = _manager(self._folder / "best", keep=1) if is_primary() else None
 
     def save_latest(self, state: TrainState) -> None:
         """Saves the whole state under its step, unless that step is there already."""
-        _save(self._latest, state, {})
+        self._newest = int(state.step)
+        if self._latest is not None:
+            _save(self._latest, state, {})
 
     def save_best(self, state: TrainState, *, dsc_pooled: float) -> None:
         """Saves the whole state with the validation score that earned it."""
-        _save(self._best, state, {"dsc_pooled": dsc_pooled})
+        if self._best is not None:
+            _save(self._best, state, {"dsc_pooled": dsc_pooled})
 
     def best(self) -> Best:
         """Score and step of the best checkpoint on disk."""
-        step = self._best.latest_step()
-        if step is None:
-            return Best(step=-1, dsc_pooled=-1.0)
-        notes = self._best.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
-        return Best(step=step, dsc_pooled=float(notes["dsc_pooled"]))
+        return Best(**from_primary(lambda: dataclasses.asdict(self._read_best())))
 
     def restore_latest(self, like: TrainState) -> TrainState | None:
         """The newest readable checkpoint, or None if there is none at all."""
-        return _restore_newest(self._latest, like)
+        state = _restore_shared(self._latest, like)
+        self._newest = None if state is None else int(state.step)
+        return state
 
     def restore_best(self, like: TrainState) -> TrainState:
         """The best checkpoint; the latest, with a warning, if the best cannot be read.
@@ -78,29 +85,38 @@ class Checkpoints:
           CheckpointError: neither can be read.
         """
         try:
-            state, reason = _restore_newest(self._best, like), "no best checkpoint yet"
+            state, reason = _restore_shared(self._best, like), "no best checkpoint yet"
         except DamagedError:
             state, reason = None, "the best checkpoint cannot be read"
         if state is not None:
             return state
-        if (state := _restore_newest(self._latest, like)) is not None:
+        if (state := _restore_shared(self._latest, like)) is not None:
             LOG.warning("%s: the latest one (step %d) is used", reason, int(state.step))
             return state
-        raise CheckpointError(f"{self._best.directory.parent}: no checkpoint; train this run first")
+        raise CheckpointError(f"{self._folder}: no checkpoint; train this run first")
 
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint on disk."""
-        return self._latest.latest_step()
+        """Step of the newest checkpoint."""
+        return self._newest if self._latest is None else self._latest.latest_step()
 
     def wait(self) -> None:
-        """Returns when everything saved is on disk."""
-        self._latest.wait_until_finished()
-        self._best.wait_until_finished()
+        """Returns, on every process, when everything saved is on disk."""
+        for manager in (self._latest, self._best):
+            if manager is not None:
+                manager.wait_until_finished()
+        wait_for_all("checkpoints are on disk")
 
     def close(self) -> None:
         """Waits and frees orbax's threads."""
-        self._latest.close()
-        self._best.close()
+        for manager in (self._latest, self._best):
+            if manager is not None:
+                manager.close()
+
+    def _read_best(self) -> Best:
+        if self._best is None or (step := self._best.latest_step()) is None:
+            return Best(step=-1, dsc_pooled=-1.0)
+        notes = self._best.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
+        return Best(step=step, dsc_pooled=float(notes["dsc_pooled"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +136,21 @@ class Predictor:
     provenance: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run as it is on disk.
+
+    Attributes:
+      networks: built from its config.json.
+      state: of the best checkpoint.
+      provenance: JSON-able facts about where it comes from.
+    """
+
+    networks: Networks
+    state: TrainState
+    provenance: dict[str, Any]
+
+
 def load_predictor(run: Path) -> Predictor:
     """Loads the best checkpoint's moving-average generator of a run.
 
@@ -129,6 +160,17 @@ def load_predictor(run: Path) -> Predictor:
     Raises:
       CheckpointError: no run, no checkpoint, damaged, or of another network than the run's config.json says.
     """
+    restored = restore_run(run)
+    return Predictor(
+        probability=functools.partial(compile_probability(restored.networks), restored.state),
+        config=restored.networks.config,
+        step=int(restored.state.step),
+        provenance=restored.provenance,
+    )
+
+
+def restore_run(run: Path) -> Restored:
+    """Networks and best state of a run; raises as `load_predictor`."""
     try:
         config = read_config(run)
     except RequestError as error:
@@ -141,13 +183,15 @@ def load_predictor(run: Path) -> Predictor:
         state = checkpoints.restore_best(abstract_state(networks))
     finally:
         checkpoints.close()
-    provenance = {"checkpoint": run.name, "step": int(state.step), "variants": config.variants, "seed": config.seed}
-    return Predictor(
-        probability=functools.partial(compile_probability(networks), state),
-        config=config,
-        step=int(state.step),
-        provenance=provenance,
-    )
+    name = run.resolve().name
+    provenance = {
+        "checkpoint": name,
+        "step": int(state.step),
+        "variants": config.variants,
+        "seed": config.seed,
+        "dataset": public_dataset_name(config.data.dataset),
+    }
+    return Restored(networks=networks, state=state, provenance=provenance)
 
 
 def abstract_state(networks: Networks) -> TrainState:
@@ -156,9 +200,17 @@ def abstract_state(networks: Networks) -> TrainState:
 
 
 def _manager(folder: Path, *, keep: int) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Without this orbax would wait for the other processes, which do not take part.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0} if jax.process_count() > 1 else None, barrier_sync_key_prefix=folder.name
+    )
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False, multiprocessing_options=alone)
     # Named handlers, because a fresh process could not read what another one saved without them.
-    handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+    handlers = {
+        "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        "notes": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
     return ocp.CheckpointManager(folder, options=options, item_names=tuple(handlers), item_handlers=handlers)
 
 
@@ -170,6 +222,20 @@ def _save(manager: ocp.CheckpointManager, state: TrainState, notes: dict[str, fl
     host_state = jax.tree.map(np.asarray, state)
     args = ocp.args.Composite(state=ocp.args.StandardSave(host_state), notes=ocp.args.JsonSave(notes))
     manager.save(step, args=args, force=True)
+
+
+def _restore_shared(manager: ocp.CheckpointManager | None, like: TrainState) -> TrainState | None:
+    """The newest readable checkpoint of the primary's manager, on every process."""
+    restored: list[TrainState] = []
+
+    def read() -> bool:
+        state = None if manager is None else _restore_newest(manager, like)
+        restored.extend([] if state is None else [state])
+        return state is not None
+
+    if not from_primary(read):
+        return None
+    return share(restored[0] if restored else jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
 
 
 def _restore_newest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import keyword
 import sys
 from collections.abc import Sequence
 
@@ -15,8 +16,8 @@ from data_pipeline.errors import RequestError
 
 EXIT_USAGE = 2
 
-COMMANDS = ("predict", "doctor")
-"""In the order of the help; each is the module of that name in `msanet_jax.commands`."""
+COMMANDS = ("import", "check", "predict", "evaluate", "compare", "experiment", "export", "doctor")
+"""In the order of the help; each is a module of `msanet_jax.commands` (`import_`, since Python keeps the word)."""
 
 _DESCRIPTION = """\
 MSA-Net: segments bone metastases in bone scintigrams.
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"msanet_jax.commands.{name}")
+        module = importlib.import_module(f"msanet_jax.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
         command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -1,5 +1,6 @@
 """The only place that knows about devices: one pmap for training, one for evaluation, and batch placement.
 
+With several processes each maps over its own devices and sees its own share of the batch; the axis spans all of them.
 The state travels un-stacked (`in_axes=None`): it looks the same on one device and on many, and checkpoints need no
 un-replication. `out_axes=None` returns the first device's copy, which is right only because every output of a step is
 reduced over the devices; the parity test holds that.
@@ -8,12 +9,15 @@ reduced over the devices; the parity test holds that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipeline.errors import RequestError
+from msanet_jax.hosts import gather
 from msanet_jax.layers import AXIS
 from msanet_jax.state import Networks, TrainState
 from msanet_jax.steps import Metrics, evaluation_step, train_iteration
@@ -50,17 +54,44 @@ def shard(batch: HostBatch) -> dict[str, np.ndarray]:
     return {key: value.reshape(devices, -1, *value.shape[1:]) for key, value in batch.items()}
 
 
-def compile_train_iteration(networks: Networks) -> Callable[[TrainState, HostBatch], tuple[TrainState, Metrics]]:
-    """(state, host batch) -> (state, reduced metrics), mapped over the local devices; the old state is donated."""
-    mapped = jax.pmap(
-        functools.partial(train_iteration, networks, mapped=True),
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=(None, None),
-        donate_argnums=0,
+def place_state(state: TrainState) -> TrainState:
+    """A copy of the state on every local device, as the mapped iteration returns it, so that nothing moves later."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+
+
+def map_iteration(
+    iteration: Callable[..., Any], *, form: str = "pmap", devices: Sequence[jax.Device] | None = None
+) -> Any:
+    """Maps a pure step (state, batch) -> (state, metrics) over devices; the old state is donated.
+
+    Args:
+      iteration: reduces all its outputs over the axis `AXIS`.
+      form: `pmap` takes a batch `[local devices, b, ...]`; `shard_map` is jit over shard_map and takes a global batch
+        `[devices x b, ...]`. Both compile to the same collectives.
+      devices: all of the run by default.
+
+    Returns:
+      A function that compiles on its first call, with a method `lower`, as jit's.
+    """
+    if form == "pmap":
+        return jax.pmap(
+            iteration, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0, devices=devices
+        )
+    mesh = Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
+    replicated, split = PartitionSpec(), PartitionSpec(AXIS)
+    # With check_vma=True the gradient of replicated parameters is summed by itself and the step's mean comes too late.
+    mapped = jax.shard_map(
+        iteration, mesh=mesh, in_specs=(replicated, split), out_specs=(replicated, replicated), check_vma=False
     )
+    return jax.jit(mapped, donate_argnums=0)
+
+
+def compile_train_iteration(networks: Networks) -> Callable[[TrainState, HostBatch], tuple[TrainState, Metrics]]:
+    """(state, this host's batch) -> (state, reduced metrics), mapped over all devices; the old state is donated."""
+    mapped = map_iteration(functools.partial(train_iteration, networks, mapped=True))
     # Several simulated CPU devices share one thread pool; queued iterations can starve a collective until it aborts.
-    blocking = jax.default_backend() == "cpu" and jax.local_device_count() > 1
+    blocking = jax.default_backend() == "cpu" and jax.device_count() > 1
 
     def iterate(state: TrainState, batch: HostBatch) -> tuple[TrainState, Metrics]:
         outputs = mapped(state, {key: shard(batch)[key] for key in ("image", "mask")})
@@ -72,14 +103,16 @@ def compile_train_iteration(networks: Networks) -> Callable[[TrainState, HostBat
 def compile_probability(networks: Networks) -> Callable[[TrainState, np.ndarray], np.ndarray]:
     """(state, images `[n, rows, columns, 1]`) -> probabilities `[n, rows, columns]` float32; any n.
 
-    The batch is padded with zeros to a multiple of the local devices and the padding dropped again.
+    The batch is padded with zeros to a multiple of the devices and the padding dropped again. With several processes
+    all call it with the same images; each computes its share and gets the whole.
     """
     mapped = jax.pmap(functools.partial(evaluation_step, networks), axis_name=AXIS, in_axes=(None, 0))
 
     def probability(state: TrainState, images: np.ndarray) -> np.ndarray:
-        padding = -len(images) % jax.local_device_count()
+        padding = -len(images) % jax.device_count()
         padded = np.concatenate([images, np.zeros((padding, *images.shape[1:]), images.dtype)]) if padding else images
-        outputs = np.asarray(mapped(state, shard({"image": padded})["image"]), np.float32)
-        return outputs.reshape(len(padded), *outputs.shape[2:])[: len(images)]
+        share = np.split(padded, jax.process_count())[jax.process_index()]
+        outputs = np.asarray(mapped(state, shard({"image": share})["image"]), np.float32)
+        return gather(outputs.reshape(len(share), *outputs.shape[2:]))[: len(images)]
 
     return probability

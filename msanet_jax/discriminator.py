@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.errors import RequestError
+from msanet_jax.convolution import DIMENSIONS, convolve_halving
 from msanet_jax.layers import Norm
 
 LEAK = 0.2
@@ -73,25 +74,28 @@ def clip_parameters(parameters: Any, *, bound: str, clip_value: float) -> Any:
 
 
 class BoundedConv(nn.Module):
-    """4 x 4 convolution with stride 2 whose kernel passes through `bounded_kernel`."""
+    """Convolution, by default 4 x 4 with stride 2, whose kernel passes through `bounded_kernel`."""
 
     features: int
     bound: str
     dtype: str
+    kernel: int = 4
+    stride: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, h, w, c]` -> `[b, h / 2, w / 2, features]`."""
-        shape = (4, 4, x.shape[-1], self.features)
+        """`[b, h, w, c]` -> `[b, h / stride, w / stride, features]`."""
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            bounded_kernel(kernel, self.bound).astype(self.dtype),
-            window_strides=(2, 2),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        bounded = bounded_kernel(kernel, self.bound).astype(self.dtype)
+        if (self.kernel, self.stride) == (4, 2):
+            y = convolve_halving(x.astype(self.dtype), bounded)
+        else:
+            strides = (self.stride, self.stride)
+            y = jax.lax.conv_general_dilated(
+                x.astype(self.dtype), bounded, strides, "SAME", dimension_numbers=DIMENSIONS
+            )
         return y + bias.astype(self.dtype)
 
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from data_pipeline.errors import RequestError
 from msanet_jax.layers import (
     CascadeDilatedConvolution,
+    Convolution,
     MultiScaleModule,
-    Norm,
-    NormFactory,
     ResidualBlock,
     downsample2,
+    norm_factory,
     upsample2,
 )
 
@@ -71,7 +71,7 @@ class Generator(nn.Module):
         rows, columns = image.shape[1:3]
         if rows % 2**self.depth or columns % 2**self.depth:
             raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {2**self.depth}")
-        norm: NormFactory = lambda name: Norm(kind=self.norm, train=train, mapped=mapped, name=name)  # noqa: E731
+        norm = norm_factory(self.norm, train=train, mapped=mapped)
         block = functools.partial(ResidualBlock, norm=norm, dtype=self.dtype)
         widths = [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
 
@@ -92,9 +92,8 @@ class Generator(nn.Module):
         logits = []
         for level in reversed(range(self.depth)):
             # The 1 x 1 reduction commutes with the upsampling and is four times cheaper before it.
-            x = nn.Conv(widths[level], (1, 1), use_bias=False, dtype=self.dtype, name=f"reduce_{level}")(x)
-            x = jnp.concatenate([upsample2(x), skips[level]], axis=-1)
-            x = block(widths[level], name=f"decoder_{level}")(x)
+            x = Convolution(widths[level], 1, dtype=self.dtype, name=f"reduce_{level}")(x)
+            x = block(widths[level], name=f"decoder_{level}")(upsample2(x), skips[level])
             if level == 0 or self.deep_supervision:
                 logits.append(self._head(level)(x).astype(jnp.float32))
         return tuple(reversed(logits))

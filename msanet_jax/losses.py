@@ -57,11 +57,11 @@ def deep_supervision_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """sum_l w_l (a Dice_l + b CE_l), w_l as in `supervision_weights`.
 
-    The truth of level l is the mean over 2^l x 2^l pixels: a lesion smaller than a coarse pixel stays as a fraction
-    instead of vanishing, and no head is upsampled.
+    The truth of a coarse head is the mean over its pixel: a lesion smaller than that stays as a fraction instead of
+    vanishing, and no head is upsampled.
 
     Args:
-      logits: finest first, `[batch, rows / 2^l, columns / 2^l, 1]`.
+      logits: finest first, `[batch, rows / n, columns / n, 1]` with a whole n each.
       masks: `[batch, rows, columns, 1]` in {0, 1}.
       dice_weight: a.
       cross_entropy_weight: b.
@@ -74,7 +74,7 @@ def deep_supervision_loss(
     total = jnp.zeros(())
     parts = {}
     for level, weight in enumerate(supervision_weights(len(logits), decay)):
-        truth = mean_pool(masks, 2**level)
+        truth = mean_pool(masks, masks.shape[1] // logits[level].shape[1])
         dice = soft_dice_loss(probabilities=jax.nn.sigmoid(logits[level]), masks=truth, axis_name=axis_name)
         cross_entropy = cross_entropy_loss(logits=logits[level], masks=truth)
         total = total + weight * (dice_weight * dice + cross_entropy_weight * cross_entropy)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned
 from data_pipeline.bone_scans import BoneScans
 from data_pipeline.normalize import normalize
-from msanet_jax.evaluate import Evaluation
+from msanet_jax.figures import save
 from msanet_jax.history import read_history
+from msanet_jax.scores import Evaluation
 
-FOOTER = "simulated scans, not comparable with clinical scores - research software, not for diagnosis"
 WINDOW = 3.0
 """Normalised uptake shown black; the square root of counts, body level at 1."""
 
@@ -28,7 +26,7 @@ CASES = 3
 PANELS = 4
 
 
-def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, config: ConfigDict) -> None:
+def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, config: ConfigDict, footer: str) -> None:
     """Writes the worst, median and best cases by DSC, one PNG each, and overview.png with all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     counts, masks = binned(scans, config.data)
@@ -39,19 +37,19 @@ def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, confi
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         axes = figure.subplots(1, 3)
         _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
-        _title(figure, evaluation.images[number], label)
-        _save(figure, folder / f"{label}.png")
+        _title(figure, evaluation.images[number], label, footer)
+        save(figure, folder / f"{label}.png")
     figure = Figure(figsize=(9.6, 3.25 * len(chosen) + 0.5), layout="constrained")
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for axes, (label, number) in zip(grid, chosen, strict=True):
         _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
         row = evaluation.images[number]
         axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row['dsc']:.2f}", fontsize=9)
-    figure.supxlabel(FOOTER, fontsize=8, color="0.4")
-    _save(figure, folder / "overview.png")
+    figure.supxlabel(footer, fontsize=8, color="0.4")
+    save(figure, folder / "overview.png")
 
 
-def write_curves(path: Path, history: Path) -> None:
+def write_curves(path: Path, history: Path, footer: str) -> None:
     """Draws losses, the adversarial term and its share, learning rate and validation scores over epochs."""
     rows = read_history(history)
     train = [row for row in rows if row["kind"] == "train"]
@@ -64,9 +62,10 @@ def write_curves(path: Path, history: Path) -> None:
     for key, colour in (("dsc_pooled", "0.1"), ("precision_pooled", "#0072B2"), ("recall_pooled", "#D55E00")):
         _plot(scores, validation, key, colour, marker="o")
     scores.set(title="validation patients (moving average)", ylim=(0, 1))
-    _plot(adversary, train, "multi_scale_l1", "#CC79A7")
+    for key in ("multi_scale_l1", "patch_gan"):
+        _plot(adversary, train, key, "#CC79A7")
     _plot(adversary, train, "adversarial_share", "#009E73")
-    adversary.set(title="multi-scale L1 and its share of the generator's loss")
+    adversary.set(title="adversarial loss and its share of the generator's")
     _plot(rate, train, "learning_rate", "0.3")
     rate.set(title="generator's learning rate")
     for axes in (losses, scores, adversary, rate):
@@ -76,8 +75,8 @@ def write_curves(path: Path, history: Path) -> None:
             axes.legend(fontsize=8, frameon=False)
         else:
             axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
-    figure.supxlabel(FOOTER, fontsize=8, color="0.4")
-    _save(figure, path)
+    figure.supxlabel(footer, fontsize=8, color="0.4")
+    save(figure, path)
 
 
 def validation_panels(evaluation: Evaluation, scans: BoneScans, config: ConfigDict) -> dict[str, np.ndarray]:
@@ -119,23 +118,16 @@ def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
         axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.0)
 
 
-def _title(figure: Figure, row: dict[str, Any], label: str) -> None:
+def _title(figure: Figure, row: dict[str, Any], label: str, footer: str) -> None:
     figure.suptitle(
         f"{label.replace('_', ' ')}: {row['image_id']}   DSC {row['dsc']:.3f}   {row['detected']} of {row['lesions']} "
         f"lesions found, {row['false_positives']} false",
         fontsize=10,
     )
-    figure.supxlabel(FOOTER, fontsize=8, color="0.4")
+    figure.supxlabel(footer, fontsize=8, color="0.4")
 
 
 def _plot(axes: Axes, rows: list[dict[str, Any]], key: str, colour: str, marker: str = "") -> None:
     points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3, label=key.replace("_", " "))
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Writes beside and renames."""
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    FigureCanvasAgg(figure).print_png(beside)
-    beside.replace(path)

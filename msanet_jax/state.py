@@ -7,14 +7,14 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from msanet_jax.discriminator import Discriminator
-from msanet_jax.generator import Generator
+from msanet_jax.models import create_discriminator, create_generator
 from msanet_jax.optimizers import create_optimizer, learning_rate_schedule
 
 Tree = Any
@@ -62,8 +62,8 @@ class Networks:
       total_steps: of the run.
     """
 
-    generator: Generator
-    discriminator: Discriminator
+    generator: nn.Module
+    discriminator: nn.Module
     generator_tx: optax.GradientTransformation
     discriminator_tx: optax.GradientTransformation
     generator_schedule: optax.Schedule
@@ -81,9 +81,7 @@ def create_networks(config: ConfigDict, *, steps_per_epoch: int) -> Networks:
     ]
     return Networks(
         generator=create_generator(config),
-        discriminator=Discriminator(
-            **{key: value for key, value in config.discriminator.items() if key != "clip_value"}
-        ),
+        discriminator=create_discriminator(config),
         generator_tx=create_optimizer(config.generator_optimizer, schedule=schedules[0]),
         discriminator_tx=create_optimizer(config.discriminator_optimizer, schedule=schedules[1]),
         generator_schedule=schedules[0],
@@ -91,11 +89,6 @@ def create_networks(config: ConfigDict, *, steps_per_epoch: int) -> Networks:
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
-
-
-def create_generator(config: ConfigDict) -> Generator:
-    """The generator alone, as prediction needs it."""
-    return Generator(**config.generator)
 
 
 def total_training_steps(config: ConfigDict, *, steps_per_epoch: int) -> int:

@@ -8,19 +8,18 @@ averaged over the device axis `layers.AXIS` when there is one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from msanet_jax.adversaries import Batch, Game, find_adversary
 from msanet_jax.discriminator import clip_parameters
 from msanet_jax.layers import AXIS
-from msanet_jax.losses import deep_supervision_loss, multi_scale_l1, pyramid
+from msanet_jax.losses import deep_supervision_loss
 from msanet_jax.state import Networks, TrainState, Tree, stream_key
-
-Batch = Mapping[str, jax.Array]
-"""image `[b, rows, columns, 1]` float32 normalised, mask `[b, rows, columns, 1]` float32 in {0, 1}."""
 
 Metrics = dict[str, jax.Array]
 
@@ -76,7 +75,7 @@ def generator_forward(networks: Networks, state: TrainState, batch: Batch, *, ma
 def discriminator_step(
     networks: Networks, state: TrainState, batch: Batch, logits: jax.Array, *, mapped: bool
 ) -> tuple[TrainState, Metrics]:
-    """One ascent of the discriminator on the multi-scale L1; the generator stays as it is.
+    """One descent of the discriminator on its adversarial loss; the generator stays as it is.
 
     Args:
       networks: modules, optimisers, recipe.
@@ -85,12 +84,8 @@ def discriminator_step(
       logits: `[b, rows, columns, 1]` full-resolution prediction; no gradient passes through it.
       mapped: whether the call runs under the device axis.
     """
-    prediction = jax.lax.stop_gradient(jax.nn.sigmoid(logits))
-
-    def loss(params: Tree) -> tuple[jax.Array, Tree]:
-        distance, statistics = _multi_scale_l1(networks, params, state, batch, prediction, mapped=mapped)
-        return -distance, statistics
-
+    game = Game(networks, state, batch, jax.lax.stop_gradient(jax.nn.sigmoid(logits)), mapped)
+    loss = functools.partial(find_adversary(networks.config).discriminator_loss, game)
     (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(state.discriminator_params)
     gradients = _mean_over_devices(gradients, mapped=mapped)
     updates, optimizer = networks.discriminator_tx.update(
@@ -112,7 +107,7 @@ def discriminator_step(
 def generator_step(
     networks: Networks, state: TrainState, batch: Batch, forward: Forward, *, mapped: bool
 ) -> tuple[TrainState, Metrics]:
-    """One descent of the generator on supervised loss + weight x multi-scale L1; the discriminator stays as it is.
+    """One descent of the generator on supervised + weight x adversarial loss; the discriminator stays as it is.
 
     Also moves the running statistics and the moving average, and counts the iteration.
     """
@@ -127,7 +122,7 @@ def generator_step(
     average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.generator_average, params)
     metrics = _mean_over_devices(metrics, mapped=mapped)
     if networks.config.adversary.enabled:
-        weighted = adversarial_weight(networks, state.step) * metrics["multi_scale_l1"]
+        weighted = adversarial_weight(networks, state.step) * metrics[networks.config.adversary.objective]
         metrics["adversarial_share"] = weighted / metrics["generator_loss"]
     metrics |= {
         "generator_gradient_norm": optax.tree.norm(gradients),
@@ -166,46 +161,19 @@ def _generator_loss(
     metrics["supervised_loss"] = supervised
     total = supervised
     if config.adversary.enabled:
-        distance, _ = _multi_scale_l1(
-            networks, state.discriminator_params, state, batch, jax.nn.sigmoid(logits[0]), mapped=mapped
-        )
-        total = supervised + adversarial_weight(networks, state.step) * distance
-        metrics["multi_scale_l1"] = distance
+        game = Game(networks, state, batch, jax.nn.sigmoid(logits[0]), mapped)
+        adversarial = find_adversary(config).generator_loss(game)
+        total = supervised + adversarial_weight(networks, state.step) * adversarial
+        metrics[config.adversary.objective] = adversarial
     metrics["generator_loss"] = total
     return total, metrics
 
 
 def adversarial_weight(networks: Networks, step: jax.Array) -> jax.Array:
-    """Weight of the multi-scale L1 in the generator's loss: linear from 0 over `adversary.warmup_epochs`."""
+    """Weight of the adversarial loss in the generator's: linear from 0 over `adversary.warmup_epochs`."""
     section = networks.config.adversary
     warmup_steps = max(1.0, section.warmup_epochs * networks.steps_per_epoch)
     return section.weight * jnp.minimum(1.0, step / warmup_steps)
-
-
-def _multi_scale_l1(
-    networks: Networks, params: Tree, state: TrainState, batch: Batch, prediction: jax.Array, *, mapped: bool
-) -> tuple[jax.Array, Tree]:
-    """The multi-scale L1 between truth and prediction, and the discriminator's new statistics."""
-
-    def features(image: jax.Array, mask: jax.Array) -> tuple[tuple[jax.Array, ...], Tree]:
-        outputs, updates = networks.discriminator.apply(
-            {"params": params, "batch_stats": state.discriminator_statistics},
-            image,
-            mask,
-            mapped=mapped,
-            mutable=["batch_stats"],
-        )
-        return outputs, updates.get("batch_stats", {})
-
-    levels = networks.config.adversary.pyramid_levels
-    images = pyramid(batch["image"], levels)
-    over_levels = jax.vmap(features)
-    truth, statistics_truth = over_levels(images, pyramid(batch["mask"], levels))
-    predicted, statistics_prediction = over_levels(images, pyramid(prediction, levels))
-    statistics = jax.tree.map(
-        lambda a, b: 0.5 * (a.mean(axis=0) + b.mean(axis=0)), statistics_truth, statistics_prediction
-    )
-    return multi_scale_l1(truth, predicted), jax.lax.stop_gradient(statistics)
 
 
 def _mean_over_devices(tree: Tree, *, mapped: bool) -> Tree:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
 from msanet_jax.history import History
+from msanet_jax.hosts import is_primary
 from msanet_jax.run_folder import flatten
 from msanet_jax.state import Networks, TrainState
 from msanet_jax.steps import Metrics
@@ -28,6 +29,8 @@ class NonFiniteLossError(RequestError):
 class Telemetry:
     """Collects the metrics of every iteration on the device and reads them back only when they are logged.
 
+    With several processes the primary alone writes and shows; all check that the losses are finite.
+
     Args:
       run: the run's folder.
       networks: for schedules and the config.
@@ -38,8 +41,11 @@ class Telemetry:
     def __init__(self, run: Path, networks: Networks, state: TrainState) -> None:
         config = networks.config
         self._networks = networks
-        self._history = History(run / "history.jsonl", resumed_step=int(state.step))
-        self._writer = metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(os.fspath(run))])
+        self._history: History | None = None
+        self._writer: metric_writers.MetricWriter = metric_writers.MultiWriter([])
+        if is_primary():
+            self._history = History(run / "history.jsonl", resumed_step=int(state.step))
+            self._writer = metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(os.fspath(run))])
         self._writer.write_hparams({key: _plain(value) for key, value in flatten(config).items()})
         if int(state.step) == 0:
             overview = {"generator": state.generator_params, "discriminator": state.discriminator_params}
@@ -54,6 +60,7 @@ class Telemetry:
             desc="training",
             dynamic_ncols=True,
             mininterval=1.0,
+            disable=not is_primary(),
         )
 
     def record(self, step: int, metrics: Metrics) -> None:
@@ -93,7 +100,8 @@ class Telemetry:
 
     def message(self, text: str) -> None:
         """Prints a line without breaking the bar."""
-        self._bar.write(text)
+        if is_primary():
+            self._bar.write(text)
 
     def resume_clock(self) -> None:
         """Starts the images-per-second clock anew, after something that was not training."""
@@ -107,13 +115,14 @@ class Telemetry:
 
     def _write(self, step: int, kind: str, scalars: dict[str, float]) -> None:
         epoch = step / self._networks.steps_per_epoch
-        self._history.append({"step": step, "epoch": epoch, "kind": kind, **scalars})
+        if self._history is not None:
+            self._history.append({"step": step, "epoch": epoch, "kind": kind, **scalars})
         self._writer.write_scalars(step, {f"{kind}/{key}": value for key, value in scalars.items()})
 
     def _show(self, means: Mapping[str, float]) -> None:
         fields = {"img/s": f"{means['images_per_second']:.1f}", "loss": f"{means['supervised_loss']:.3f}"}
-        if "multi_scale_l1" in means:
-            fields["adv"] = f"{means['multi_scale_l1']:.4f}"
+        if (objective := self._networks.config.adversary.objective) in means:
+            fields["adv"] = f"{means[objective]:.4f}"
         if self._last_validation:
             fields["val DSC"] = self._last_validation
         self._bar.set_postfix(fields)

@@ -12,14 +12,17 @@ from types import FrameType, TracebackType
 
 import jax
 import numpy as np
+from jax.errors import JaxRuntimeError
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch, train_batches
 from data_pipeline.bone_scans import BoneScans
 from msanet_jax.checkpoints import Checkpoints
-from msanet_jax.devices import compile_probability, compile_train_iteration
-from msanet_jax.evaluate import Evaluation, evaluate
+from msanet_jax.devices import compile_probability, compile_train_iteration, place_state
+from msanet_jax.evaluate import score_validation
+from msanet_jax.hosts import raise_if_lost_peer, share, stop_agreed
 from msanet_jax.report import validation_panels
+from msanet_jax.scores import Evaluation
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
 from msanet_jax.telemetry import Telemetry
 
@@ -37,7 +40,7 @@ def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: Bon
     """Trains generator and discriminator and leaves checkpoints, history and TensorBoard events in `run`.
 
     Resumes from the newest checkpoint; batch k and every random number depend only on (seed, k), so a resumed run
-    ends as an unbroken one.
+    ends as an unbroken one. With several processes each calls it and reads its share of every batch.
 
     Args:
       config: the recipe.
@@ -50,21 +53,25 @@ def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: Bon
 
     Raises:
       Preempted: SIGTERM arrived.
+      hosts.LostPeerError: another process is gone.
       telemetry.NonFiniteLossError: a loss is NaN or infinite.
       checkpoints.CheckpointError: the checkpoints are damaged or of another network.
     """
     networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
     checkpoints = Checkpoints(run, keep=config.train.keep_checkpoints)
-    state = create_state(networks)
+    state = share(create_state(networks))
     if (resumed := checkpoints.restore_latest(state)) is not None:
         state = resumed
         LOG.info("resumed from step %d", int(state.step))
     telemetry = Telemetry(run, networks, state)
     try:
         with StopOnSigterm() as stop:
-            state = _loop(networks, state, training, validation, checkpoints, telemetry, stop)
+            state = _loop(networks, place_state(state), training, validation, checkpoints, telemetry, stop)
         checkpoints.wait()
-        return checkpoints.restore_best(state)
+        return place_state(checkpoints.restore_best(state))
+    except JaxRuntimeError as error:
+        raise_if_lost_peer(error)
+        raise
     finally:
         checkpoints.close()
         telemetry.close()
@@ -87,13 +94,14 @@ def _loop(
         state, metrics = iterate(state, batch)
         telemetry.record(step, metrics)
         announce(step, state)
-        if due.log(step) or due.checkpoint(step) or stop.requested:
+        stopping = stop.requested or stop_agreed(step)
+        if due.log(step) or due.checkpoint(step) or stopping:
             telemetry.flush(last_checkpoint=checkpoints.latest_step())
         if due.validation(step):
             validate(step, state)
-        if due.checkpoint(step) or stop.requested:
+        if due.checkpoint(step) or stopping:
             checkpoints.save_latest(state)
-        if stop.requested and step < networks.total_steps:
+        if stopping and step < networks.total_steps:
             checkpoints.wait()
             raise Preempted(f"stopped at step {step} of {networks.total_steps}, saved")
     return state
@@ -113,6 +121,8 @@ def _batches(
         batch_size=config.train.batch_size,
         seed=config.seed,
         first_batch=first_step,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
     )
     yield from zip(range(first_step + 1, networks.total_steps + 1), batches, strict=False)
 
@@ -157,7 +167,7 @@ class Validator:
     def __call__(self, step: int, state: TrainState) -> Evaluation:
         """Evaluates `state`, writes scores and panels, saves the checkpoint if it is the best."""
         config = self._networks.config
-        evaluation = evaluate(lambda images: self._probability(state, images), self._validation, config=config)
+        evaluation = score_validation(lambda images: self._probability(state, images), self._validation, config=config)
         scores = {key: value for key, value in evaluation.summary.items() if isinstance(value, int | float)}
         self._telemetry.validation(step, scores)
         if evaluation.summary["dsc_pooled"] > self._checkpoints.best().dsc_pooled:
@@ -200,7 +210,10 @@ class TimeToEnd:
 
 
 class StopOnSigterm:
-    """Context in which SIGTERM sets `requested` instead of killing the process."""
+    """Context in which SIGTERM sets `requested` instead of killing the process.
+
+    With several processes `jax.distributed` takes the signal, so that all stop at the same step: `hosts.stop_agreed`.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -212,7 +225,7 @@ class StopOnSigterm:
 
     def __enter__(self) -> StopOnSigterm:
         """Installs the handler; signals reach the main thread only."""
-        self._installed = threading.current_thread() is threading.main_thread()
+        self._installed = threading.current_thread() is threading.main_thread() and jax.process_count() == 1
         if self._installed:
             self._previous = signal.signal(signal.SIGTERM, self._handle)
         return self

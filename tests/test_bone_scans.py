@@ -83,3 +83,12 @@ def test_unknown_set_and_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         load_split("phantom_bone/tiny", "train", str(tmp_path / "file" / "data"))
+
+
+def test_whole_bodies_of_the_same_patients(calls: list[int], tmp_path: Path) -> None:
+    thorax = load_split("phantom_bone/tiny", "test", str(tmp_path))
+    whole = load_split("phantom_bone/tiny", "test", str(tmp_path), "whole_body")
+    assert [row.image_id for row in whole.rows] == [row.image_id for row in thorax.rows]
+    assert whole.counts.shape[1:] == (1024, 256)
+    assert [row["id"] for row in whole.rows[0].lesion_rows] == [7]
+    assert {"tiny", "tiny_whole_body"} <= {path.name for path in (tmp_path / "phantom_bone").iterdir()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import fake_scans
 
 from configs.msanet import get_config
 from msanet_jax import cli, doctor
@@ -25,7 +27,7 @@ def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
             provenance={},
         )
 
-    monkeypatch.setattr("msanet_jax.checkpoints.load_predictor", load)
+    monkeypatch.setattr("msanet_jax.ensemble.load_predictor", load)
 
 
 def _scan(tmp_path: Path, name: str = "a.npy") -> str:
@@ -60,7 +62,7 @@ def test_missing_checkpoint_is_a_usage_error(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["predict"], ["unknown"], ["predict", "a.dcm", "--out=x"]])
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["unknown"], ["predict", "a.dcm"]])
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
@@ -81,10 +83,79 @@ def test_help_loads_nothing_heavy() -> None:
     assert run.stdout.strip().endswith("[]")
 
 
+def test_comparing_waits_for_no_network() -> None:
+    program = (
+        "import sys\nimport msanet_jax.comparison_table\n"
+        "print(sorted({'jax', 'tensorflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 def test_module_is_the_command() -> None:
     run = subprocess.run([sys.executable, "-m", "msanet_jax", "--help"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("usage: msanet")
     assert "not for diagnosis" in run.stdout
+
+
+def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = get_config("smoke")
+    config.data.image_size_px = 16
+    predictor = Predictor(
+        probability=lambda images: (images[..., 0] > 1.6).astype(np.float32), config=config, step=5, provenance={}
+    )
+    monkeypatch.setattr("msanet_jax.scoring.load_predictor", lambda run: predictor)
+    monkeypatch.setattr(
+        "msanet_jax.scoring.load_splits",
+        lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
+    )
+    monkeypatch.setattr("msanet_jax.scoring.write_pictures", lambda *_: None)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(config.to_json())
+    assert cli.main(["evaluate", str(run), "--split=validation", "--threshold=0.3"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("validation patients, threshold 0.3 (given): DSC 1.000")
+    assert "not comparable" in printed
+    content = json.loads((run / "evaluation_validation" / "metrics.json").read_text())
+    assert content["validation"]["dsc_pooled"] == 1.0
+    assert content["provenance"]["checkpoint_step"] == 5
+    assert not (run / "metrics.json").exists()
+    assert cli.main(["evaluate", str(run), f"--out={tmp_path / 'other'}"]) == 0
+    assert (tmp_path / "other" / "pictures" / "froc.png").exists()
+    capsys.readouterr()
+    folders = [str(run / "evaluation_validation"), str(tmp_path / "other")]
+    assert cli.main(["compare", *folders]) == 2
+    assert "scored on different splits" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(run)]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", str(run / "evaluation_test"), folders[1]]) == 0
+    assert "| dsc_pooled | other | 1.000 | evaluation_test | 1.000 | +0.000" in capsys.readouterr().out
+    table = tmp_path / "table.json"
+    arguments = ["compare", str(run / "evaluation_test"), folders[1], "--format=json", f"--out={table}"]
+    assert cli.main([*arguments, "--scores=recall_pooled,dsc_mean"]) == 0
+    assert [entry["score"] for entry in json.loads(table.read_text())["comparisons"]] == ["recall_pooled", "dsc_mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--threshold=1.5"], "--threshold=1.5: must lie between 0 and 1"),
+        ([], "not the folder of a run"),
+    ],
+)
+def test_evaluate_refuses(arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", str(tmp_path / "none"), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_evaluate_names_what_an_old_run_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = get_config("smoke")
+    del config.evaluate.calibration_bins
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert cli.main(["evaluate", str(tmp_path)]) == 2
+    assert "lacks evaluate.calibration_bins" in capsys.readouterr().err
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

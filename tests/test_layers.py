@@ -18,8 +18,8 @@ from msanet_jax.layers import (
 )
 
 
-def _no_norm(name: str) -> Norm:
-    return Norm(kind="none", train=False, mapped=False, name=name)
+def _no_norm(name: str, relu: bool) -> Norm:
+    return Norm(kind="none", train=False, mapped=False, relu=relu, name=name)
 
 
 def _random(*shape: int) -> jax.Array:

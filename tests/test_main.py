@@ -31,11 +31,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
 def _command(workdir: Path, data_dir: Path, *more: str) -> list[str]:
     return [sys.executable, "main.py", *SMALL, f"--workdir={workdir}", f"--data_dir={data_dir}", *more]
 

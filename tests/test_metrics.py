@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 from skimage.measure import label
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from msanet_jax.intervals import bootstrap_interval
-from msanet_jax.lesion_metrics import lesion_summary, match_lesions
+from msanet_jax.lesion_metrics import lesion_groups, match_lesions, share_out
 from msanet_jax.metrics import PixelCounts, count_pixels, pooled, quotient
 
 
@@ -78,8 +76,12 @@ def test_lesions_by_hand() -> None:
         ids,
         prediction,
         overlap_min=0.5,
-        pixel_mm=1.0,
-        facts=[{"id": 1, "size_mm": 10.0, "visible": True}, {"id": 3, "size_mm": 40.0, "visible": False}],
+        pixel_size_mm=(1.0, 1.0),
+        facts=[
+            {"id": 1, "size_mm": 10.0, "visible": True, "contrast": 5.0},
+            {"id": 3, "size_mm": 40.0, "visible": False, "contrast": 10.5},
+            {"id": 9, "size_mm": 5.0},
+        ],
     )
     assert [(x.id, x.pixels, x.found, x.detected) for x in result.lesions] == [
         (1, 8, 4, True),
@@ -88,19 +90,28 @@ def test_lesions_by_hand() -> None:
     ]
     assert [x.clustered for x in result.lesions] == [True, True, True]  # lesion 1 is 8.6 pixels from lesion 2
     assert result.false_positives == 2
-    summary = lesion_summary([result])
-    assert summary["lesion_recall"] == pytest.approx(2 / 3)
-    assert summary["lesions_small"] == 1
-    assert summary["lesion_recall_large"] == 1.0
-    assert math.isnan(summary["lesion_recall_medium"])
-    assert summary["false_positives_per_image"] == 2.0
+    groups = {name: [x.id for x in members] for name, members in lesion_groups(result.lesions).items()}
+    assert groups == {
+        "small": [1],
+        "medium": [],
+        "large": [3],
+        "low_contrast": [],
+        "medium_contrast": [1],
+        "high_contrast": [3],
+        "isolated": [],
+        "clustered": [1, 2, 3],
+        "visible": [1],
+        "hidden": [3],
+    }
+    assert result.components == 4
+    assert result.without_pixels == 1
 
 
 def test_overlap_rule_and_distance() -> None:
     ids, prediction = _scene()
-    strict = match_lesions(ids, prediction, overlap_min=0.6, pixel_mm=2.0)
+    strict = match_lesions(ids, prediction, overlap_min=0.6, pixel_size_mm=(2.0, 2.0))
     assert [x.detected for x in strict.lesions] == [False, False, True]
-    far = match_lesions(ids, prediction, overlap_min=0.5, pixel_mm=2.0)
+    far = match_lesions(ids, prediction, overlap_min=0.5, pixel_size_mm=(2.0, 2.0))
     assert [x.clustered for x in far.lesions] == [False, True, True]
 
 
@@ -111,33 +122,66 @@ def test_false_positives_agree_with_scikit_image(seed: int) -> None:
     prediction = random.random((30, 30)) < 0.15
     components = label(prediction, connectivity=2)
     expected = sum(not ids[components == number].any() for number in range(1, components.max() + 1))
-    assert match_lesions(ids, prediction, overlap_min=0.1, pixel_mm=2.0).false_positives == expected
+    assert match_lesions(ids, prediction, overlap_min=0.1, pixel_size_mm=(2.0, 2.0)).false_positives == expected
 
 
-def test_bootstrap_draws_patients() -> None:
-    patients = ["a", "a", "b", "c"]
-    values = np.array([1.0, 1.0, 2.0, 3.0])
-    drawn = []
-
-    def mean(index: np.ndarray) -> float:
-        drawn.append(index)
-        return float(values[index].mean())
-
-    low, high = bootstrap_interval(patients, mean, samples=200, seed=0)
-    assert 1.0 <= low < values.mean() < high <= 3.0
-    assert all((index == 0).sum() == (index == 1).sum() for index in drawn)
-    assert (low, high) == bootstrap_interval(patients, mean, samples=200, seed=0)
-
-
-def _mean(values: np.ndarray, index: np.ndarray) -> float:
-    return float(values[index].mean())
+def test_lesion_dsc_by_hand() -> None:
+    """Lesion 1 is found half, 2 with two pixels too many, 3 is missed; the false component belongs to nobody."""
+    ids = np.zeros((12, 12), np.uint8)
+    ids[1, 1:5] = 1
+    ids[5, 5:9] = 2
+    ids[9, 9:11] = 3
+    prediction = np.zeros((12, 12), bool)
+    prediction[1, 1:3] = True
+    prediction[5, 4:10] = True
+    prediction[11, 0:3] = True
+    result = match_lesions(ids, prediction, overlap_min=0.1, pixel_size_mm=(1.0, 1.0))
+    assert [x.dsc for x in result.lesions] == pytest.approx([2 * 2 / (4 + 2), 2 * 4 / (4 + 6), 0.0])
+    assert result.false_positives == 1
 
 
-def test_bootstrap_covers_the_mean() -> None:
-    random = np.random.default_rng(0)
-    covered = 0
-    for trial in range(60):
-        mean = functools.partial(_mean, random.normal(size=40))
-        low, high = bootstrap_interval([str(number) for number in range(40)], mean, samples=200, seed=trial)
-        covered += low <= 0.0 <= high
-    assert 50 <= covered <= 60
+def test_a_component_over_two_lesions_is_shared_out() -> None:
+    """One stripe over lesions 1 (columns 0, 1) and 2 (columns 8, 9): each gets the half that is nearer."""
+    ids = np.zeros((3, 10), np.uint8)
+    ids[1, :2], ids[1, 8:] = 1, 2
+    stripe = np.zeros((3, 10), int)
+    stripe[1] = 1
+    owners = share_out(ids, stripe, pixel_size_mm=(2.0, 2.0))
+    assert owners[1].tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2]
+    assert not owners[[0, 2]].any()
+    result = match_lesions(ids, stripe > 0, overlap_min=0.1, pixel_size_mm=(2.0, 2.0))
+    assert [x.dsc for x in result.lesions] == pytest.approx([4 / 7, 4 / 7])
+    assert result.components == 1
+
+
+def test_a_component_is_not_shared_with_a_lesion_it_misses() -> None:
+    """Lesion 2 is nearer to the component's end than lesion 1, which the component touches."""
+    ids = np.zeros((5, 10), np.uint8)
+    ids[1, :2], ids[3, 6:] = 1, 2
+    stripe = np.zeros((5, 10), int)
+    stripe[1, :7] = 1
+    assert share_out(ids, stripe, pixel_size_mm=(1.0, 1.0))[1, :7].tolist() == [1] * 7
+
+
+def test_lesions_that_touch_and_lie_on_the_border() -> None:
+    ids = np.zeros((6, 6), np.uint8)
+    ids[:3, 0], ids[3:, 0] = 1, 2
+    whole = match_lesions(ids, ids > 0, overlap_min=1.0, pixel_size_mm=(2.0, 2.0))
+    assert [x.dsc for x in whole.lesions] == [1.0, 1.0]
+    assert whole.components == 1  # two lesions, one component: counted as an error of -1
+    full = match_lesions(ids, np.ones((6, 6), bool), overlap_min=1.0, pixel_size_mm=(2.0, 2.0))
+    assert [x.dsc for x in full.lesions] == pytest.approx([2 * 3 / (3 + 18)] * 2)
+    assert full.false_positives == 0
+    none = match_lesions(ids, np.zeros((6, 6), bool), overlap_min=0.1, pixel_size_mm=(2.0, 2.0))
+    assert [(x.detected, x.dsc) for x in none.lesions] == [(False, 0.0)] * 2
+
+
+def test_pixels_need_not_be_square() -> None:
+    """Ten rows apart: 10 mm with rows of 1 mm, 20 mm with rows of 2 mm."""
+    ids = np.zeros((12, 3), np.uint8)
+    ids[0, 1], ids[10, 1] = 1, 2
+    nothing = np.zeros((12, 3), bool)
+    near = match_lesions(ids, nothing, overlap_min=0.1, pixel_size_mm=(1.0, 2.0))
+    far = match_lesions(ids, nothing, overlap_min=0.1, pixel_size_mm=(2.0, 1.0))
+    assert [x.clustered for x in near.lesions] == [True, True]
+    assert [x.clustered for x in far.lesions] == [False, False]

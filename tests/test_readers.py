@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import data_store
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -18,7 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
 
 from data_pipeline.readers import read_scans
-from data_pipeline.readers.values import KEY_VARIABLE, pseudonym, to_counts
+from data_pipeline.readers.values import KEY_VARIABLE, pseudonym, pseudonym_key, to_counts
 from data_pipeline.readers.views import view_of_file_name, view_of_text, without_view
 from data_pipeline.scan import ScanError, View
 
@@ -417,3 +418,59 @@ def test_file_names_of_public_sets() -> None:
     assert view_of_file_name("0001", folder="wholeBodyPOST") == View.POSTERIOR
     assert without_view("A12") == without_view("P12") == "12"
     assert without_view("case7_ANT") == without_view("case7_POST") == "case7_"
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "stored", "assumed"),
+    [
+        ((-2.4, -2.4, 1.0), lambda counts: counts.T, False),  # ITK
+        ((-2.4, 2.4, 1.0), lambda counts: counts[::-1].T, False),  # dcm2niix
+        ((1.0, 1.0, 1.0), lambda counts: counts.T, True),
+        ((1.0, 1.0, 1.0), lambda counts: counts, True),
+    ],
+)
+def test_planar_nifti(tmp_path: Path, diagonal: Any, stored: Any, assumed: bool) -> None:
+    image = nibabel.Nifti1Image(stored(_counts()).astype(np.int16), np.diag([*diagonal, 1.0]))
+    nibabel.save(image, tmp_path / "p1_ant.nii.gz")
+    (scan,) = read_scans(tmp_path / "p1_ant.nii.gz")
+    np.testing.assert_array_equal(scan.counts, _counts())
+    assert scan.view == View.ANTERIOR
+    assert scan.pixel_size_mm == (None if assumed else pytest.approx((2.4, 2.4)))
+    assert any("row 0 is taken as the head" in warning for warning in scan.warnings) == assumed
+
+
+@pytest.mark.parametrize("row", [-2.0, 2.0])
+def test_coronal_nifti_has_rows_along_z(tmp_path: Path, row: float) -> None:
+    counts = _counts()[::-1] if row > 0 else _counts()
+    affine = np.array([[2.4, 0, 0, 0], [0, 0, 1, 0], [0, row, 0, 0], [0, 0, 0, 1.0]])
+    nibabel.save(nibabel.Nifti1Image(counts.T[:, :, None].astype(np.int16), affine), tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_scans(tmp_path / "a.nii")[0].counts, _counts())
+
+
+def test_nifti_that_is_no_scan(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.ones((32, 32, 32), np.int16), np.eye(4)), tmp_path / "volume.nii")
+    with pytest.raises(ScanError, match=r"volume.nii: an image of 32 x 32 x 32 voxels, not planar"):
+        read_scans(tmp_path / "volume.nii")
+    content = (tmp_path / "volume.nii").read_bytes()
+    (tmp_path / "short.nii").write_bytes(content[:200])
+    (tmp_path / "text.nii.gz").write_text("no image")
+    for name in ("short.nii", "text.nii.gz"):
+        with pytest.raises(ScanError, match=f"{name}: the NIfTI"):
+            read_scans(tmp_path / name)
+
+
+def test_a_key_in_a_context_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "of the house")
+    outside = pseudonym("x")
+    with pseudonym_key("of the set"):
+        assert pseudonym("x") != outside
+    assert pseudonym("x") == outside
+
+
+def test_rle_and_jpeg_2000(tmp_path: Path) -> None:
+    header = _header(_counts())
+    header.compress(pydicom.uid.RLELossless)
+    np.testing.assert_array_equal(read_scans(_save(header, tmp_path / "rle.dcm"))[0].counts, _counts())
+    (compressed,) = read_scans(get_testdata_file("JPEG2000.dcm"))
+    (plain,) = read_scans(DATA / "JPEG2000_UNC.dcm")
+    np.testing.assert_array_equal(compressed.counts, plain.counts)

@@ -63,6 +63,32 @@ def test_hot_spots_and_arms_do_not_move_the_box(real: np.ndarray, change: Callab
     assert abs(find_thorax(_scan(change(real))).row - find_thorax(_scan(real)).row) <= 6
 
 
+@pytest.mark.parametrize(
+    ("change", "shift"),
+    [
+        (lambda counts: counts[:600], 0),  # legs outside
+        (lambda counts: counts[:420], 0),  # pelvis outside
+        (lambda counts: counts[120:], -120),  # crown outside
+        (lambda counts: counts[300:], None),  # head outside: the box begins at the top
+        (lambda counts: _with_raised_arms(counts), 0),
+        (lambda counts: np.random.default_rng(0).binomial(counts, 0.1), 0),
+    ],
+)
+def test_partial_scans_and_raised_arms(
+    real: np.ndarray, change: Callable[[np.ndarray], np.ndarray], shift: int | None
+) -> None:
+    whole = find_thorax(Scan(real, (2.26, 2.26), View.ANTERIOR, "p", "real"))
+    changed = np.ascontiguousarray(change(real)).astype(np.int32)
+    box = find_thorax(Scan(changed, (2.26, 2.26), View.ANTERIOR, "p", "real"))
+    assert abs(box.row - (0 if shift is None else whole.row + shift)) <= 5
+
+
+def _with_raised_arms(counts: np.ndarray) -> np.ndarray:
+    arms = np.zeros_like(counts)
+    arms[105:275, 25:45] = arms[105:275, -45:-25] = np.random.default_rng(0).poisson(20, (170, 20))
+    return counts + arms
+
+
 def test_box_follows_the_patient(real: np.ndarray) -> None:
     row = find_thorax(_scan(real)).row
     lowered = np.vstack([np.zeros((80, 256), int), real[:-80]])

@@ -55,7 +55,7 @@ def _stop_after(monkeypatch: pytest.MonkeyPatch, checks: int) -> Callable[[], No
 def test_resumed_run_ends_bit_identical(
     config: ConfigDict, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undo = _stop_after(monkeypatch, 8)
+    undo = _stop_after(monkeypatch, 4)
     with pytest.raises(Preempted, match="saved"):
         _train(config, tmp_path / "broken")
     undo()

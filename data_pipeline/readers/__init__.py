@@ -1,4 +1,4 @@
-"""Files of users -> scans: DICOM, PNG, JPEG, TIFF and NPY, each file a list of scans or one clear error."""
+"""Files of users -> scans: DICOM, PNG, JPEG, TIFF, NPY, NIfTI; each file a list of scans or one clear error."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _SIGNATURES = {
     b"MM\x00*": "picture",
     b"\x93NUMPY": "numpy",
     b"PK\x03\x04": "archive",
+    b"\x5c\x01\x00\x00": "nifti",
+    b"\x00\x00\x01\x5c": "nifti",
 }
 
 
@@ -21,7 +23,7 @@ def read_scans(path: str | Path) -> list[Scan]:
 
     Args:
       path: a nuclear medicine DICOM with one frame, or two (anterior and posterior); a greyscale PNG, JPEG or TIFF; an
-        NPY array `[rows, columns]`, or `[1 or 2, rows, columns]` (anterior, posterior).
+        NPY array `[rows, columns]`, or `[1 or 2, rows, columns]` (anterior, posterior); a NIfTI of one slice.
 
     Returns:
       One or two scans. `Scan.warnings` says what had to be mended or assumed.
@@ -51,6 +53,10 @@ def read_scans(path: str | Path) -> list[Scan]:
         from data_pipeline.readers.images import read_picture
 
         return [read_picture(path)]
+    if kind == "nifti" or path.name.lower().endswith((".nii", ".nii.gz")):
+        from data_pipeline.readers.nifti import read_nifti
+
+        return [read_nifti(path)]
     if kind == "numpy":
         from data_pipeline.readers.images import read_numpy
 

@@ -34,7 +34,7 @@ def read_dicom(path: Path) -> list[Scan]:
     Raises:
       ScanError: no DICOM, another modality, not planar, colour, without or with damaged pixel data.
     """
-    with _quiet():
+    with quiet():
         header = _open(path)
         try:
             _check_planar(header, path)
@@ -48,7 +48,7 @@ def read_dicom(path: Path) -> list[Scan]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences pydicom, whose complaints quote the header: a patient's name must not reach a log.
 
     Private and old files break rules that do not matter here; what matters is checked in this module.
@@ -139,7 +139,7 @@ def _scans(header: pydicom.Dataset, frames: np.ndarray, path: Path) -> list[Scan
     scans = []
     for index, view in zip(chosen, views, strict=True):
         counts, mended = to_counts(frames[index], str(path))
-        scans.append(Scan(counts, pixel_size, view, _patient(header, path), path.name, mended + notes))
+        scans.append(Scan(counts, pixel_size, view, _patient(header, path), path.name, mended + notes, index))
     return scans
 
 

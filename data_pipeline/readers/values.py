@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import hmac
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -21,6 +24,7 @@ KEY_VARIABLE = "MSANET_PSEUDONYM_KEY"
 """Environment variable with a site's own key for pseudonyms."""
 
 _DEFAULT_KEY = "msanet-jax"
+_key: contextvars.ContextVar[str | None] = contextvars.ContextVar("pseudonym key", default=None)
 
 
 def check_size(shape: tuple[int, ...], source: str) -> None:
@@ -79,8 +83,23 @@ def pseudonym(identity: str) -> str:
     A patient has the same pseudonym in every file. Short patient numbers can be guessed back by whoever knows the key:
     set `MSANET_PSEUDONYM_KEY` to a secret of your own before results leave the hospital.
     """
-    key = os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
-    return "p" + hmac.new(key.encode(), identity.encode(), hashlib.sha256).hexdigest()[:12]
+    return "p" + keyed_digest(identity).hex()[:12]
+
+
+def keyed_digest(identity: str) -> bytes:
+    """HMAC-SHA256 of `identity` under the site's key, 32 bytes."""
+    key = _key.get() or os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
+    return hmac.new(key.encode(), identity.encode(), hashlib.sha256).digest()
+
+
+@contextlib.contextmanager
+def pseudonym_key(key: str) -> Iterator[None]:
+    """Within the context, pseudonyms are made with `key`, whatever the environment says."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)
 
 
 def _check_change(change: float, total: float, source: str, what: str) -> None:

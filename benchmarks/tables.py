@@ -1,0 +1,35 @@
+"""Results as JSON and Markdown files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msanet_jax.run_folder import write_text
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table with the keys of the first row as its head; floats in three significant digits."""
+    if not rows:
+        return ""
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(_cell(row.get(key, "")) for key in head) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def write_results(folder: Path, name: str, *, data: Any, page: str) -> tuple[Path, Path]:
+    """Writes `name`.json and `name`.md and returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / f"{name}.json", folder / f"{name}.md"
+    write_text(paths[0], json.dumps(data, indent=2) + "\n")
+    write_text(paths[1], page)
+    return paths
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -1,0 +1,68 @@
+"""The splits that a recipe asks for: the data set's own, or one fold of a cross-validation over patients.
+
+In a cross-validation the patients that the set holds for training and testing form k groups. Fold f is tested on
+group f and trained on the others. The set's validation patients stay what they are in every fold: recipes are tuned on
+them, so they never count as test patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipeline.bone_scans import SPLITS, BoneScans, load_split
+from data_pipeline.errors import RequestError
+from data_pipeline.splits import check_disjoint, fold_patients
+
+
+def load_splits(data: ConfigDict, data_dir: str) -> dict[str, BoneScans]:
+    """Training, validation and test images of the recipe's `data` section.
+
+    Args:
+      data: `dataset`, `field`, `folds` (0 for the set's own splits), `fold` and `fold_seed` are read.
+      data_dir: where sets are kept.
+
+    Raises:
+      RequestError: no such set or fold, or too few patients for that many folds.
+    """
+    splits = {name: load_split(data.dataset, name, data_dir, data.field) for name in SPLITS}
+    return splits if data.folds == 0 else fold_splits(splits, folds=data.folds, fold=data.fold, seed=data.fold_seed)
+
+
+def fold_splits(splits: Mapping[str, BoneScans], *, folds: int, fold: int, seed: int) -> dict[str, BoneScans]:
+    """Fold `fold` (0 is the first) of `folds`, grouped by `seed` alone, so that every run of a study has the same.
+
+    Raises:
+      RequestError: no such fold, or too few patients.
+    """
+    if not 0 <= fold < folds:
+        raise RequestError(f"data.fold={fold}: with data.folds={folds} there are the folds 0 to {folds - 1}")
+    pool = _joined([splits["train"], splits["test"]])
+    groups = fold_patients(sorted({row.patient for row in pool.rows}), folds=folds, seed=seed)
+    tested = set(groups[fold])
+    made = {
+        "train": _of_patients(pool, {row.patient for row in pool.rows} - tested),
+        "validation": splits["validation"],
+        "test": _of_patients(pool, tested),
+    }
+    check_disjoint({name: sorted({row.patient for row in scans.rows}) for name, scans in made.items()})
+    return made
+
+
+def _joined(parts: Sequence[BoneScans]) -> BoneScans:
+    return BoneScans(
+        counts=np.concatenate([part.counts for part in parts]),
+        masks={name: np.concatenate([part.masks[name] for part in parts]) for name in parts[0].masks},
+        rows=[row for part in parts for row in part.rows],
+    )
+
+
+def _of_patients(scans: BoneScans, patients: set[str]) -> BoneScans:
+    kept = [number for number, row in enumerate(scans.rows) if row.patient in patients]
+    return BoneScans(
+        counts=scans.counts[kept],
+        masks={name: mask[kept] for name, mask in scans.masks.items()},
+        rows=[scans.rows[number] for number in kept],
+    )

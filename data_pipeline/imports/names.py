@@ -1,0 +1,153 @@
+"""What file and folder names mean in a source: which are masks of what, and which scan they belong to.
+
+docs/your_data.md states these rules for users.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from data_pipeline.readers.nifti import nifti_stem
+from data_pipeline.readers.views import view_of_file_name, without_view
+from data_pipeline.scan import View
+
+_SUFFIX_KINDS = {
+    "mask": "lesions",
+    "masks": "lesions",
+    "seg": "lesions",
+    "segmentation": "lesions",
+    "label": "lesions",
+    "labels": "lesions",
+    "gt": "lesions",
+    "annotation": "lesions",
+    "lesion": "lesions",
+    "lesions": "lesions",
+    "mets": "lesions",
+    "metastases": "lesions",
+    "lesions_isocontour": "lesions_isocontour",
+    "reader_1": "reader_1",
+    "reader1": "reader_1",
+    "reader_2": "reader_2",
+    "reader2": "reader_2",
+    "benign": "benign",
+}
+_ENDING = re.compile(
+    rf"^(?P<base>.*?)[_\-. ](?P<ending>{'|'.join(sorted(_SUFFIX_KINDS, key=len, reverse=True))})$", re.IGNORECASE
+)
+_MASK_FOLDERS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "annotation", "annotations"} | {
+    "segmentation",
+    "segmentations",
+    "seg",
+    "gt",
+    "groundtruth",
+    "ground_truth",
+}
+# Folders of masks only inside a folder of masks: alone they may well be classes of scans.
+_KIND_FOLDERS = {"lesions", "lesions_isocontour", "reader_1", "reader_2", "benign"}
+_SCAN_FOLDERS = {"image", "images", "imagestr", "imagests", "scan", "scans", "img", "imgs", "counts"}
+_DERIVED = ("expected", "probability", "overlay", "preview")
+_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+NOT_IMAGES = {".txt", ".md", ".csv", ".tsv", ".pdf", ".html", ".htm", ".log", ".yaml", ".yml", ".py", ".ipynb"} | {
+    ".docx",
+    ".xlsx",
+    ".doc",
+    ".xls",
+    ".pptx",
+    ".rtf",
+    ".toml",
+    ".cfg",
+    ".ini",
+    ".pkl",
+    ".nrrd",
+    ".bat",
+    ".sh",
+    ".exe",
+    ".inf",
+}
+# Of two files of one name the one that is nearer to the camera is read.
+_RANKS = {".dcm": 0, "": 0, ".ima": 0, ".nii": 1, ".npy": 2, ".tif": 3, ".tiff": 3, ".png": 4, ".bmp": 5, ".jpg": 6}
+
+
+def stem_of(name: str) -> str:
+    """File name without folders and suffix; only suffixes of images and annotations count as one."""
+    base = PurePosixPath(name).name
+    if base.lower().endswith((".nii", ".nii.gz")):
+        return nifti_stem(base)
+    suffix = PurePosixPath(base).suffix.lower()
+    known = suffix in _RANKS or suffix in PICTURES or suffix in (".json", ".xml")
+    return base[: len(base) - len(suffix)] if known and suffix else base
+
+
+def suffix_of(name: str) -> str:
+    """Suffix in small letters; `.nii` for `.nii.gz`; empty for what is no suffix, as in UIDs used as file names."""
+    if name.lower().endswith((".nii", ".nii.gz")):
+        return ".nii"
+    suffix = PurePosixPath(name).suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def is_derived(name: str) -> bool:
+    """Whether a file is a result or an expectation, never a scan: `_expected`, `_probability`, `_overlay`."""
+    return stem_of(name).lower().endswith(tuple(f"_{word}" for word in _DERIVED))
+
+
+def mask_kind(name: str) -> str | None:
+    """Kind of mask that a file is by its ending or folder; None for a scan."""
+    if match := _ENDING.match(stem_of(name)):
+        return _SUFFIX_KINDS[match["ending"].lower()]
+    folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
+    if not _MASK_FOLDERS & set(folders):
+        return None
+    return next((part for part in reversed(folders) if part in _KIND_FOLDERS), "lesions")
+
+
+def pairing_key(name: str) -> tuple[tuple[str, ...], str]:
+    """What a scan and its masks have in common: folders without `images`, `masks`..., and the stem without endings."""
+    folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
+    inside = bool(_MASK_FOLDERS & set(folders))
+    skipped = _MASK_FOLDERS | _SCAN_FOLDERS | (_KIND_FOLDERS if inside else set())
+    stem = stem_of(name)
+    if match := _ENDING.match(stem):
+        stem = match["base"]
+    return tuple(part for part in folders if part not in skipped), split_channel(stem)[0].lower()
+
+
+def split_channel(stem: str) -> tuple[str, int]:
+    """`case_0001` -> (`case`, 1) as nnU-Net names channels; (`stem`, 0) without a channel."""
+    match = _CHANNEL.match(stem)
+    return (match["case"], int(match["channel"])) if match else (stem, 0)
+
+
+def split_view(stem: str) -> tuple[View | None, str]:
+    """`scan_anterior` -> (anterior, `scan`); (None, `stem`) where no view is named."""
+    view = view_of_file_name(stem)
+    return (None, stem) if view == View.UNKNOWN else (view, _trimmed(without_view(stem)))
+
+
+def rank(name: str) -> int:
+    """Smaller is nearer to the camera's counts."""
+    return _RANKS.get(suffix_of(name), 6)
+
+
+def patient_of_path(name: str) -> str:
+    """What the two views of a patient share in their paths: every part without the words of a view."""
+    path = PurePosixPath(name)
+    folders, _ = pairing_key(name)
+    # The stem keeps its capitals, which tell `A12` (anterior) from a name.
+    own = split_channel(stem_of(name))[0]
+    parts = [*(without_view(part) for part in path.parts[:-1] if part.lower() in folders), without_view(own)]
+    return "/".join(part for part in (_trimmed(part) for part in parts) if part)
+
+
+def patient_of_folder(name: str) -> str:
+    """The folders of a file without the words of a view."""
+    folders, _ = pairing_key(name)
+    parts = (_trimmed(without_view(part)) for part in PurePosixPath(name).parts[:-1] if part.lower() in folders)
+    return "/".join(part for part in parts if part)
+
+
+def _trimmed(part: str) -> str:
+    return part.strip(" _-.")

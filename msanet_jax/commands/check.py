@@ -1,0 +1,35 @@
+"""msanet check: what is in a data set, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "look through a data set: figures, problems, a page of thumbnails"
+DESCRIPTION = (
+    "Checks a folder that `msanet import` wrote, prints its problems with the remedy and writes check.json and "
+    "check.html into it. Exit code: 0 nothing found, 1 problems found, 2 the folder cannot be read."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of `msanet import`")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where check.json and check.html go (default: DATASET)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar; problems only")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Checks; 1 if there is a problem."""
+    from data_pipeline.imports.check import check_data_set, describe
+    from data_pipeline.imports.check_page import write_check
+
+    report = check_data_set(options.dataset, progress=not options.quiet)
+    out = options.dataset if options.out is None else options.out
+    write_check(report, out)
+    for problem in report.problems:
+        print(problem.line())
+    if not options.quiet:
+        print(describe(report))
+        print(f"{out / 'check.html'}, {out / 'check.json'}")
+    return 1 if report.problems else 0

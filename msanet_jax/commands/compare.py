@@ -1,0 +1,38 @@
+"""msanet compare: paired differences of runs scored on the same patients."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "compare runs patient by patient"
+DESCRIPTION = (
+    "Prints the paired differences of the runs to the first one, with 95 %% intervals over patients and p values, "
+    "Holm-corrected where several runs are compared (docs/metrics.md)."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="folder with a metrics.json; first: reference"
+    )
+    parser.add_argument("--format", default="markdown", choices=("markdown", "json"), help="default: markdown")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there instead of printing it")
+    parser.add_argument("--scores", metavar="A,B", help="names of scores from metrics.json (default: the main ones)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compares and prints."""
+    from msanet_jax.comparison_table import compare_folders
+
+    scores = options.scores.split(",") if options.scores else None
+    text = compare_folders(options.runs, scores=scores, style=options.format)
+    if options.out is None:
+        print(text)
+    else:
+        from msanet_jax.comparison_table import write_table
+
+        write_table(options.out, text)
+        print(options.out)
+    return 0

@@ -1,0 +1,62 @@
+"""msanet experiment: trains and scores the models of a study, then writes its table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EXIT_PREEMPTED = 75
+
+HELP = "train and compare the models of an experiment file"
+DESCRIPTION = (
+    "Carries out the runs of an experiment file such as experiments/paper_table.py, one process after the other or "
+    "one on each device, and writes results.md, results.csv and results.json. The same command continues an "
+    "interrupted study; finished runs are kept, failed ones are reported, passed over, and tried again next time. "
+    "Exit code 1: some runs failed; 75: stopped by a signal, saved."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="experiment file, e.g. experiments/paper_table.py")
+    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="folder of the study")
+    parser.add_argument("--data_dir", default=Path("data"), type=Path, metavar="DIR", help="folder of the data sets")
+    parser.add_argument(
+        "--devices", default="", metavar="A,B", help="a process on each: numbers of GPUs, or cpu0,cpu1,... for cores"
+    )
+    parser.add_argument("--table", action="store_true", help="only write the table of what is finished")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains what is missing and writes the table; 1 if runs failed, 75 if stopped."""
+    from msanet_jax.experiment import Record, read_study
+    from msanet_jax.experiment_runs import StudyInterrupted, carry_out, environment
+    from msanet_jax.experiment_table import write_results
+
+    study = read_study(options.file)
+    devices = options.devices.split(",")
+    for device in devices:
+        environment(device)
+    record = Record(options.workdir, study)
+    failed, code = [], 0
+    if not options.table:
+        try:
+            failed = carry_out(
+                study,
+                record,
+                workdir=options.workdir,
+                data_dir=options.data_dir,
+                devices=devices,
+                progress=not options.quiet,
+            )
+        except StudyInterrupted as event:
+            print(f"msanet experiment: {event}", file=sys.stderr)
+            code = EXIT_PREEMPTED
+    content = write_results(study, record, workdir=options.workdir)
+    print((options.workdir / "results.md").read_text(encoding="utf-8"))
+    unfinished = sum(model["runs_planned"] - model["runs_finished"] for model in content["models"])
+    if unfinished:
+        print(f"{unfinished} run(s) of the table are missing", file=sys.stderr)
+    return code or int(bool(failed))

@@ -1,0 +1,89 @@
+"""msanet import: a folder, zip or DICOMDIR of scans and masks -> a data set folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "make a data set of your own scans and masks"
+DESCRIPTION = (
+    "Reads scans (NM DICOM, PNG, TIFF, NPY, NIfTI) and their annotations (mask PNG or NIfTI, DICOM SEG, LabelMe, COCO, "
+    "Pascal VOC, nnU-Net) and writes a folder for training: --config.data.dataset=DATASET. Patients get pseudonyms; "
+    "names, numbers and dates are not copied. docs/your_data.md says how masks find their scans."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder, zip, DICOMDIR or file; or a data set")
+    parser.add_argument("--out", required=True, type=Path, metavar="DATASET", help="folder to make; must not exist")
+    parser.add_argument(
+        "--format",
+        default="auto",
+        metavar="NAME",
+        help="layout of SOURCE: auto, files, nnunet, bs80k or paraguay (default: auto)",
+    )
+    parser.add_argument(
+        "--to", choices=("dataset", "nnunet"), default="dataset", help="nnunet writes a raw folder for nnU-Net instead"
+    )
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="NAME=KIND",
+        help="what a label or number in an annotation means: lesions, benign, reader_1, reader_2 or ignored",
+    )
+    parser.add_argument(
+        "--scans-without-mask",
+        choices=("left-out", "no-lesion"),
+        default="left-out",
+        help="left-out of training and scores, or no-lesion: they get an empty mask",
+    )
+    parser.add_argument(
+        "--patient-from",
+        choices=("auto", "header", "folder", "file"),
+        default="auto",
+        help="what tells patients apart (auto: the DICOM header, else the file's path without the view)",
+    )
+    parser.add_argument("--pixel-mm", type=float, metavar="MM", help="pixel size of files that state none")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: a new one)")
+    parser.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="of the patients")
+    parser.add_argument("--test-share", type=float, default=0.3, metavar="SHARE", help="of the patients")
+    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Imports; 1 if some files could not be used."""
+    from data_pipeline.imports.importing import ImportOptions, import_source, parse_labels
+    from data_pipeline.imports.nnunet import write_nnunet
+
+    if options.to == "nnunet":
+        cases = write_nnunet(options.source, options.out)
+        if not options.quiet:
+            print(f"{cases} cases for nnU-Net in {options.out}")
+        return 0
+    outcome = import_source(
+        options.source,
+        options.out,
+        ImportOptions(
+            layout=options.format,
+            labels=parse_labels(options.labels),
+            scans_without_mask=options.scans_without_mask,
+            patient_from=options.patient_from,
+            pixel_mm=options.pixel_mm,
+            key_file=options.key_file,
+            validation_share=options.validation_share,
+            test_share=options.test_share,
+            seed=options.seed,
+        ),
+        progress=not options.quiet,
+    )
+    for line in outcome.problems:
+        print(line, file=sys.stderr)
+    if not options.quiet:
+        for line in outcome.notes:
+            print(line)
+        print(outcome.summary(options.out))
+    return 1 if outcome.problems else 0

@@ -1,0 +1,209 @@
+"""The result of a study: scores of every model with intervals, and paired differences from the reference.
+
+A model's scores come from the images of all its runs together (sums first, division last); its intervals from a
+bootstrap over patients with all their images and repetitions. They speak of other patients, not of other trainings:
+for those the lowest and highest run stand beside.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msanet_jax.comparison import Comparison, compare_runs
+from msanet_jax.comparison_table import markdown
+from msanet_jax.experiment import FAILED, Record, Study
+from msanet_jax.image_statistics import columns, statistics
+from msanet_jax.intervals import bootstrap_weights, interval, value
+from msanet_jax.metrics_file import nan_to_null, read_metrics
+from msanet_jax.run_folder import write_text
+
+COLUMNS = {
+    "dsc_pooled": "DSC",
+    "precision_pooled": "precision",
+    "recall_pooled": "recall",
+    "lesion_recall": "lesions found",
+    "false_positives_per_image": "false pos. per scan",
+    "lesion_dsc_mean_small": "DSC small",
+    "lesion_dsc_mean_clustered": "DSC clustered",
+}
+"""Scores of the table and their headings."""
+WITH_INTERVAL = "dsc_pooled"
+
+Rows = list[dict[str, Any]]
+
+
+def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, Any]:
+    """Writes results.md, results.csv and results.json of the runs finished so far.
+
+    Returns:
+      What results.json holds.
+    """
+    rows = {model: _rows(study, record, model, workdir) for model in study.models}
+    samples = int(study.config.bootstrap_samples)
+    models = [_scores(study, record, model, rows[model], samples) for model in study.models]
+    comparisons = _comparisons(study, rows, samples)
+    content = {
+        "note": _note(study, record, workdir),
+        "experiment": study.path.name,
+        "reference": study.config.reference,
+        "models": models,
+        "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
+        "runs": {name: dataclasses.asdict(outcome) for name, outcome in record.outcomes.items()},
+        "provenance": _provenance(study, record),
+    }
+    write_text(workdir / "results.json", json.dumps(nan_to_null(content), indent=2) + "\n")
+    write_text(workdir / "results.csv", _csv(models, comparisons))
+    write_text(workdir / "results.md", _markdown(content, comparisons))
+    return content
+
+
+def _note(study: Study, record: Record, workdir: Path) -> str:
+    """What the scores are not, as the finished runs say it; empty before the first."""
+    finished = (run for model in study.models for run in study.runs_of(model) if record.finished(run))
+    return next((str(read_metrics(workdir / run.name)["note"]) for run in finished), "")
+
+
+def _rows(study: Study, record: Record, model: str, workdir: Path) -> Rows:
+    """Per-image rows of a model's finished runs, each with its replicate."""
+    return [
+        {**row, "replicate": run.replicate}
+        for run in study.runs_of(model)
+        if record.finished(run)
+        for row in read_metrics(workdir / run.name)["images"]
+    ]
+
+
+def _scores(study: Study, record: Record, model: str, rows: Rows, samples: int) -> dict[str, Any]:
+    planned = study.runs_of(model)
+    done = [run for run in planned if record.finished(run)]
+    entry: dict[str, Any] = {
+        "model": model,
+        "runs_planned": len(planned),
+        "runs_finished": len(done),
+        "minutes_per_run": float("nan"),
+        "patients": len({row["patient"] for row in rows}),
+    }
+    if not rows:
+        return entry
+    entry["minutes_per_run"] = round(sum(record.outcomes[run.name].seconds for run in done) / len(done) / 60, 2)
+    table = statistics(columns(rows))
+    weights = bootstrap_weights([str(row["patient"]) for row in rows], samples=samples, seed=0)
+    for score in COLUMNS:
+        low, high = interval(table[score](weights))
+        entry |= {score: value(table[score], len(rows)), f"{score}_low": low, f"{score}_high": high}
+    single = [_one_run(rows, run.replicate) for run in done]
+    return entry | {"dsc_pooled_lowest_run": min(single), "dsc_pooled_highest_run": max(single)}
+
+
+def _one_run(rows: Rows, replicate: int) -> float:
+    own = [row for row in rows if row["replicate"] == replicate]
+    return value(statistics(columns(own))[WITH_INTERVAL], len(own))
+
+
+def _comparisons(study: Study, rows: Mapping[str, Rows], samples: int) -> list[Comparison]:
+    """Differences from the reference: complete models together (Holm), incomplete ones on the runs they share."""
+    reference = study.config.reference
+    groups: dict[frozenset[int], list[str]] = {}
+    for model in study.models:
+        shared = frozenset(_replicates(rows[model]) & _replicates(rows[reference]))
+        if shared and model != reference:
+            groups.setdefault(shared, []).append(model)
+    found: list[Comparison] = []
+    for chosen, members in groups.items():
+        paired = {model: [row for row in rows[model] if row["replicate"] in chosen] for model in (reference, *members)}
+        found += compare_runs(paired, reference=reference, scores=tuple(COLUMNS), samples=samples)
+    order = {model: place for place, model in enumerate(study.models)}
+    return sorted(found, key=lambda entry: order[entry.run])
+
+
+def _replicates(rows: Rows) -> set[int]:
+    return {row["replicate"] for row in rows}
+
+
+def _provenance(study: Study, record: Record) -> dict[str, Any]:
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=study.root, capture_output=True, text=True
+    )
+    return {
+        "command": f"msanet experiment {study.path}",
+        "commit": commit.stdout.strip() or "unknown",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "hours": round(sum(outcome.seconds for outcome in record.outcomes.values()) / 3600, 2),
+        "folds": study.config.folds,
+        "seeds": list(study.config.seeds),
+    }
+
+
+def _csv(models: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]) -> str:
+    """A row per model: scores with intervals, and for each score the paired difference with its interval and p."""
+    differences: dict[str, dict[str, Any]] = {}
+    for entry in comparisons:
+        differences.setdefault(entry.run, {}).update(
+            {
+                f"{entry.score}_difference": entry.difference,
+                f"{entry.score}_difference_low": entry.low,
+                f"{entry.score}_difference_high": entry.high,
+                f"{entry.score}_p_holm": entry.p_holm,
+            }
+        )
+    rows = [{**model, **differences.get(model["model"], {})} for model in models]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if cell != cell else cell for key, cell in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _markdown(content: Mapping[str, Any], comparisons: Sequence[Comparison]) -> str:
+    facts = content["provenance"]
+    design = f"{facts['folds']} folds over patients" if facts["folds"] else "the set's own splits"
+    lines = [
+        f"# Results of {content['experiment']}",
+        "",
+        content["note"],
+        "",
+        f"`{facts['command']}`, commit {facts['commit']}, {facts['machine']}, {facts['hours']} h of computing; "
+        f"{design}, seeds {', '.join(str(seed) for seed in facts['seeds'])}.",
+        "",
+        f"| model | runs | {' | '.join(COLUMNS.values())} | DSC of single runs | min per run |",
+        f"|{'---|' * (len(COLUMNS) + 4)}",
+        *(_line(model) for model in content["models"]),
+        "",
+        "Brackets: 95 % interval over patients. Small lesions and clusters as in docs/metrics.md.",
+        "",
+        f"## Paired differences from {content['reference']}",
+        "",
+        markdown(comparisons) if comparisons else "None yet.",
+    ]
+    failures = {name: run["reason"] for name, run in content["runs"].items() if run["state"] == FAILED}
+    if failures:
+        lines += ["", "## Failed runs", "", *(f"- {name}: {reason}" for name, reason in failures.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _line(model: Mapping[str, Any]) -> str:
+    runs = f"{model['runs_finished']} of {model['runs_planned']}"
+    if WITH_INTERVAL not in model:
+        return f"| {model['model']} | {runs} |{' - |' * (len(COLUMNS) + 2)}"
+    cells = []
+    for score in COLUMNS:
+        text = _text(model[score])
+        if score == WITH_INTERVAL:
+            text += f" [{_text(model[f'{score}_low'])}, {_text(model[f'{score}_high'])}]"
+        cells.append(text)
+    single = f"{_text(model['dsc_pooled_lowest_run'])} to {_text(model['dsc_pooled_highest_run'])}"
+    return f"| {model['model']} | {runs} | {' | '.join(cells)} | {single} | {model['minutes_per_run']:.1f} |"
+
+
+def _text(number: float) -> str:
+    return "-" if number != number else f"{number:.3f}"

@@ -1,0 +1,129 @@
+"""Free-response operating characteristic: lesion recall against false positives per scan, over all thresholds.
+
+Rule (our choice, docs/metrics.md): a candidate is a local maximum of the probability map, the highest within
+`peak_distance_mm` in both directions. It hits the nearest lesion if that lies within `hit_distance_mm`, else it is a
+false positive. A lesion's score is that of its best candidate; further candidates on it count neither way. The curve's
+threshold runs over all scores. Peaks, not components of a thresholded map, because a map that floods at a low threshold
+becomes one component without false positives. As in CAMELYON16 (Ehteshami Bejnordi et al., JAMA 318:2199, 2017).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import ndimage
+from skimage.feature import peak_local_max
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """What the peaks of one image hit.
+
+    Attributes:
+      lesion_scores: score of every lesion's best candidate by lesion id; 0 where no candidate hits it.
+      false_scores: scores of the false positives.
+    """
+
+    lesion_scores: dict[int, float]
+    false_scores: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A FROC curve from the highest threshold down; it begins at (0, 0) with threshold infinity.
+
+    Attributes:
+      thresholds: `[points]`; a candidate counts if its score reaches it.
+      false_positives_per_scan, sensitivity: `[points]`, non-decreasing; sensitivity is NaN without lesions.
+    """
+
+    thresholds: np.ndarray
+    false_positives_per_scan: np.ndarray
+    sensitivity: np.ndarray
+
+
+def find_candidates(
+    probability: np.ndarray, ids: np.ndarray, *, pixel_size_mm: tuple[float, float], evaluate: ConfigDict
+) -> Candidates:
+    """Peaks of a map, and which lesions they hit.
+
+    Args:
+      probability: `[rows, columns]`.
+      ids: `[rows, columns]` lesion ids, 0 where there is none.
+      pixel_size_mm: (row spacing, column spacing).
+      evaluate: the recipe's section; its `froc_...` keys are read.
+    """
+    places = find_peaks(
+        probability,
+        distance_px=max(1, round(evaluate.froc_peak_distance_mm / float(np.mean(pixel_size_mm)))),
+        minimum=evaluate.froc_probability_min,
+    )
+    scores = probability[tuple(places.T)].astype(float)
+    hit = hit_zones(ids, pixel_size_mm=pixel_size_mm, distance_mm=evaluate.froc_hit_distance_mm)[tuple(places.T)]
+    lesions = (int(number) for number in np.unique(ids) if number)
+    return Candidates(
+        lesion_scores={number: float(scores[hit == number].max(initial=0.0)) for number in lesions},
+        false_scores=scores[hit == 0],
+    )
+
+
+def find_peaks(probability: np.ndarray, *, distance_px: int, minimum: float) -> np.ndarray:
+    """(row, column) of the local maxima above `minimum`, `[peaks, 2]`, highest first; of a plateau spaced points."""
+    # The rim lets a map that is flat everywhere have peaks as well.
+    framed = np.pad(probability, 1, constant_values=-1.0)
+    found = peak_local_max(framed, min_distance=distance_px, threshold_abs=minimum, exclude_border=False)
+    return found - 1
+
+
+def hit_zones(ids: np.ndarray, *, pixel_size_mm: tuple[float, float], distance_mm: float) -> np.ndarray:
+    """Every pixel's nearest lesion id if that lies within `distance_mm` (centre to centre), else 0."""
+    if not ids.any():
+        return np.zeros_like(ids)
+    distance, nearest = ndimage.distance_transform_edt(ids == 0, sampling=pixel_size_mm, return_indices=True)
+    return np.where(distance <= distance_mm, ids[tuple(nearest)], 0)
+
+
+def froc_curve(images: Sequence[Candidates]) -> Curve:
+    """The curve over all images."""
+    thresholds, false_positives, hits, lesions = _counts(images)
+    total = lesions.sum()
+    sensitivity = hits.sum(axis=0) / total if total else np.full(len(thresholds), np.nan)
+    return Curve(thresholds, false_positives.sum(axis=0) / max(len(images), 1), sensitivity)
+
+
+def froc_score(curve: Curve, operating_points: Sequence[float]) -> float:
+    """Mean sensitivity at the given false positives per scan, linear between points; the last one holds on."""
+    return float(np.mean(np.interp(operating_points, curve.false_positives_per_scan, curve.sensitivity)))
+
+
+def froc_scores(weights: np.ndarray, images: Sequence[Candidates], operating_points: Sequence[float]) -> np.ndarray:
+    """`froc_score` of bootstrap samples: weights `[samples, images]` -> `[samples]`."""
+    thresholds, false_positives, hits, lesions = _counts(images)
+    found, total = (weights @ hits).astype(float), weights @ lesions
+    false = weights @ false_positives / weights.sum(axis=1, keepdims=True)
+    scores = np.full(len(weights), np.nan)
+    for sample in np.flatnonzero(total > 0):
+        curve = Curve(thresholds, false[sample], found[sample] / total[sample])
+        scores[sample] = froc_score(curve, operating_points)
+    return scores
+
+
+def _counts(images: Sequence[Candidates]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Thresholds `[t]`; false positives and hits at each, `[images, t]`; lesions `[images]`."""
+    lesion_scores = [np.array(list(image.lesion_scores.values()), float) for image in images]
+    every = np.concatenate([np.zeros(0), *lesion_scores, *(image.false_scores for image in images)])
+    thresholds = np.concatenate([[np.inf], np.unique(every[every > 0])[::-1]])
+
+    def reaching(scores: np.ndarray) -> np.ndarray:
+        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
+
+    shape = (len(images), len(thresholds))
+    return (
+        thresholds,
+        np.array([reaching(image.false_scores) for image in images], float).reshape(shape),
+        np.array([reaching(scores) for scores in lesion_scores], float).reshape(shape),
+        np.array([len(scores) for scores in lesion_scores], float),
+    )

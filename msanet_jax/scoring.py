@@ -1,0 +1,204 @@
+"""From a trained network to metrics.json, its tables and its pictures: after training, and again on request."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.bone_scans import BoneScans, is_simulated
+from data_pipeline.errors import RequestError
+from data_pipeline.folds import load_splits
+from msanet_jax.checkpoints import load_predictor
+from msanet_jax.devices import describe_devices
+from msanet_jax.evaluate import (
+    Probability,
+    choose_threshold,
+    evaluate,
+    probability_maps,
+    threshold_baseline,
+)
+from msanet_jax.figures import footer
+from msanet_jax.hosts import is_primary
+from msanet_jax.metrics_file import write_metrics
+from msanet_jax.report import write_pictures
+from msanet_jax.run_folder import read_config
+from msanet_jax.score_plots import write_score_plots
+from msanet_jax.scores import Evaluation, score
+
+LOG = logging.getLogger(__name__)
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy", "scikit-learn")
+"""Versions written beside a score."""
+SCORED_SPLITS = ("test", "validation")
+
+
+def score_and_write(
+    probability: Probability,
+    splits: dict[str, BoneScans],
+    *,
+    folder: Path,
+    config: ConfigDict,
+    split: str = "test",
+    threshold: float | None = None,
+    step: int,
+    begin: float,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Scores a split by the whole protocol and leaves metrics.json, images.csv, lesions.csv and pictures in `folder`.
+
+    With several processes all call it; the primary alone writes.
+
+    Args:
+      probability: the network.
+      splits: `train`, `validation` and the scored one.
+      folder: an existing folder.
+      config: the recipe.
+      split: the scored one.
+      threshold: given by the user; None for what `evaluate.threshold_rule` says.
+      step: of the checkpoint.
+      begin: `time.perf_counter()` at which the work started.
+
+    Returns:
+      The result and what metrics.json holds (nothing where this process does not write it).
+    """
+    chosen = decide_threshold(probability, splits["validation"], config=config, given=threshold)
+    scored = splits[split]
+    result = evaluate(probability, scored, config=config, threshold=chosen["value"])
+    # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
+    # position would go on scoring.
+    blank = evaluate(probability, scored, config=config, threshold=chosen["value"], input_zeroed=True, whole=False)
+    if not is_primary():
+        return result, {}
+    simulated = is_simulated(config.data.dataset)
+    metrics = write_metrics(
+        folder,
+        split=split,
+        scored=result,
+        threshold=chosen,
+        threshold_baseline=threshold_baseline(splits["train"], scored, config=config),
+        zero_input_dsc_pooled=blank.summary["dsc_pooled"],
+        config=config,
+        provenance=_provenance(config, step=step, begin=begin),
+        simulated=simulated,
+    )
+    write_pictures(folder / "pictures", result, scored, config, footer(simulated=simulated))
+    write_score_plots(folder / "pictures", result, footer(simulated=simulated))
+    return result, metrics
+
+
+def decide_threshold(
+    probability: Probability, validation: BoneScans, *, config: ConfigDict, given: float | None = None
+) -> dict[str, Any]:
+    """The threshold, the rule it comes from, and the pooled DSC it gives on the validation patients.
+
+    Returns:
+      `value`, `rule` (`fixed`, `validation` or `given`) and `validation_dsc_pooled`.
+    """
+    maps = probability_maps(probability, validation, config=config)
+    threshold = choose_threshold(maps, validation, config=config) if given is None else given
+    scored = score(maps, validation, config=config, threshold=threshold, whole=False)
+    return {
+        "value": threshold,
+        "rule": config.evaluate.threshold_rule if given is None else "given",
+        "validation_dsc_pooled": scored.summary["dsc_pooled"],
+    }
+
+
+def _provenance(config: ConfigDict, *, step: int, begin: float) -> dict[str, Any]:
+    return {
+        "checkpoint_step": step,
+        "wall_seconds": round(time.perf_counter() - begin, 1),
+        "devices": describe_devices(),
+        "host": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "seed": config.seed,
+        "model": config.model,
+        "dataset": config.data.dataset,
+        "variants": config.variants,
+    }
+
+
+def score_again(
+    run: Path, *, split: str = "test", out: Path | None = None, data_dir: str = "data", threshold: float | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Scores the best checkpoint of a run on a split.
+
+    Args:
+      run: folder of a training.
+      split: `test` or `validation`.
+      out: folder of the results, made if absent; None for `evaluation_SPLIT` in the run's folder.
+      data_dir: folder of the built data sets.
+      threshold: probability above which a pixel is lesion; None for the rule of the run's recipe.
+
+    Returns:
+      The folder and what its metrics.json holds.
+
+    Raises:
+      RequestError: no such run or split, no readable checkpoint, or a folder that cannot be written.
+    """
+    begin = time.perf_counter()
+    if split not in SCORED_SPLITS:
+        raise RequestError(f"--split={split}: must be one of {', '.join(SCORED_SPLITS)}")
+    if threshold is not None and not 0.0 < threshold < 1.0:
+        raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
+    folder = run / f"evaluation_{split}" if out is None else out
+    _check_protocol_keys(run)
+    predictor = load_predictor(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out={folder}: cannot be written ({error.strerror}); choose another folder") from error
+    config = predictor.config
+    splits = load_splits(config.data, data_dir)
+    _, metrics = score_and_write(
+        predictor.probability,
+        splits,
+        folder=folder,
+        config=config,
+        split=split,
+        threshold=threshold,
+        step=predictor.step,
+        begin=begin,
+    )
+    return folder, metrics
+
+
+def headline(metrics: dict[str, Any], folder: Path) -> str:
+    """The scores in a few lines, with what they are not."""
+    split = metrics["split"]
+    scores, baseline, threshold = metrics[split], metrics["threshold_baseline"], metrics["threshold"]
+    low, high = scores["intervals"]["dsc_pooled"]
+    return (
+        f"{split} patients, threshold {threshold['value']:g} ({threshold['rule']}): DSC {scores['dsc_pooled']:.3f} "
+        f"(95 % interval {low:.3f} to {high:.3f}), precision {scores['precision_pooled']:.3f}, "
+        f"recall {scores['recall_pooled']:.3f}; best single threshold on uptake: DSC {baseline['dsc_pooled']:.3f}\n"
+        f"lesions: {scores['lesion_recall']:.3f} of {scores['lesions']} found, "
+        f"{scores['false_positives_per_image']:.2f} false positives per scan, FROC score {scores['froc_score']:.3f}\n"
+        f"{metrics['note']}\n"
+        f"{folder / 'metrics.json'}, {folder / 'pictures'}"
+    )
+
+
+def _check_protocol_keys(run: Path) -> None:
+    needed = (
+        "threshold_rule",
+        "surface_tolerance_mm",
+        "calibration_bins",
+        "froc_false_positives_per_scan",
+        "froc_probability_min",
+        "froc_peak_distance_mm",
+        "froc_hit_distance_mm",
+    )
+    config = read_config(run)
+    missing = [key for key in needed if key not in config.get("evaluate", {})]
+    if missing:
+        raise RequestError(
+            f"{run / 'config.json'} comes from an older version: it lacks evaluate.{missing[0]}; "
+            "train the run again, or add the keys of configs/msanet.py"
+        )

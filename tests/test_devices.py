@@ -1,0 +1,75 @@
+"""Mapping over devices in both forms, and how scaling is reckoned; on closed forms."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.measure_step import place
+from benchmarks.scaling_page import merge, page, with_efficiency
+from msanet_jax.devices import map_iteration, place_state, shard
+from msanet_jax.layers import AXIS
+
+
+def _descent(weight: jax.Array, batch: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """One step down mean (w x)^2 / 2, averaged over devices as the train iteration does: gradient w mean x^2."""
+    gradient = jax.lax.pmean(jax.grad(lambda w: ((w * batch["x"]) ** 2).mean() / 2)(weight), AXIS)
+    return weight - gradient, {"gradient": gradient}
+
+
+@pytest.mark.parametrize("form", ["pmap", "shard_map"])
+def test_both_forms_average_the_gradient_once(form: str) -> None:
+    iteration = map_iteration(_descent, form=form)
+    state, batch = place(jnp.float32(2.0), {"x": np.arange(8, dtype=np.float32)}, form=form, devices=jax.devices())
+    after, metrics = iteration(state, batch)
+    expected = 2.0 * (0 + 1 + 4 + 9 + 16 + 25 + 36 + 49) / 8
+    assert float(metrics["gradient"]) == pytest.approx(expected)  # summed twice it would be four times that
+    assert float(after) == pytest.approx(2.0 - expected)
+    assert state.is_deleted()  # donated
+
+
+def test_a_placed_state_stays_where_it_is() -> None:
+    state = place_state(jnp.float32(2.0))
+    after, _ = map_iteration(_descent)(state, shard({"x": np.ones(8, np.float32)}))
+    assert after.sharding.is_equivalent_to(state.sharding, 0)
+    assert len(after.sharding.device_set) == 4
+
+
+def _row(devices: int, images_per_s: float, *, scaling: str, batch: int) -> dict[str, object]:
+    return {
+        "scaling": scaling,
+        "form": "pmap",
+        "dtype": "float32",
+        "devices": devices,
+        "hosts": 1,
+        "platform": "gpu",
+        "kind": "card",
+        "global_batch": batch,
+        "median_s": batch / images_per_s,
+        "fastest_s": batch / images_per_s,
+        "slowest_s": batch / images_per_s,
+        "images_per_s": images_per_s,
+        "collectives_share": 0.25,
+        "memory_bytes": 2**20,
+    }
+
+
+def test_efficiency_by_hand() -> None:
+    weak = [_row(1, 100.0, scaling="weak", batch=8), _row(4, 320.0, scaling="weak", batch=32)]
+    strong = [_row(2, 50.0, scaling="strong", batch=8), _row(8, 100.0, scaling="strong", batch=8)]
+    found = {(row["scaling"], row["devices"]): row for row in with_efficiency([*weak, *strong])}
+    assert found["weak", 4]["speedup"] == pytest.approx(3.2)
+    assert found["weak", 4]["efficiency"] == pytest.approx(0.8)
+    assert found["strong", 8]["speedup"] == pytest.approx(2.0)  # over two devices, the fewest measured
+    assert found["strong", 8]["efficiency"] == pytest.approx(0.5)
+    text = page(list(found.values()))
+    assert "simulated" not in text
+    assert "| weak | pmap | float32 | 4 | 1 | 32 |" in text
+
+
+def test_a_new_row_replaces_the_old_one() -> None:
+    old = [_row(1, 100.0, scaling="weak", batch=8), _row(2, 150.0, scaling="weak", batch=16)]
+    joined = merge(old, [_row(2, 180.0, scaling="weak", batch=16)])
+    assert [row["images_per_s"] for row in joined] == [100.0, 180.0]

@@ -1,0 +1,92 @@
+"""Files as users have them: scans with a body, lesions whose place is known, headers with a patient in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
+
+ROWS, COLUMNS = 512, 128
+LESIONS = ((120, 50, 6, 4), (140, 74, 5, 5), (170, 60, 3, 8))
+"""Row, column, rows, columns."""
+
+NAME, NUMBER, BIRTH, PLACE = "MUSTERFRAU^ERIKA", "HOSP-77123", "19640812", "Sankt Gertrauden"
+SECRETS = ("MUSTERFRAU", "ERIKA", "77123", "19640812", "1964", "Gertrauden", "Roentgenblick")
+
+
+def body_scan(seed: int = 0, lesions: Sequence[tuple[int, int, int, int]] = LESIONS) -> np.ndarray:
+    """Counts `[512, 128]` int32: head, trunk with one arm hanging lower, legs, hot lesions."""
+    expected = np.full((ROWS, COLUMNS), 0.3)
+    expected[45:90, 48:80] = 30.0
+    expected[90:225, 24:104] = 34.0
+    expected[225:425, 32:96] = 24.0
+    expected[120:250, 12:22] = 18.0
+    for row, column, rows, columns in lesions:
+        expected[row : row + rows, column : column + columns] = 150.0
+    return np.random.default_rng(seed).poisson(expected).astype(np.int32)
+
+
+def lesion_mask(lesions: Sequence[tuple[int, int, int, int]] = LESIONS, value: int = 255) -> np.ndarray:
+    """Mask `[512, 128]` uint8 of the lesions; value 0 numbers them from 1."""
+    mask = np.zeros((ROWS, COLUMNS), np.uint8)
+    for number, (row, column, rows, columns) in enumerate(lesions, start=1):
+        mask[row : row + rows, column : column + columns] = value or number
+    return mask
+
+
+def nm_header(frames: np.ndarray, *, patient: str = NUMBER, views: Sequence[str] = ("Anterior",)) -> Dataset:
+    """A planar NM study of one or two detectors, with a patient in it."""
+    frames = frames[None] if frames.ndim == 2 else frames
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = NuclearMedicineImageStorage
+    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = generate_uid()
+    header.Modality, header.PatientName, header.PatientID, header.PatientBirthDate = "NM", NAME, patient, BIRTH
+    header.StudyDate = header.ContentDate = "20240229"
+    header.StudyTime = header.ContentTime = "101112"
+    header.InstitutionName, header.OperatorsName = PLACE, "Roentgenblick^Otto"
+    header.PatientSex, header.StudyID, header.SeriesNumber, header.InstanceNumber = "F", "1", 1, 1
+    header.ReferringPhysicianName, header.AccessionNumber = "Roentgenblick^Otto", ""
+    header.StudyInstanceUID, header.SeriesInstanceUID = generate_uid(), generate_uid()
+    header.ImageType = ["ORIGINAL", "PRIMARY", "WHOLE BODY", "EMISSION"]
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 0
+    header.PixelSpacing = [4.52, 4.52]
+    header.DetectorVector = list(range(1, len(views) + 1)) if len(views) > 1 else 1
+    header.DetectorInformationSequence = []
+    for view in views:
+        detector, code = Dataset(), Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "x", "99TEST", view
+        detector.ViewCodeSequence = [code]
+        header.DetectorInformationSequence.append(detector)
+    header.NumberOfFrames, header.Rows, header.Columns = frames.shape
+    header.PixelData = frames.astype("<u2").tobytes()
+    return header
+
+
+def save_dicom(header: Dataset, path: Path) -> Path:
+    """Writes a standard file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header.save_as(path, enforce_file_format=True)
+    return path
+
+
+def save_picture(values: np.ndarray, path: Path) -> Path:
+    """8 or 16 bit PNG (or what the suffix says)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values if values.dtype == np.uint8 else values.astype(np.uint16)).save(path)
+    return path
+
+
+def picture_source(folder: Path, patients: int = 6, *, healthy: int = 2) -> Path:
+    """PNG scans with masks beside them, the last `healthy` patients without lesions."""
+    for number in range(patients):
+        lesions = LESIONS if number < patients - healthy else ()
+        save_picture(body_scan(number, lesions), folder / f"case{number}_ant.png")
+        save_picture(lesion_mask(lesions), folder / f"case{number}_ant_mask.png")
+    return folder
