@@ -30,8 +30,11 @@ RUNTIME = [
     "pillow>=11.0",
     "matplotlib>=3.9",
     "pydicom>=3.0",
-    "nibabel>=5.2",
     "python-gdcm>=3.0.24",
+    "highdicom>=0.27",
+    "nibabel>=5.3",
+    # jax.export writes and reads its files with it and does not bring it.
+    "flatbuffers>=25.1",
     "tqdm>=4.66",
 ]
 
@@ -39,7 +42,6 @@ TEST = [
     "pytest>=8.0",
     "pydicom-data>=1.0",
     "jsonschema>=4.20",
-    "highdicom>=0.24",
     # The notebooks of colab/ are run, the wheel is built.
     "nbclient>=0.10",
     "nbformat>=5.10",
@@ -72,7 +74,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
-    package_data={"data_pipeline.phantom": ["*.npz"]},
+    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},
