@@ -27,6 +27,7 @@ from msanet_jax.ensemble import check_same_input, ensemble_provenance
 from msanet_jax.exported import FORMAT_VERSION, MANIFEST, PLATFORMS, PROGRAM, load_exported
 from msanet_jax.model import config_digest, field_of, from_predictor, notice
 from msanet_jax.model_card import model_card
+from msanet_jax.run_folder import decided_threshold
 from msanet_jax.steps import evaluation_step
 
 WEIGHTS = ("float32", "float16")
@@ -79,7 +80,7 @@ def export_model(
     texts = {f"config_{number}.json": config.to_json(indent=2, sort_keys=True) for number, config in enumerate(configs)}
     texts |= {f"metrics_{number}.json": json.dumps(score, indent=2) for number, score in scores.items()}
     texts["data_card.md"] = _data_card(data_card, dataset)
-    manifest = _manifest(members, weights, len(program))
+    manifest = _manifest(members, weights, len(program), threshold=decided_threshold(runs[0], configs[0]))
     _write(out, manifest, program, texts)
     try:
         manifest["check"] = _compare(members, out)
@@ -135,7 +136,7 @@ def _as_float32(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32), tree)
 
 
-def _manifest(members: Sequence[Restored], weights: str, program_bytes: int) -> dict[str, Any]:
+def _manifest(members: Sequence[Restored], weights: str, program_bytes: int, *, threshold: float) -> dict[str, Any]:
     provenance = [{**member.provenance, "config_sha256": config_digest(member.networks.config)} for member in members]
     parameters = [sum(int(leaf.size) for leaf in jax.tree.leaves(member.state.generator_average)) for member in members]
     first = members[0].networks.config
@@ -157,7 +158,7 @@ def _manifest(members: Sequence[Restored], weights: str, program_bytes: int) -> 
             "shape": ["b", rows // factor, columns // factor],
             "dtype": "float32",
         },
-        "threshold": float(first.evaluate.threshold),
+        "threshold": threshold,
         "batch_size": int(first.evaluate.batch_size),
         "weights": weights,
         "parameters": parameters,

@@ -55,8 +55,12 @@ class Model:
     provenance: dict[str, Any]
 
 
-def from_predictor(predictor: Predictor) -> Model:
+def from_predictor(predictor: Predictor, *, threshold: float | None = None) -> Model:
     """A model that bins and normalises on the host, then runs the predictor.
+
+    Args:
+      predictor: the generator.
+      threshold: None for the recipe's.
 
     Raises:
       RequestError: the recipe's image side does not divide the field's.
@@ -73,7 +77,7 @@ def from_predictor(predictor: Predictor) -> Model:
         probability=probability,
         field=field,
         image_size_px=size,
-        threshold=float(config.evaluate.threshold),
+        threshold=float(config.evaluate.threshold) if threshold is None else threshold,
         batch_size=int(config.evaluate.batch_size),
         provenance={**predictor.provenance, "step": predictor.step, "config_sha256": config_digest(config)},
     )

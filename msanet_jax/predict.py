@@ -21,6 +21,7 @@ from msanet_jax.exported import default_model, load_exported
 from msanet_jax.follow_up import read_results
 from msanet_jax.model import Model, notice, with_flips
 from msanet_jax.prediction_files import DEFAULT_FORMATS, OutputNames, save_prediction
+from msanet_jax.run_folder import decided_threshold
 from msanet_jax.run_manifest import RUN_FILES, Failure, Result, write_manifest
 from msanet_jax.run_summary import Collector
 from msanet_jax.scan_sources import NamedScan, Tally, read_sources
@@ -83,7 +84,9 @@ def load_model(
         from msanet_jax.ensemble import load_ensemble
         from msanet_jax.model import from_predictor
 
-        loaded = from_predictor(load_ensemble([Path(run) for run in checkpoints]))
+        runs = [Path(run) for run in checkpoints]
+        predictor = load_ensemble(runs)
+        loaded = from_predictor(predictor, threshold=decided_threshold(runs[0], predictor.config))
     else:
         loaded = load_exported(default_model() if model is None else Path(model))
     return with_flips(loaded) if flips else loaded
