@@ -81,7 +81,7 @@ def _full() -> ConfigDict:
     config.train.total_epochs = 200.0  # passes over the training images
     config.train.ema_decay = 0.99  # moving average of the generator, used for evaluation
     config.train.log_every_steps = 10  # losses into history.jsonl and TensorBoard
-    config.train.validate_every_epochs = 10.0  # scores on the validation patients; the best one is the checkpoint that is tested
+    config.train.validate_every_epochs = 10.0  # scores on the validation patients; the best is what gets tested
     config.train.checkpoint_every_epochs = 5.0  # a stopped run goes on from the last
     config.train.image_every_epochs = 50.0  # TensorBoard panels
     config.train.keep_checkpoints = 3  # of the periodic ones, the latest

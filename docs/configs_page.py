@@ -26,8 +26,8 @@ HEAD = """\
 Made by `python -m docs.configs_page` from the comments in `configs/msanet.py`. A key is set on the command line of
 `main.py`: `--config.train.batch_size=8`, `--config.generator.cascade_dilations="(1, 2)"`; a key that does not exist is
 refused, and so is a value of another type. `config.json` in the folder of a run holds what was used. A run can only be
-resumed with the config it began with. `cpu` shows what `--config=configs/msanet.py:cpu` changes. Every value is our choice
-([fidelity.md](fidelity.md)).
+resumed with the config it began with. `cpu` shows what `--config=configs/msanet.py:cpu` changes. Every value is our
+choice ([fidelity.md](fidelity.md)).
 """
 
 

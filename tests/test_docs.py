@@ -17,7 +17,9 @@ PAGES = [ROOT / "README.md", ROOT / "colab" / "README.md", *sorted(DOCS.rglob("*
 
 
 def test_every_key_has_its_row() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| `.*` \| .* \| (.+) \|$", (DOCS / "configs.md").read_text(), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| `.*` \| .* \| (.+) \|$", (DOCS / "configs.md").read_text(), flags=re.MULTILINE
+    )
     assert sorted(key for key, _ in rows) == sorted(flatten(get_config()))
     assert page() == (DOCS / "configs.md").read_text(), "python -m docs.configs_page"
 
