@@ -36,7 +36,9 @@ def test_comments_are_found() -> None:
 def test_index_names_every_page() -> None:
     index = (DOCS / "README.md").read_text()
     linked = set(re.findall(r"\]\(([\w./]+\.md)\)", index))
-    assert {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if path.name != "README.md"} == linked
+    assert {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if path.name != "README.md"} == linked - {
+        "../colab/README.md"
+    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
