@@ -33,9 +33,10 @@ RUNTIME = [
     "nibabel>=5.2",
     "python-gdcm>=3.0.24",
     "tqdm>=4.66",
+    "jinja2>=3.1",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20", "highdicom>=0.24"]
+TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20", "highdicom>=0.24", "selenium>=4.20"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
@@ -59,7 +60,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
-    package_data={"data_pipeline.phantom": ["*.npz"]},
+    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["templates/*"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},

@@ -37,9 +37,7 @@ class Cases:
     level: np.ndarray
 
 
-def compact_cases(
-    image_ids: list[str], uptake: np.ndarray, instances: np.ndarray, probabilities: np.ndarray
-) -> Cases:
+def compact_cases(image_ids: list[str], uptake: np.ndarray, instances: np.ndarray, probabilities: np.ndarray) -> Cases:
     """Rounds to what is kept.
 
     Args:
