@@ -23,8 +23,8 @@ def gallery(runs: Sequence[Run]) -> dict[str, Any] | None:
 
     Returns:
       `levels`, `sizes` (names and limits in mm), `bones` (kinds, sorted), `blobs` (base64 of zlib streams) and `runs`:
-      `name`, `threshold` in thousandths, `overlap_min` and `images`, whose `uptake`, `instances` and `level` are numbers
-      of blobs. `level` holds all low bytes, then all high bytes.
+      `name`, `threshold` in thousandths, `overlap_min` and `images`, whose `uptake`, `instances` and `level` count
+      blobs from 0. `level` holds all low bytes, then all high bytes.
     """
     blobs: dict[bytes, int] = {}
     kept = [_run(run, blobs) for run in runs if run.cases is not None]

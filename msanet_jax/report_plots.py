@@ -1,4 +1,4 @@
-"""Plots of the report page, every run a colour, as SVG text with the letters as outlines: it prints and needs no font."""
+"""Plots of the report page, every run a colour, as SVG with the letters as outlines: it prints and needs no font."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, _SKY, _GREY)
 _SIZE_IN = (4.6, 3.5)
 _LEGEND_ROWS_MAX = 8
 FALSE_POSITIVES_SHOWN = 10.0
+# Title, kind of row in history.jsonl, keys. Of validation scores only the first is drawn where runs are many.
+_PANELS = (
+    ("Generator: supervised loss", "train", ("supervised_loss",)),
+    ("Generator: validation patients", "validation", ("dsc_pooled", "precision_pooled", "recall_pooled")),
+    ("Discriminator: loss", "train", ("discriminator_loss",)),
+    ("Adversarial loss", "train", ("multi_scale_l1", "patch_gan")),
+    ("Gradient norms", "train", ("generator_gradient_norm", "discriminator_gradient_norm")),
+    ("Generator: learning rate", "train", ("learning_rate",)),
+)
 
 
 def colour(place: int) -> str:
@@ -31,41 +40,28 @@ def colour(place: int) -> str:
 
 def learning_curves(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Generator and discriminator over epochs: `title`, `alt`, `svg` of each plot; none if no run was trained."""
-    panels: list[tuple[str, str, tuple[tuple[str, str], ...], bool]] = [
-        ("Generator: supervised loss", "train", (("supervised_loss", "-"),), True),
-        ("Generator: DSC on validation patients", "validation", (("dsc_pooled", "-"),), False),
-        ("Discriminator: loss", "train", (("discriminator_loss", "-"),), False),
-        ("Adversarial loss", "train", (("multi_scale_l1", "-"), ("patch_gan", "-")), False),
-        (
-            "Gradient norms: generator (line), discriminator (dashes)",
-            "train",
-            (("generator_gradient_norm", "-"), ("discriminator_gradient_norm", "--")),
-            True,
-        ),
-        ("Generator: learning rate", "train", (("learning_rate", "-"),), False),
-    ]
-    if len(runs) == 1:
-        scores = (("dsc_pooled", "-"), ("precision_pooled", "--"), ("recall_pooled", ":"))
-        panels[1] = (
-            "Generator: DSC (line), precision (dashes), recall (dots) on validation",
-            "validation",
-            scores,
-            False,
-        )
     plots = []
-    for title, kind, keys, logarithmic in panels:
+    for title, kind, keys in _PANELS:
         figure, axes = _figure("epoch", "")
-        drawn = sum(
-            _curve(axes, run, kind, key, style, colour(place), logarithmic)
-            for (place, run), (key, style) in itertools.product(enumerate(runs), keys)
-        )
+        shown = keys if len(runs) == 1 or kind == "train" else keys[:1]
+        styles = dict(zip(shown, ("-", "--", ":"), strict=False))
+        drawn = [
+            key
+            for (place, run), (key, style) in itertools.product(enumerate(runs), styles.items())
+            if _curve(axes, run, kind, key, style, colour(place))
+        ]
         if not drawn:
             continue
-        if logarithmic:
+        if "gradient" in keys[0]:
             axes.set_yscale("log")
         if kind == "validation":
             axes.set_ylim(0, 1)
-        plots.append(_plot(figure, axes, runs, title, f"{title} over epochs."))
+        several = [key for key in shown if key in drawn]
+        lines = [axes.plot([], [], styles[key], color="0.3", label=_label(key))[0] for key in several]
+        if len(several) > 1:
+            # A second legend beside that of the runs; adding it as an artist keeps it when that one is made.
+            axes.add_artist(axes.legend(handles=lines, fontsize=8, frameon=False, loc="lower right"))
+        plots.append(_plot(figure, axes, runs, title, f"{title} over epochs: {', '.join(map(_label, several))}."))
     return plots
 
 
@@ -80,11 +76,15 @@ def score_curves(runs: Sequence[Run]) -> list[dict[str, str]]:
     ]
 
 
-def _curve(axes: Axes, run: Run, kind: str, key: str, style: str, ink: str, logarithmic: bool) -> bool:
+def _label(key: str) -> str:
+    text = key.removesuffix("_gradient_norm").removesuffix("_pooled").replace("_", " ")
+    return text.replace("dsc", "DSC").replace(" l1", " L1")
+
+
+def _curve(axes: Axes, run: Run, kind: str, key: str, style: str, ink: str) -> bool:
+    """Draws one, unless the run does not have it or it is 0 throughout, as a discriminator's is that never ran."""
     points = [(row["epoch"], row[key]) for row in run.history if row["kind"] == kind and row.get(key) is not None]
-    if logarithmic:
-        points = [point for point in points if point[1] > 0]
-    if not points or all(value == 0 for _, value in points):
+    if not any(value for _, value in points):
         return False
     axes.plot(*zip(*points, strict=True), style, color=ink, linewidth=1.4)
     return True
@@ -117,7 +117,7 @@ def _froc(runs: Sequence[Run]) -> dict[str, str]:
     axes.set(xlim=(0, max(FALSE_POSITIVES_SHOWN, 1.2 * shown[-1])), ylim=(0, 1.02))
     axes.tick_params(axis="x", labelsize=8)
     alt = (
-        "Sensitivity over false positives per scan for the peaks of the map, with 95 % intervals at the operating points; "
+        "Sensitivity over false positives per scan for the peaks of the map, 95 % intervals at the operating points; "
         f"diamond: components at the run's threshold. {_values(runs, 'froc_score', 'FROC score')}"
     )
     return _plot(figure, axes, runs, "FROC", alt)

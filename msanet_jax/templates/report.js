@@ -205,7 +205,7 @@
   byId("threshold").addEventListener("change", () => update(true));
   for (const name of ["sort", "size", "bone"]) byId(name).addEventListener("change", () => update(true));
   byId("run")?.addEventListener("change", () => choose(Number(byId("run").value)));
-  byId("reset").addEventListener("click", () => { byId("threshold").value = run.threshold; update(true); });
+  byId("own-threshold").addEventListener("click", () => { byId("threshold").value = run.threshold; update(true); });
   byId("fade").addEventListener("input", fade);
   for (const layer of ["truth", "prediction"]) {
     byId(`show-${layer}`).addEventListener("change", (event) => byId("gallery").classList.toggle(`no-${layer}`, !event.target.checked));
