@@ -21,6 +21,7 @@ _SKY, _GREY = "#56B4E9", "#444444"
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, _SKY, _GREY)
 _SIZE_IN = (4.6, 3.5)
 _LEGEND_ROWS_MAX = 8
+_STYLES_AT = "center right"
 FALSE_POSITIVES_SHOWN = 10.0
 # Title, kind of row in history.jsonl, keys. Of validation scores only the first is drawn where runs are many.
 _PANELS = (
@@ -60,7 +61,7 @@ def learning_curves(runs: Sequence[Run]) -> list[dict[str, str]]:
         lines = [axes.plot([], [], styles[key], color="0.3", label=_label(key))[0] for key in several]
         if len(several) > 1:
             # A second legend beside that of the runs; adding it as an artist keeps it when that one is made.
-            axes.add_artist(axes.legend(handles=lines, fontsize=8, frameon=False, loc="lower right"))
+            axes.add_artist(axes.legend(handles=lines, fontsize=8, frameon=False, loc=_STYLES_AT))
         plots.append(_plot(figure, axes, runs, title, f"{title} over epochs: {', '.join(map(_label, several))}."))
     return plots
 
@@ -207,7 +208,8 @@ def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 def _plot(figure: Figure, axes: Axes, runs: Sequence[Run], title: str, alt: str) -> dict[str, str]:
     if 1 < len(runs) <= _LEGEND_ROWS_MAX:
         lines = [axes.plot([], [], color=colour(place), label=run.name)[0] for place, run in enumerate(runs)]
-        axes.legend(handles=lines, fontsize=8, frameon=False)
+        styles = axes.get_legend() is not None
+        axes.legend(handles=lines, fontsize=8, frameon=False, loc="center left" if styles else "best")
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "path"}):
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})

@@ -117,11 +117,13 @@
 
   function makeCard(image) {
     const figure = element("figure", byId("gallery"), "case");
-    const stack = element("div", figure, "stack");
+    const stack = element("button", figure, "stack");
     const scan = canvas(stack, image.columns, image.rows, "scan");
     const prediction = canvas(stack, image.columns, image.rows, "layer prediction");
     const truth = canvas(stack, LINE_SCALE * image.columns, LINE_SCALE * image.rows, "layer truth");
-    stack.setAttribute("role", "img");
+    stack.type = "button";
+    stack.setAttribute("aria-pressed", "false");
+    stack.addEventListener("click", () => stack.setAttribute("aria-pressed", String(figure.classList.toggle("large"))));
     const caption = element("figcaption", figure);
     const score = element("div", caption), counts = element("div", caption, "faint"), name = element("div", caption);
     name.textContent = image.id;
@@ -215,7 +217,6 @@
   fade();
   await choose(0);
   byId("controls").hidden = false;
-  byId("counts").hidden = false;
   byId("gallery").dataset.ready = "true";
 })().catch((error) => {
   const problem = document.getElementById("gallery-problem");
