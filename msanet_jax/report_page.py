@@ -35,6 +35,8 @@ LABELS = {
     "ece": "calibration error (ECE)",
     "hd95_mm_median": "HD95, median, mm",
 }
+DIGITS = {"ece": 4, "hd95_mm_median": 1}
+"""Behind the point, where not 3."""
 _HEADLINE = ("precision_pooled", "recall_pooled", "lesion_recall", "false_positives_per_image", "froc_score")
 _MORE = ("average_precision", "ece", "hd95_mm_median")
 
@@ -72,6 +74,7 @@ def page(runs: Sequence[Run]) -> str:
         first=runs[0],
         colours=[colour(place) for place in range(len(runs))],
         labels=LABELS,
+        digits=DIGITS,
         headline=_HEADLINE,
         columns=(*COMPARED, "froc_score", *_MORE),
         compared=COMPARED,
