@@ -113,9 +113,10 @@ def _by_run(differences: Sequence[Comparison]) -> dict[str, dict[str, Comparison
 def _config_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Every key with its value in each run; those that differ first."""
     keys = sorted({key for run in runs for key in run.config})
-    rows = [{"key": key, "values": [_value(run.config.get(key, "absent")) for run in runs]} for key in keys]
-    for row in rows:
-        row["differs"] = len(set(row["values"])) > 1
+    rows = []
+    for key in keys:
+        values = [_value(run.config.get(key, "absent")) for run in runs]
+        rows.append({"key": key, "values": values, "differs": len(set(values)) > 1})
     return sorted(rows, key=lambda row: not row["differs"])
 
 

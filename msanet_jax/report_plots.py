@@ -21,7 +21,6 @@ _SKY, _GREY = "#56B4E9", "#444444"
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, _SKY, _GREY)
 _SIZE_IN = (4.6, 3.5)
 _LEGEND_ROWS_MAX = 8
-_STYLES_AT = "center right"
 FALSE_POSITIVES_SHOWN = 10.0
 # Title, kind of row in history.jsonl, keys. Of validation scores only the first is drawn where runs are many.
 _PANELS = (
@@ -61,7 +60,7 @@ def learning_curves(runs: Sequence[Run]) -> list[dict[str, str]]:
         lines = [axes.plot([], [], styles[key], color="0.3", label=_label(key))[0] for key in several]
         if len(several) > 1:
             # A second legend beside that of the runs; adding it as an artist keeps it when that one is made.
-            axes.add_artist(axes.legend(handles=lines, fontsize=8, frameon=False, loc=_STYLES_AT))
+            axes.add_artist(axes.legend(handles=lines, fontsize=8, frameon=False, loc="center right"))
         plots.append(_plot(figure, axes, runs, title, f"{title} over epochs: {', '.join(map(_label, several))}."))
     return plots
 
@@ -191,8 +190,9 @@ def _values(runs: Sequence[Run], name: str, label: str, digits: int = 3) -> str:
 
 
 def _bar(axes: Axes, place: float, ends: Sequence[float | None], ink: str) -> None:
-    if None not in ends:
-        axes.plot([place, place], ends, color=ink, alpha=0.35, linewidth=4, solid_capstyle="butt")
+    known = [end for end in ends if end is not None]
+    if len(known) == 2:
+        axes.plot([place, place], known, color=ink, alpha=0.35, linewidth=4, solid_capstyle="butt")
 
 
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
