@@ -80,16 +80,15 @@ def parse(arguments: Sequence[str]) -> Sequence[str]:
       0 after `:help`; 2 with one clear line where the flags, the variant or a config key are wrong.
     """
     app.define_help_flags()
-    flags.mark_flags_as_required(["config"])
     try:
         rest = flags.FLAGS(arguments)
         if flags.FLAGS.config is None:
             raise ValueError("--config is missing, e.g. --config=configs/msanet.py:cpu")
         _ = flags.FLAGS.config.variants  # a recipe that could not be read says so only when it is used
-        flags.mark_flags_as_required(["workdir"])
-        flags.FLAGS.validate_all_flags()
+        if flags.FLAGS.workdir is None:
+            raise ValueError("--workdir is missing: the folder of the run, e.g. --workdir=runs/first")
     except (KeyError, AttributeError) as error:
-        sys.exit(_refuse(f"--config has no such key: {str(error).strip(chr(34))}"))
+        sys.exit(_refuse(f"--config has no such key: {_innermost(error)}"))
     except OSError as error:
         sys.exit(_refuse(f"--config cannot be read: {str(error).strip().splitlines()[-1].strip()}"))
     except (ValueError, TypeError, flags.Error) as error:
@@ -102,10 +101,19 @@ def parse(arguments: Sequence[str]) -> Sequence[str]:
     return rest
 
 
+def _innermost(error: Exception) -> str:
+    """The message in one line; a KeyError would show its repr, and the config library wraps one in another error."""
+    message = error.args[0] if error.args else error
+    return _innermost(message) if isinstance(message, Exception) else " ".join(str(message).split())
+
+
 def _refuse(reason: str) -> int:
     print(f"main.py: {reason}", file=sys.stderr)
     return EXIT_USAGE
 
 
 if __name__ == "__main__":
+    from msanet_jax.huge_pages import restart_with_huge_pages
+
+    restart_with_huge_pages()
     run(parse(sys.argv))

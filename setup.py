@@ -30,13 +30,16 @@ RUNTIME = [
     "pillow>=11.0",
     "matplotlib>=3.9",
     "pydicom>=3.0",
-    "nibabel>=5.2",
     "python-gdcm>=3.0.24",
+    "highdicom>=0.27",
+    "nibabel>=5.3",
+    # jax.export writes and reads its files with it and does not bring it.
+    "flatbuffers>=25.1",
     "tqdm>=4.66",
     "jinja2>=3.1",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20", "highdicom>=0.24", "selenium>=4.20"]
+TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20", "selenium>=4.20"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
@@ -60,7 +63,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
-    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["templates/*"]},
+    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet", "templates/*"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},

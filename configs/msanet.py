@@ -142,7 +142,7 @@ def _optimizer(*, peak_learning_rate: float, weight_decay: float) -> ConfigDict:
 
 
 def _cpu(config: ConfigDict) -> None:
-    """A quarter of an hour on two cores: fewer patients, 128 px, narrow networks."""
+    """Under ten minutes on two cores: fewer patients, 128 px, narrow networks."""
     config.data.dataset = "phantom_bone/cpu"
     config.data.image_size_px = 128
     config.generator.width = 12

@@ -11,6 +11,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -154,18 +155,34 @@ def _draw_lesions(splits: dict[str, BoneScans], path: Path) -> None:
 
 def _draw_patients(path: Path) -> None:
     patients = [draw_patient(0, index).as_dict() for index in range(PATIENTS_SHOWN)]
-    keys = [key for key, value in patients[0].items() if isinstance(value, (int, float)) and key != "region_spread"]
-    figure, axes = plt.subplots(4, 7, figsize=(16, 8), layout="constrained")
-    for axis, key in zip(axes.flat, keys, strict=False):
-        axis.hist([patient[key] for patient in patients], bins=25, color="0.4")
-        axis.set_title(key, fontsize=9)
+    panels = histogram_panels(patients)
+    figure, axes = plt.subplots(5, 7, figsize=(16, 10), layout="constrained")
+    for axis, (title, values) in zip(axes.flat, panels.items(), strict=False):
+        if isinstance(values[0], str):
+            names = sorted(set(values))
+            axis.bar(names, [values.count(name) for name in names], color="0.4")
+        else:
+            axis.hist(values, bins=25, color="0.4")
+        axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
-    for axis in axes.flat[len(keys) :]:
+    for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    figure.suptitle(f"{PATIENTS_SHOWN} virtual patients")
+    figure.suptitle(f"{PATIENTS_SHOWN} virtual patients (simulated), every drawn parameter; mm, deg, ml as named")
     figure.savefig(path, dpi=70)
     plt.close(figure)
+
+
+def histogram_panels(patients: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Title -> values of every parameter that varies; both sides (or both waves) of a pair go into one histogram."""
+    panels: dict[str, list[Any]] = {}
+    for key in patients[0]:
+        values = [patient[key] for patient in patients]
+        if isinstance(values[0], tuple):
+            values = [float(part) for pair in values for part in pair]
+        if len(set(values)) > 1:
+            panels[key] = values
+    return panels
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Scan:
       patient: key of the patient; scans that share it never part ways in a split.
       source: name of the file or generator, for messages.
       warnings: what the reader had to mend, one sentence each.
+      frame: its number in the file, from 0.
     """
 
     counts: np.ndarray
@@ -48,6 +49,7 @@ class Scan:
     patient: str
     source: str
     warnings: tuple[str, ...] = ()
+    frame: int = 0
 
     def __post_init__(self) -> None:
         """Refuses arrays that are no planar count image."""

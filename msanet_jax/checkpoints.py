@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from data_pipeline.errors import RequestError
 from msanet_jax.devices import compile_probability
 from msanet_jax.hosts import from_primary, is_primary, share, wait_for_all
+from msanet_jax.model import public_dataset_name
 from msanet_jax.run_folder import read_config
 from msanet_jax.state import Networks, TrainState, create_networks, create_state
 
@@ -25,6 +26,10 @@ LOG = logging.getLogger(__name__)
 
 class CheckpointError(RequestError):
     """A checkpoint that is missing, damaged or of another network: one line with what to do."""
+
+
+class DamagedError(CheckpointError):
+    """There are checkpoints, and none of them can be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +84,14 @@ class Checkpoints:
         Raises:
           CheckpointError: neither can be read.
         """
-        if (state := _restore_shared(self._best, like)) is not None:
+        try:
+            state, reason = _restore_shared(self._best, like), "no best checkpoint yet"
+        except DamagedError:
+            state, reason = None, "the best checkpoint cannot be read"
+        if state is not None:
             return state
         if (state := _restore_shared(self._latest, like)) is not None:
-            LOG.warning("no best checkpoint yet: the latest one (step %d) is used", int(state.step))
+            LOG.warning("%s: the latest one (step %d) is used", reason, int(state.step))
             return state
         raise CheckpointError(f"{self._folder}: no checkpoint; train this run first")
 
@@ -127,6 +136,21 @@ class Predictor:
     provenance: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run as it is on disk.
+
+    Attributes:
+      networks: built from its config.json.
+      state: of the best checkpoint.
+      provenance: JSON-able facts about where it comes from.
+    """
+
+    networks: Networks
+    state: TrainState
+    provenance: dict[str, Any]
+
+
 def load_predictor(run: Path) -> Predictor:
     """Loads the best checkpoint's moving-average generator of a run.
 
@@ -136,6 +160,17 @@ def load_predictor(run: Path) -> Predictor:
     Raises:
       CheckpointError: no run, no checkpoint, damaged, or of another network than the run's config.json says.
     """
+    restored = restore_run(run)
+    return Predictor(
+        probability=functools.partial(compile_probability(restored.networks), restored.state),
+        config=restored.networks.config,
+        step=int(restored.state.step),
+        provenance=restored.provenance,
+    )
+
+
+def restore_run(run: Path) -> Restored:
+    """Networks and best state of a run; raises as `load_predictor`."""
     try:
         config = read_config(run)
     except RequestError as error:
@@ -148,13 +183,15 @@ def load_predictor(run: Path) -> Predictor:
         state = checkpoints.restore_best(abstract_state(networks))
     finally:
         checkpoints.close()
-    provenance = {"checkpoint": run.name, "step": int(state.step), "variants": config.variants, "seed": config.seed}
-    return Predictor(
-        probability=functools.partial(compile_probability(networks), state),
-        config=config,
-        step=int(state.step),
-        provenance=provenance,
-    )
+    name = run.resolve().name
+    provenance = {
+        "checkpoint": name,
+        "step": int(state.step),
+        "variants": config.variants,
+        "seed": config.seed,
+        "dataset": public_dataset_name(config.data.dataset),
+    }
+    return Restored(networks=networks, state=state, provenance=provenance)
 
 
 def abstract_state(networks: Networks) -> TrainState:
@@ -219,7 +256,9 @@ def _restore_newest(manager: ocp.CheckpointManager, like: TrainState) -> TrainSt
                 str(error).splitlines()[0][:200],
             )
     if failures:
-        raise CheckpointError(f"{manager.directory}: no readable checkpoint (damaged: steps {failures})")
+        raise DamagedError(
+            f"{manager.directory}: no readable checkpoint (damaged: steps {failures}); train anew in another folder"
+        )
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_pipeline.errors import RequestError
 from msanet_jax.comparison import SAMPLES, SCORES, Comparison, compare_runs
-from msanet_jax.metrics_file import NOTE, nan_to_null, read_metrics
+from msanet_jax.metrics_file import nan_to_null, read_metrics
 from msanet_jax.run_folder import write_text
 
 
@@ -36,10 +36,10 @@ def compare_folders(
         raise RequestError(f"the runs were scored on different splits: {splits}")
     runs = {name: content["images"] for name, content in contents.items()}
     comparisons = compare_runs(runs, scores=scores or SCORES, samples=samples)
-    split = splits[names[0]]
-    return (
-        _json(comparisons, split) if style == "json" else f"{_heading(comparisons, split)}\n\n{markdown(comparisons)}"
-    )
+    split, note = splits[names[0]], contents[names[0]]["note"]
+    if style == "json":
+        return _json(comparisons, split, note)
+    return f"{_heading(comparisons, split)} {note}\n\n{markdown(comparisons)}"
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
@@ -92,13 +92,13 @@ def _heading(comparisons: Sequence[Comparison], split: str) -> str:
     first = comparisons[0]
     return (
         f"{first.patients} {split} patients, {first.images} images; difference = run - reference, paired bootstrap "
-        f"over patients, p two-sided, Holm over the compared runs. {NOTE}"
+        "over patients, p two-sided, Holm over the compared runs."
     )
 
 
-def _json(comparisons: Sequence[Comparison], split: str) -> str:
+def _json(comparisons: Sequence[Comparison], split: str, note: str) -> str:
     content: dict[str, Any] = {
-        "note": NOTE,
+        "note": note,
         "split": split,
         "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
     }

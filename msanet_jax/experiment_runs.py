@@ -170,8 +170,8 @@ def _status(study: Study, record: Record, waiting: Sequence[Run], active: dict[s
     if left == 0.0:
         return f" {names}"
     minutes = left / devices / 60
-    text = f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min" if minutes >= 1 else "less than 1 min"
-    return f" {names}; about {text} left"
+    text = f"about {minutes / 60:.1f} h" if minutes > 90 else f"about {minutes:.0f} min"
+    return f" {names}; {text if minutes >= 1 else 'less than 1 min'} left"
 
 
 def expected_seconds(study: Study, record: Record, run: Run) -> float:

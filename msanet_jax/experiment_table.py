@@ -23,7 +23,7 @@ from msanet_jax.comparison_table import markdown
 from msanet_jax.experiment import FAILED, Record, Study
 from msanet_jax.image_statistics import columns, statistics
 from msanet_jax.intervals import bootstrap_weights, interval, value
-from msanet_jax.metrics_file import NOTE, nan_to_null, read_metrics
+from msanet_jax.metrics_file import nan_to_null, read_metrics
 from msanet_jax.run_folder import write_text
 
 COLUMNS = {
@@ -52,7 +52,7 @@ def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, A
     models = [_scores(study, record, model, rows[model], samples) for model in study.models]
     comparisons = _comparisons(study, rows, samples)
     content = {
-        "note": NOTE,
+        "note": _note(study, record, workdir),
         "experiment": study.path.name,
         "reference": study.config.reference,
         "models": models,
@@ -64,6 +64,12 @@ def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, A
     write_text(workdir / "results.csv", _csv(models, comparisons))
     write_text(workdir / "results.md", _markdown(content, comparisons))
     return content
+
+
+def _note(study: Study, record: Record, workdir: Path) -> str:
+    """What the scores are not, as the finished runs say it; empty before the first."""
+    finished = (run for model in study.models for run in study.runs_of(model) if record.finished(run))
+    return next((str(read_metrics(workdir / run.name)["note"]) for run in finished), "")
 
 
 def _rows(study: Study, record: Record, model: str, workdir: Path) -> Rows:

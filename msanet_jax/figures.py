@@ -8,7 +8,14 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-FOOTER = "simulated scans, not comparable with clinical scores - research software, not for diagnosis"
+
+def footer(*, simulated: bool) -> str:
+    """The line below every picture of scores."""
+    what = (
+        "simulated scans, not comparable with clinical scores" if simulated else "scores on one set of scans and masks"
+    )
+    return f"{what} - research software, not for diagnosis"
+
 
 # Okabe and Ito's palette: told apart with any colour vision.
 BLUE, ORANGE, GREEN, YELLOW, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"

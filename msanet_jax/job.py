@@ -11,12 +11,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
-from data_pipeline.bone_scans import BoneScans
+from data_pipeline.bone_scans import BoneScans, is_simulated
 from data_pipeline.folds import load_splits
 from msanet_jax import run_folder
 from msanet_jax.baselines import fit_baseline
 from msanet_jax.devices import check_batch_size, compile_probability, describe_devices
 from msanet_jax.evaluate import Probability
+from msanet_jax.figures import footer
 from msanet_jax.hosts import from_primary, is_primary, primary_first, wait_for_all
 from msanet_jax.models import BASELINES
 from msanet_jax.report import write_curves
@@ -53,7 +54,11 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     _, metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
     if is_primary():
         if config.model not in BASELINES:
-            write_curves(run / "pictures" / "curves.png", run / "history.jsonl")
+            write_curves(
+                run / "pictures" / "curves.png",
+                run / "history.jsonl",
+                footer(simulated=is_simulated(config.data.dataset)),
+            )
         print(f"\n{headline(metrics, run)}")
     wait_for_all("finished")
     return metrics

@@ -20,10 +20,19 @@ if TYPE_CHECKING:  # comparing runs reads metrics.json without waiting for Tenso
     from msanet_jax.scores import Evaluation
 
 SCHEMA_VERSION = 2
-NOTE = (
+NOTE_SIMULATED = (
     "Simulated scans (PhantomBone): not comparable with the 0.6671 that the paper reports on clinical scans. "
     "Research software, not for diagnosis."
 )
+NOTE_IMPORTED = (
+    "Imported scans, scored against the masks that came with them: other patients, scanners and readers than the "
+    "paper's, so not comparable with its 0.6671. Research software, not for diagnosis."
+)
+
+
+def note(*, simulated: bool) -> str:
+    """What stands beside every score of a data set."""
+    return NOTE_SIMULATED if simulated else NOTE_IMPORTED
 
 
 def write_metrics(
@@ -36,6 +45,7 @@ def write_metrics(
     zero_input_dsc_pooled: float,
     config: ConfigDict,
     provenance: Mapping[str, Any],
+    simulated: bool,
 ) -> dict[str, Any]:
     """Writes metrics.json, images.csv and lesions.csv into `folder`.
 
@@ -48,13 +58,14 @@ def write_metrics(
       zero_input_dsc_pooled: pooled DSC with every image replaced by zeros.
       config: the recipe, whose rules are written down.
       provenance: where the scores come from.
+      simulated: whether the scans are.
 
     Returns:
       What metrics.json holds (docs/metrics.md is its schema).
     """
     content = {
         "schema_version": SCHEMA_VERSION,
-        "note": NOTE,
+        "note": note(simulated=simulated),
         "split": split,
         "threshold": dict(threshold),
         "rules": rules(config),

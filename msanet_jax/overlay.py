@@ -15,10 +15,10 @@ from matplotlib.patches import Rectangle
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import ThoraxBox, crop
 
-NOTICE = "Research software, not for diagnosis. Trained on simulated scans."
-
 _LESION_COLOUR = "#e8590c"
 _BOX_COLOUR = "#1971c2"
+LESION_RGB, BOX_RGB = (232, 89, 12), (25, 113, 194)
+"""The same colours, for pictures made of pixels."""
 _INK, _FAINT_INK = "#212529", "#868e96"
 _PANEL_HEIGHT_IN, _WHOLE_WIDTH_MAX_IN, _LIST_WIDTH_IN = 6.6, 3.3, 2.9
 _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.75, 0.45, 0.3
@@ -39,7 +39,9 @@ class Drawing:
       probability: of lesion, [rows, columns] of the scan.
       threshold: outlines are drawn at this probability.
       lesions: rows of `lesion_list.list_lesions`.
+      title: the scan's name; its view is added.
       subtitle: one line on where the prediction comes from.
+      notice: what must be said beside it.
     """
 
     scan: Scan
@@ -47,7 +49,9 @@ class Drawing:
     probability: np.ndarray
     threshold: float
     lesions: list[dict[str, Any]]
+    title: str
     subtitle: str
+    notice: str
 
 
 def save_overlay(drawing: Drawing, path: Path) -> None:
@@ -62,15 +66,29 @@ def save_overlay(drawing: Drawing, path: Path) -> None:
     def panel(left: float, panel_width: float) -> Axes:
         return figure.add_axes((left / width, _BOTTOM_IN / height, panel_width / width, _PANEL_HEIGHT_IN / height))
 
-    black = _black_level(drawing.scan.counts)
+    black = black_level(drawing.scan.counts)
     _draw_whole(panel(_GAP_IN, whole_width), drawing, black)
     _draw_thorax(panel(2 * _GAP_IN + whole_width, _PANEL_HEIGHT_IN), drawing, black)
     _draw_list(panel(3 * _GAP_IN + whole_width + _PANEL_HEIGHT_IN, _LIST_WIDTH_IN), drawing)
     left, top = _GAP_IN / width, 1.0 - 0.18 / height
-    figure.text(left, top, _title(drawing.scan), fontsize=14, color=_INK, weight="bold", va="top")
+    figure.text(left, top, _title(drawing), fontsize=14, color=_INK, weight="bold", va="top")
     figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=_FAINT_INK, va="top")
-    figure.text(left, 0.14 / height, NOTICE, fontsize=9, color=_INK, va="bottom")
+    figure.text(left, 0.14 / height, drawing.notice, fontsize=9, color=_INK, va="bottom")
     figure.savefig(path, format="png", dpi=_DPI)
+
+
+def save_panel(drawing: Drawing, path: Path) -> None:
+    """Draws whole scan | thorax as PNG, without words: the picture of a patient's page."""
+    rows, columns = drawing.scan.counts.shape
+    height = 3.4
+    whole_width = min(height * columns / rows, height)
+    width = whole_width + 0.06 + height
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    black = black_level(drawing.scan.counts)
+    _draw_whole(figure.add_axes((0.0, 0.0, whole_width / width, 1.0)), drawing, black)
+    _draw_thorax(figure.add_axes(((whole_width + 0.06) / width, 0.0, height / width, 1.0)), drawing, black)
+    figure.savefig(path, format="png", dpi=150)
 
 
 def _draw_whole(axes: Axes, drawing: Drawing, black: float) -> None:
@@ -155,11 +173,12 @@ def _outline(axes: Axes, probability: np.ndarray, threshold: float, *, linewidth
         axes.contour(columns, rows, framed, levels=[threshold], colors=[_LESION_COLOUR], linewidths=linewidth)
 
 
-def _black_level(counts: np.ndarray) -> float:
+def black_level(counts: np.ndarray) -> float:
+    """Counts that are shown black."""
     inside = counts[counts > counts.mean()]
     return max(float(np.percentile(inside, _WINDOW_PERCENTILE)), 1.0) if inside.size else 1.0
 
 
-def _title(scan: Scan) -> str:
-    view = "" if scan.view == View.UNKNOWN else f", {scan.view.value}"
-    return f"{scan.source}{view}"
+def _title(drawing: Drawing) -> str:
+    view = drawing.scan.view
+    return drawing.title if view == View.UNKNOWN else f"{drawing.title}, {view.value}"

@@ -1,54 +1,52 @@
-"""A checkpoint and scans -> masks, probabilities, overlays and lesion lists, on the whole scan.
+"""A model and scans -> masks, probabilities, overlays and lesion lists, on the whole scan.
 
-A scan's way: thorax -> 256 px field -> binned -> normalised as in training -> network -> back the same way.
+A scan's way: field found -> counts of the field -> model (bins and normalises as in training) -> back the same way.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.metadata
+import errno
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
-from scipy import ndimage
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
-from data_pipeline.normalize import bin_counts, binning_factor, normalize
-from data_pipeline.readers import read_scans
-from data_pipeline.scan import THORAX_SIZE_PX, Scan, ScanError
-from data_pipeline.thorax import ThoraxBox, crop, find_thorax, paste, resample_counts
-from msanet_jax.lesion_list import list_lesions
-from msanet_jax.overlay import NOTICE, Drawing
-from msanet_jax.prediction_files import OutputNames, counts_digest, save_prediction
+from msanet_jax.exported import default_model, load_exported
+from msanet_jax.follow_up import read_results
+from msanet_jax.model import Model, notice, with_flips
+from msanet_jax.prediction_files import DEFAULT_FORMATS, OutputNames, save_prediction
+from msanet_jax.run_folder import decided_threshold
+from msanet_jax.run_manifest import RUN_FILES, Failure, Result, write_manifest
+from msanet_jax.run_summary import Collector
+from msanet_jax.scan_sources import NamedScan, Tally, read_sources
+from msanet_jax.segmentation import Place, Segmentation, find_place, model_input, segmentation
 
-PACKAGES = ("msanet-jax", "jax", "flax", "numpy", "pydicom")
-"""Versions written into every record."""
+_NO_USE_GOING_ON = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-class Predictor(Protocol):
-    """What prediction needs of a trained network; `checkpoints.Predictor` is one."""
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """How scans are to be segmented and what is to be written.
 
-    @property
-    def probability(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Images `[n, size, size, 1]` float32 normalised -> `[n, size, size]` in [0, 1]."""
+    Attributes:
+      threshold: probability above which a pixel is lesion; None for the recipe's.
+      formats: names in `prediction_files.FORMATS`; the record STEM.json is always written.
+      anonymous: no file names, and pseudonyms and keyed UIDs in DICOM SEG.
+      compare: results folder of an earlier time.
+      progress: whether several files show a progress bar.
+    """
 
-    @property
-    def config(self) -> ConfigDict:
-        """The run's recipe."""
-
-    @property
-    def step(self) -> int:
-        """Step of the checkpoint."""
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """JSON-able facts about the checkpoint."""
+    threshold: float | None = None
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    anonymous: bool = False
+    compare: Path | None = None
+    progress: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,111 +56,209 @@ class Outcome:
     Attributes:
       written: stems of the results, in order.
       failed: the files that gave none.
+      left_out: how many files beside DICOM files were not opened.
     """
 
     written: tuple[str, ...]
     failed: tuple[Path, ...]
+    left_out: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """A scan on its way through the network."""
+def load_model(
+    checkpoints: Sequence[str | Path] = (), model: str | Path | None = None, *, flips: bool = False
+) -> Model:
+    """The mean of runs, an exported model, or (neither named) the model this installation came with.
 
-    file: Path
-    stem: str
-    scan: Scan
-    box: ThoraxBox
+    Args:
+      checkpoints: folders of trainings.
+      model: file made by `msanet export`.
+      flips: flip test-time augmentation.
+
+    Raises:
+      RequestError: both named, or what is named cannot be loaded.
+    """
+    if checkpoints and model is not None:
+        raise RequestError("--checkpoint and --model: name one of them")
+    if checkpoints:
+        # Flax and orbax take seconds to load; an exported model, and the tests of this module, do without.
+        from msanet_jax.ensemble import load_ensemble
+        from msanet_jax.model import from_predictor
+
+        runs = [Path(run) for run in checkpoints]
+        predictor = load_ensemble(runs)
+        loaded = from_predictor(predictor, threshold=decided_threshold(runs[0], predictor.config))
+    else:
+        loaded = load_exported(default_model() if model is None else Path(model))
+    return with_flips(loaded) if flips else loaded
 
 
 def predict_files(
-    files: Sequence[str | Path],
+    sources: Sequence[str | Path],
     *,
-    checkpoint: str | Path,
     out: str | Path,
-    threshold: float | None = None,
-    progress: bool = True,
+    checkpoint: str | Path | Sequence[str | Path] = (),
+    model: str | Path | None = None,
+    flips: bool = False,
+    request: Request | None = None,
 ) -> Outcome:
-    """Segments every scan in `files` and writes STEM_mask.png, STEM_probability.npy, STEM_overlay.png, STEM.json.
+    """Segments every scan in `sources` and writes what docs/outputs.md describes.
 
     A file that cannot be used is reported on stderr in one line and passed over.
 
     Args:
-      files: DICOM, PNG, JPEG, TIFF or NPY; a file named twice is read once.
-      checkpoint: the run folder of a training.
+      sources: DICOM, PNG, JPEG, TIFF, NPY or NIfTI files, folders or zips of them, DICOMDIRs.
       out: folder of the results, made if absent; results of the same name are replaced.
-      threshold: probability above which a pixel is lesion; None for the recipe's.
-      progress: whether several files show a progress bar.
+      checkpoint: run folder of a training, or several.
+      model: exported model; with neither, the model of this installation.
+      flips: flip test-time augmentation.
+      request: how, and what to write.
 
     Raises:
-      RequestError: no usable checkpoint, output folder or threshold; nothing was written.
+      RequestError: no usable model, output folder, earlier folder or threshold; nothing was written.
     """
-    # JAX takes seconds to load; the rest of this module, and its tests, do without.
-    from msanet_jax.checkpoints import load_predictor
-
-    return predict_with(load_predictor(Path(checkpoint)), files, out=out, threshold=threshold, progress=progress)
+    runs = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
+    return predict_with(load_model(runs, model, flips=flips), sources, out=out, request=request)
 
 
 def predict_with(
-    predictor: Predictor,
-    files: Sequence[str | Path],
-    *,
-    out: str | Path,
-    threshold: float | None = None,
-    progress: bool = True,
+    model: Model, sources: Sequence[str | Path], *, out: str | Path, request: Request | None = None
 ) -> Outcome:
-    """As `predict_files`, with a network that is already loaded."""
-    threshold = float(predictor.config.evaluate.threshold) if threshold is None else threshold
-    if not 0.0 < threshold < 1.0:
-        raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
+    """As `predict_files`, with a model that is already loaded."""
+    request = request or Request()
+    threshold = check_threshold(request.threshold, model)
+    earlier = None
+    if request.compare is not None:
+        if request.compare.resolve() == Path(out).resolve():
+            raise RequestError(f"--compare={request.compare}: is the folder of the new results; choose another --out")
+        earlier = read_results(request.compare)
     folder = _output_folder(Path(out))
-    failed: list[Path] = []
-    written: list[str] = []
-
-    unique = list(dict.fromkeys(Path(file) for file in files))
-    bar = tqdm(total=len(unique), unit="file", disable=not progress or len(unique) < 2, file=sys.stderr)
-
-    def report(file: Path, reason: str) -> None:
-        failed.append(file)
-        with tqdm.external_write_mode(file=sys.stderr):
-            print(reason, file=sys.stderr)
-
-    done: set[Path] = set()
-    jobs = _read(unique, report)
-    for number, batch in enumerate(_batches(jobs, int(predictor.config.evaluate.batch_size))):
-        probabilities = _probabilities(predictor, batch, padded=number > 0)
-        for job, probability in zip(batch, probabilities, strict=True):
-            try:
-                _save(folder, job, probability, predictor, threshold)
-            except OSError as error:
-                report(job.file, f"{folder / job.stem}: cannot be written ({error.strerror or error})")
-            else:
-                written.append(job.stem)
-            done.add(job.file)
-            bar.update(len(done | set(failed)) - bar.n)
-    bar.update(len(unique) - bar.n)
-    bar.close()
-    return Outcome(tuple(written), tuple(dict.fromkeys(failed)))
+    run = _Run(model, folder, request, threshold)
+    with Collector(folder, request.formats) as collector:
+        run.save_scans([Path(source) for source in sources], collector)
+        run.save_summary(collector, earlier)
+    failed = tuple(dict.fromkeys(failure.path for failure in run.failures))
+    return Outcome(tuple(result.stem for result in run.results), failed, run.tally.left_out)
 
 
-def network_input(scan: Scan, box: ThoraxBox, image_size_px: int) -> np.ndarray:
-    """Thorax of a scan as the network was trained to see it: [size, size, 1] float32.
+class _Run:
+    """One call of `predict_with`: what it wrote, what failed."""
+
+    def __init__(self, model: Model, folder: Path, request: Request, threshold: float) -> None:
+        self._begin = time.perf_counter()
+        self._model, self._folder, self._request, self._threshold = model, folder, request, threshold
+        self._names = OutputNames(reserved=RUN_FILES)
+        self.results: list[Result] = []
+        self.failures: list[Failure] = []
+        self.tally = Tally()
+
+    def save_scans(self, sources: Sequence[Path], collector: Collector) -> None:
+        """Reads, segments and writes scan by scan."""
+        scans = read_sources(
+            sources,
+            self._report,
+            names=self._names,
+            tally=self.tally,
+            headers="seg" in self._request.formats,
+            anonymous=self._request.anonymous,
+            skip=self._folder.resolve(),
+        )
+        hidden = not self._request.progress or not (len(sources) > 1 or any(not path.is_file() for path in sources))
+        with tqdm(total=len(sources), unit="file", disable=hidden, file=sys.stderr) as bar:
+            for item, result in segment_scans(self._model, scans, self._threshold):
+                if not self._save(item, result, collector):
+                    break
+                bar.total = max(bar.total or 0, self.tally.found)
+                bar.update(self.tally.done - bar.n)
+            bar.update((bar.total or 0) - bar.n)
+
+    def _save(self, item: NamedScan, result: Segmentation, collector: Collector) -> bool:
+        """Whether it makes sense to go on."""
+        request, folder = self._request, self._folder
+        if request.anonymous:  # a file's name may be its patient's
+            result = dataclasses.replace(result, record={**result.record, "source": result.scan.patient})
+        formats = [name for name in request.formats if name != "sheet"]
+        try:
+            collector.add(item.stem, result)
+            files = save_prediction(
+                folder, item.stem, result, formats=formats, header=item.header, anonymous=request.anonymous
+            )
+        except OSError as error:
+            self._report(item.file, f"{folder / item.stem}: cannot be written ({error.strerror or error})")
+            if error.errno not in _NO_USE_GOING_ON:
+                return True
+            self._report(item.file, f"{folder}: nothing more is written; what is there is whole. Make room and repeat")
+            return False
+        self.results.append(Result(item.stem, result.scan.patient, result.scan.view.value, tuple(files)))
+        return True
+
+    def save_summary(self, collector: Collector, earlier: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
+        """Writes patients, table, preview and manifest; what cannot be written is a failure like any other."""
+        files: list[str] = []
+        try:
+            if self.results:
+                files += collector.write_patients(self.results, self._names, earlier, _tell)
+                files += collector.write_table(self.results)
+                files += collector.write_preview(self.results, len(self.failures), notice(self._model.provenance))
+            request = self._request
+            write_manifest(
+                self._folder,
+                notice=notice(self._model.provenance),
+                settings={
+                    "threshold": self._threshold,
+                    "formats": list(request.formats),
+                    "anonymous": request.anonymous,
+                    "compared": request.compare is not None,
+                },
+                provenance=self._model.provenance,
+                results=self.results,
+                run_files=files,
+                failures=self.failures,
+                left_out=self.tally.left_out,
+                seconds=time.perf_counter() - self._begin,
+                anonymous=request.anonymous,
+            )
+        except OSError as error:
+            reason = error.strerror or error
+            self._report(self._folder, f"{self._folder}: the run's summary cannot be written ({reason}); make room")
+
+    def _report(self, file: Path, reason: str) -> None:
+        self.failures.append(Failure(file, reason))
+        _tell(reason)
+
+
+def _tell(line: str) -> None:
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(line, file=sys.stderr)
+
+
+def segment_scans(
+    model: Model, scans: Iterator[NamedScan], threshold: float
+) -> Iterator[tuple[NamedScan, Segmentation]]:
+    """Runs a model over scans in batches and yields every scan with what was found, in order."""
+    for number, batch in enumerate(_batches(scans, model)):
+        fields = np.stack([model_input(item.scan, place, model.field) for item, place in batch])
+        missing = model.batch_size - len(batch)
+        if number > 0 and missing > 0:  # a last, smaller batch is padded, so that nothing is compiled twice
+            fields = np.concatenate([fields, np.zeros((missing, *fields.shape[1:]), np.float32)])
+        probabilities = model.probability(fields)[: len(batch)]
+        if not np.isfinite(probabilities).all():
+            raise RequestError(
+                "the network gives values that are no numbers: its checkpoint is of no use, take another"
+            )
+        for (item, place), probability in zip(batch, probabilities, strict=True):
+            yield item, segmentation(item.scan, place, probability, threshold=threshold, model=model)
+
+
+def check_threshold(threshold: float | None, model: Model) -> float:
+    """The threshold asked for, or the model's.
 
     Raises:
-      RequestError: the network's image side does not divide the field's 256 pixels.
+      RequestError: it is no probability.
     """
-    field = crop(scan.counts, box)
-    if box.size_px != THORAX_SIZE_PX:
-        field = resample_counts(field, THORAX_SIZE_PX)
-    binned = bin_counts(field, binning_factor(THORAX_SIZE_PX, image_size_px), xp=np)
-    return np.asarray(normalize(binned, xp=np), np.float32)[..., None]
-
-
-def onto_scan(probability: np.ndarray, box: ThoraxBox, shape: tuple[int, int]) -> np.ndarray:
-    """Probability [size, size] of the network -> [rows, columns] float32 of the scan; 0 outside the thorax box."""
-    enlarged = ndimage.zoom(
-        probability.astype(np.float64), box.size_px / len(probability), order=1, mode="nearest", grid_mode=True
-    )
-    return paste(np.clip(enlarged, 0.0, 1.0).astype(np.float32), box, shape)
+    chosen = model.threshold if threshold is None else threshold
+    if not 0.0 < chosen < 1.0:
+        raise RequestError(f"--threshold={chosen:g}: must lie between 0 and 1")
+    return chosen
 
 
 def _output_folder(out: Path) -> Path:
@@ -176,99 +272,12 @@ def _output_folder(out: Path) -> Path:
     return out
 
 
-def _read(files: Sequence[Path], report: Callable[[Path, str], None]) -> Iterator[_Job]:
-    """Reads file after file, so that memory holds no more than one batch."""
-    names = OutputNames()
-    for file in files:
-        stem = names.claim(file.stem)
-        try:
-            scans = read_scans(file)
-        except ScanError as error:
-            report(file, str(error))
-            continue
-        for scan in scans:
-            # Two views in one file: both stems carry the view.
-            own = stem if len(scans) == 1 else names.claim(f"{stem}_{scan.view.value}")
-            yield _Job(file, own, scan, find_thorax(scan))
-
-
-def _batches(jobs: Iterator[_Job], size: int) -> Iterator[list[_Job]]:
-    batch: list[_Job] = []
-    for job in jobs:
-        batch.append(job)
-        if len(batch) == size:
+def _batches(scans: Iterator[NamedScan], model: Model) -> Iterator[list[tuple[NamedScan, Place]]]:
+    batch: list[tuple[NamedScan, Place]] = []
+    for item in scans:
+        batch.append((item, find_place(item.scan, model.field)))
+        if len(batch) == model.batch_size:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def _probabilities(predictor: Predictor, batch: list[_Job], *, padded: bool) -> np.ndarray:
-    """Network output of a batch; a last, smaller one is padded, so that nothing is compiled twice."""
-    config = predictor.config
-    images = np.stack([network_input(job.scan, job.box, config.data.image_size_px) for job in batch])
-    missing = int(config.evaluate.batch_size) - len(batch)
-    if padded and missing > 0:
-        images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
-    probabilities = predictor.probability(images)[: len(batch)]
-    if not np.isfinite(probabilities).all():
-        raise RequestError("the network gives values that are no numbers: its checkpoint is of no use, take another")
-    return probabilities
-
-
-def _save(folder: Path, job: _Job, probability: np.ndarray, predictor: Predictor, threshold: float) -> None:
-    scan = job.scan
-    whole = onto_scan(probability, job.box, scan.counts.shape)
-    mask = whole > threshold
-    lesions = list_lesions(mask, whole, scan.counts, scan.pixel_size_mm)
-    name = predictor.provenance.get("checkpoint", "")
-    drawing = Drawing(
-        scan, job.box, whole, threshold, lesions, f"{_describe(scan)}; checkpoint {name}, step {predictor.step}"
-    )
-    save_prediction(folder, job.stem, drawing, mask, _record(job, mask, lesions, predictor, threshold))
-
-
-def _describe(scan: Scan) -> str:
-    rows, columns = scan.counts.shape
-    pixel = "unknown size" if scan.pixel_size_mm is None else f"{scan.pixel_size_mm[0]:.2f} mm"
-    return f"{rows} x {columns} pixels of {pixel}, {scan.counts.sum(dtype=np.int64) / 1e6:.2f} M counts"
-
-
-def _record(
-    job: _Job, mask: np.ndarray, lesions: list[dict[str, Any]], predictor: Predictor, threshold: float
-) -> dict[str, Any]:
-    """STEM.json: no date and nothing that names the patient."""
-    scan = job.scan
-    config = predictor.config.to_json(sort_keys=True)
-    return {
-        "notice": NOTICE,
-        "source": scan.source,
-        "view": scan.view.value,
-        "patient_pseudonym": scan.patient,
-        "shape_px": list(scan.counts.shape),
-        "pixel_size_mm": None if scan.pixel_size_mm is None else list(scan.pixel_size_mm),
-        "counts_total": int(scan.counts.sum(dtype=np.int64)),
-        "counts_sha256": counts_digest(scan.counts),
-        "warnings": list(scan.warnings),
-        "thorax_box_px": dataclasses.asdict(job.box),
-        "threshold": threshold,
-        "lesion_count": len(lesions),
-        "lesion_area_px": int(mask.sum()),
-        "lesions": lesions,
-        "provenance": {
-            **predictor.provenance,
-            "step": predictor.step,
-            "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
-            "versions": _versions(),
-        },
-    }
-
-
-def _versions() -> dict[str, str | None]:
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
-            return None
-
-    return {package: version(package) for package in PACKAGES}

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from data_pipeline.batches import binned
 from data_pipeline.bone_scans import BoneScans
 from data_pipeline.normalize import normalize
-from msanet_jax.figures import FOOTER, save
+from msanet_jax.figures import save
 from msanet_jax.history import read_history
 from msanet_jax.scores import Evaluation
 
@@ -26,7 +26,7 @@ CASES = 3
 PANELS = 4
 
 
-def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, config: ConfigDict) -> None:
+def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, config: ConfigDict, footer: str) -> None:
     """Writes the worst, median and best cases by DSC, one PNG each, and overview.png with all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     counts, masks = binned(scans, config.data)
@@ -37,7 +37,7 @@ def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, confi
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         axes = figure.subplots(1, 3)
         _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
-        _title(figure, evaluation.images[number], label)
+        _title(figure, evaluation.images[number], label, footer)
         save(figure, folder / f"{label}.png")
     figure = Figure(figsize=(9.6, 3.25 * len(chosen) + 0.5), layout="constrained")
     grid = figure.subplots(len(chosen), 3, squeeze=False)
@@ -45,11 +45,11 @@ def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, confi
         _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
         row = evaluation.images[number]
         axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row['dsc']:.2f}", fontsize=9)
-    figure.supxlabel(FOOTER, fontsize=8, color="0.4")
+    figure.supxlabel(footer, fontsize=8, color="0.4")
     save(figure, folder / "overview.png")
 
 
-def write_curves(path: Path, history: Path) -> None:
+def write_curves(path: Path, history: Path, footer: str) -> None:
     """Draws losses, the adversarial term and its share, learning rate and validation scores over epochs."""
     rows = read_history(history)
     train = [row for row in rows if row["kind"] == "train"]
@@ -75,7 +75,7 @@ def write_curves(path: Path, history: Path) -> None:
             axes.legend(fontsize=8, frameon=False)
         else:
             axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
-    figure.supxlabel(FOOTER, fontsize=8, color="0.4")
+    figure.supxlabel(footer, fontsize=8, color="0.4")
     save(figure, path)
 
 
@@ -118,13 +118,13 @@ def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
         axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.0)
 
 
-def _title(figure: Figure, row: dict[str, Any], label: str) -> None:
+def _title(figure: Figure, row: dict[str, Any], label: str, footer: str) -> None:
     figure.suptitle(
         f"{label.replace('_', ' ')}: {row['image_id']}   DSC {row['dsc']:.3f}   {row['detected']} of {row['lesions']} "
         f"lesions found, {row['false_positives']} false",
         fontsize=10,
     )
-    figure.supxlabel(FOOTER, fontsize=8, color="0.4")
+    figure.supxlabel(footer, fontsize=8, color="0.4")
 
 
 def _plot(axes: Axes, rows: list[dict[str, Any]], key: str, colour: str, marker: str = "") -> None:

@@ -72,6 +72,7 @@ def page(runs: Sequence[Run]) -> str:
     return environment.get_template("report.html").render(
         runs=runs,
         first=runs[0],
+        notes=list(dict.fromkeys(run.metrics["note"] for run in runs)),
         colours=[colour(place) for place in range(len(runs))],
         labels=LABELS,
         digits=DIGITS,

@@ -62,6 +62,24 @@ def read_config(run: Path) -> ConfigDict:
         raise RequestError(f"{path}: not a readable config ({error})") from error
 
 
+def decided_threshold(run: Path, config: ConfigDict) -> float:
+    """The probability threshold that a run's test patients were scored with: by recipe, or chosen on validation.
+
+    Raises:
+      RequestError: it was to be chosen, and the run's metrics.json, which holds it, cannot be read.
+    """
+    if config.evaluate.get("threshold_rule", "fixed") == "fixed":
+        return float(config.evaluate.threshold)
+    path = run / "metrics.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["threshold"]["value"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{path}: holds the threshold that was chosen on the validation patients, and cannot be read; finish the "
+            f"run with main.py --workdir={run}"
+        ) from error
+
+
 def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
     """`key: old -> new` for every leaf that differs; `variants` only names how a config was reached."""
     flat_old, flat_new = flatten(old), flatten(new)

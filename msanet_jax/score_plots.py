@@ -11,23 +11,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from msanet_jax.figures import BLUE, FOOTER, ORANGE, save
+from msanet_jax.figures import BLUE, ORANGE, save
 from msanet_jax.scores import Evaluation
 
 FACETS = ("isolated", "clustered")
 FALSE_POSITIVES_SHOWN = 10.0
 
 
-def write_score_plots(folder: Path, evaluation: Evaluation) -> None:
+def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None:
     """Writes reliability.png, precision_recall.png, froc.png and lesion_size.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write_reliability(folder / "reliability.png", evaluation)
-    _write_precision_recall(folder / "precision_recall.png", evaluation)
-    _write_froc(folder / "froc.png", evaluation)
-    _write_lesion_size(folder / "lesion_size.png", evaluation)
+    _write_reliability(folder / "reliability.png", evaluation, footer)
+    _write_precision_recall(folder / "precision_recall.png", evaluation, footer)
+    _write_froc(folder / "froc.png", evaluation, footer)
+    _write_lesion_size(folder / "lesion_size.png", evaluation, footer)
 
 
-def _write_reliability(path: Path, evaluation: Evaluation) -> None:
+def _write_reliability(path: Path, evaluation: Evaluation, footer: str) -> None:
     """Share of lesion pixels against mean probability, a point per bin, over the number of pixels."""
     bins = evaluation.curves["calibration"]
     figure = Figure(figsize=(5.6, 6.0), layout="constrained")
@@ -59,10 +59,10 @@ def _write_reliability(path: Path, evaluation: Evaluation) -> None:
         f"above the lowest bin {_with_interval(summary, 'ece_above_lowest_bin')}",
         fontsize=10,
     )
-    _finish(figure, path, upper, lower)
+    _finish(figure, path, footer, upper, lower)
 
 
-def _write_precision_recall(path: Path, evaluation: Evaluation) -> None:
+def _write_precision_recall(path: Path, evaluation: Evaluation, footer: str) -> None:
     curve, summary = evaluation.curves["precision_recall"], evaluation.summary
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
     axes = figure.subplots()
@@ -81,10 +81,10 @@ def _write_precision_recall(path: Path, evaluation: Evaluation) -> None:
     axes.set(xlabel="recall (pixels)", ylabel="precision (pixels)", xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title(f"average precision {_with_interval(summary, 'average_precision')}", fontsize=10)
     axes.legend(frameon=False, fontsize=9, loc="lower left")
-    _finish(figure, path, axes)
+    _finish(figure, path, footer, axes)
 
 
-def _write_froc(path: Path, evaluation: Evaluation) -> None:
+def _write_froc(path: Path, evaluation: Evaluation, footer: str) -> None:
     """Sensitivity against false positives per scan as steps, with the intervals at the operating points."""
     curve, summary = evaluation.curves["froc"], evaluation.summary
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
@@ -124,10 +124,10 @@ def _write_froc(path: Path, evaluation: Evaluation) -> None:
     axes.set_xlim(0, right)
     axes.set_title(f"FROC score {_with_interval(summary, 'froc_score')}", fontsize=10)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    _finish(figure, path, axes)
+    _finish(figure, path, footer, axes)
 
 
-def _write_lesion_size(path: Path, evaluation: Evaluation) -> None:
+def _write_lesion_size(path: Path, evaluation: Evaluation, footer: str) -> None:
     """DSC of every lesion over its size, isolated and clustered apart, and recall and mean DSC per size bin."""
     lesions = [row for row in evaluation.lesions if row["size_mm"] is not None]
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
@@ -156,7 +156,7 @@ def _write_lesion_size(path: Path, evaluation: Evaluation) -> None:
     binned.set_xticks(range(len(rows)), [f"{_range(row)}\n{row['lesions']}" for row in rows], fontsize=8)
     binned.set(xlabel="size of lesion, mm; number of lesions", ylim=(-0.02, 1.02), xlim=(-0.5, len(rows) - 0.5))
     _legend_above(binned)
-    _finish(figure, path, cloud, binned)
+    _finish(figure, path, footer, cloud, binned)
 
 
 def _draw_bins(axes: Axes, rows: list[dict[str, Any]], key: str, colour: str, shift: float) -> None:
@@ -185,9 +185,9 @@ def _with_interval(summary: Mapping[str, Any], name: str, digits: int = 3) -> st
     return f"{summary[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _finish(figure: Figure, path: Path, *panels: Axes) -> None:
+def _finish(figure: Figure, path: Path, footer: str, *panels: Axes) -> None:
     for axes in panels:
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
-    figure.supxlabel(FOOTER, fontsize=8, color="0.4")
+    figure.supxlabel(footer, fontsize=8, color="0.4")
     save(figure, path)

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned, binned_instances
-from data_pipeline.bone_scans import BoneScans
+from data_pipeline.bone_scans import BoneScans, is_simulated
 from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
 from data_pipeline.normalize import normalize
@@ -27,6 +27,7 @@ from msanet_jax.evaluate import (
     probability_maps,
     threshold_baseline,
 )
+from msanet_jax.figures import footer
 from msanet_jax.hosts import is_primary
 from msanet_jax.metrics_file import write_metrics
 from msanet_jax.report import write_pictures
@@ -77,6 +78,7 @@ def score_and_write(
     blank = evaluate(probability, scored, config=config, threshold=chosen["value"], input_zeroed=True, whole=False)
     if not is_primary():
         return result, {}
+    simulated = is_simulated(config.data.dataset)
     metrics = write_metrics(
         folder,
         split=split,
@@ -86,6 +88,7 @@ def score_and_write(
         zero_input_dsc_pooled=blank.summary["dsc_pooled"],
         config=config,
         provenance=_provenance(config, step=step, begin=begin),
+        simulated=simulated,
     )
     cases = compact_cases(
         [row.image_id for row in scored.rows],
@@ -94,8 +97,8 @@ def score_and_write(
         result.probabilities,
     )
     write_cases(folder, cases)
-    write_pictures(folder / "pictures", result, scored, config)
-    write_score_plots(folder / "pictures", result)
+    write_pictures(folder / "pictures", result, scored, config, footer(simulated=simulated))
+    write_score_plots(folder / "pictures", result, footer(simulated=simulated))
     return result, metrics
 
 
@@ -202,7 +205,7 @@ def headline(metrics: dict[str, Any], folder: Path) -> str:
         f"recall {scores['recall_pooled']:.3f}; best single threshold on uptake: DSC {baseline['dsc_pooled']:.3f}\n"
         f"lesions: {scores['lesion_recall']:.3f} of {scores['lesions']} found, "
         f"{scores['false_positives_per_image']:.2f} false positives per scan, FROC score {scores['froc_score']:.3f}\n"
-        "Simulated scans: not comparable with the paper's 0.6671. Research software, not for diagnosis.\n"
+        f"{metrics['note']}\n"
         f"{folder / 'metrics.json'}, {folder / 'pictures'}"
     )
 

@@ -15,7 +15,17 @@ SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob(
 
 # A module imports only from rows above its own; modules of one row do not know each other.
 LAYERS = [
-    {"convolution", "normalization", "intervals", "metrics", "run_folder", "hosts"},
+    {
+        "convolution",
+        "normalization",
+        "intervals",
+        "metrics",
+        "run_folder",
+        "hosts",
+        "huge_pages",
+        "model",
+        "model_card",
+    },
     {"layers"},
     {
         "losses",
@@ -35,15 +45,19 @@ LAYERS = [
     {"adversaries"},
     {"steps"},
     {"devices"},
-    {"checkpoints", "telemetry"},
-    {"evaluate"},
-    {"metrics_file", "report", "score_plots", "lesion_list", "overlay", "baselines"},
-    {"prediction_files", "comparison_table", "experiment_runs"},
+    {"checkpoints", "telemetry", "exported"},
+    {"evaluate", "ensemble"},
+    {"metrics_file", "report", "score_plots", "lesion_list", "lesion_matching", "overlay", "export", "baselines"},
+    {"segmentation", "follow_up", "comparison_table", "experiment_runs"},
     {"report_data"},
     {"report_plots", "report_gallery"},
     {"report_page"},
+    {"dicom_seg", "nifti", "patient_record", "patient_sheet", "preview", "run_manifest"},
+    {"prediction_files"},
+    {"scan_sources", "run_summary"},
     {"train", "predict", "doctor", "scoring", "experiment_table"},
     {"job", "cli"},
+    {"api"},
     {"__main__", "__init__"},
 ]
 PEERS_MAY_IMPORT = {"layers", "discriminator", "peers"}
@@ -53,12 +67,23 @@ MAY_READ_DATA = {
     "baselines",
     "scores",
     "scoring",
-    "predict",
     "report",
     "job",
+    # From a scan to its results.
+    "model",
+    "exported",
+    "export",
+    "predict",
+    "scan_sources",
+    "segmentation",
     "overlay",
-    "prediction_files",
     "lesion_list",
+    "lesion_matching",
+    "prediction_files",
+    "dicom_seg",
+    "nifti",
+    "patient_record",
+    "api",
 }
 
 

@@ -26,7 +26,7 @@ def _quick(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatien
         ids[250:256, 100:106] = 7
         scan = Scan(random.poisson(expected).astype(np.int32), (2.2, 2.2), view, f"phantom-{seed}-{index:05d}", "fake")
         rows = [{"id": 7, "size_mm": 13.0}, {"id": 8, "size_mm": 9.0}]
-        made[view] = SimulatedView(scan, expected, *(ids for _ in range(5)), rows)
+        made[view] = SimulatedView(scan, expected, *(ids for _ in range(5)), rows, ids)
     return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.bone_scans import BoneScans, ImageRow
-from data_pipeline.card import numbers, pooled_dice, set_hash
+from data_pipeline.card import histogram_panels, numbers, pooled_dice, set_hash
 
 
 def _splits() -> dict[str, BoneScans]:
@@ -49,3 +49,15 @@ def test_numbers_by_hand() -> None:
     assert "Lesion pixels: 12.50 % of all" in lines
     assert "| reader 1 against the scored mask | 0.667 |" in lines
     assert "| 15 to 30 mm | 3 | 100 % |" in lines
+
+
+def test_histograms_show_every_parameter_that_varies() -> None:
+    patients = [
+        {"sex": "male", "arm_deg": (1.0, 2.0), "spread": 0.2, "head_row": 60},
+        {"sex": "female", "arm_deg": (3.0, 4.0), "spread": 0.2, "head_row": 61},
+    ]
+    assert histogram_panels(patients) == {
+        "sex": ["male", "female"],
+        "arm_deg": [1.0, 2.0, 3.0, 4.0],
+        "head_row": [60, 61],
+    }

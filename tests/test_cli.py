@@ -27,7 +27,7 @@ def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
             provenance={},
         )
 
-    monkeypatch.setattr("msanet_jax.checkpoints.load_predictor", load)
+    monkeypatch.setattr("msanet_jax.ensemble.load_predictor", load)
 
 
 def _scan(tmp_path: Path, name: str = "a.npy") -> str:
@@ -62,7 +62,7 @@ def test_missing_checkpoint_is_a_usage_error(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["predict"], ["unknown"], ["predict", "a.dcm", "--out=x"]])
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["unknown"], ["predict", "a.dcm"]])
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)

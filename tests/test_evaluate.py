@@ -134,7 +134,7 @@ def test_every_image_is_scored_once_in_its_place(small_config: ConfigDict) -> No
 
 
 def test_pictures(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
-    write_pictures(tmp_path, perfect, SCANS, small_config)
+    write_pictures(tmp_path, perfect, SCANS, small_config, "footer")
     names = {path.name for path in tmp_path.iterdir()}
     assert {"overview.png", "worst_1.png", "median_1.png", "best_1.png"} <= names
     with Image.open(tmp_path / "overview.png") as picture:
@@ -153,6 +153,6 @@ def test_curves(tmp_path: Path) -> None:
     ]
     history = tmp_path / "history.jsonl"
     history.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cut')
-    write_curves(tmp_path / "curves.png", history)
+    write_curves(tmp_path / "curves.png", history, "footer")
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.size[0] > 500

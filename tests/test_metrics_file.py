@@ -85,7 +85,7 @@ def test_pictures_are_drawn(lesions: bool, small_config: ConfigDict, tmp_path: P
     if not lesions:
         masks = {name: np.zeros_like(mask) for name, mask in scans.masks.items()}
         scans = dataclasses.replace(scans, masks=masks)
-    scoring.write_score_plots(tmp_path, scoring.evaluate(_probability, scans, config=small_config))
+    scoring.write_score_plots(tmp_path, scoring.evaluate(_probability, scans, config=small_config), "footer")
     assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
     for name in PICTURES:
         with Image.open(tmp_path / name) as picture:

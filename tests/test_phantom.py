@@ -6,7 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
+from data_pipeline.phantom.anatomy import build_anatomy
 from data_pipeline.phantom.camera import (
     CAMERAS,
     FWHM_TO_SIGMA,
@@ -22,6 +24,7 @@ from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import LesionPriors
 from data_pipeline.phantom.simulate import FIELD_OF_VIEW, SimulatedPatient, deposit3, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
+from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import View
 
 SLABS, SLAB_MM, PIXEL_MM = 12, 9.0, 2.0
@@ -172,7 +175,20 @@ def test_counts_are_poisson_around_the_expectation(patient: SimulatedPatient) ->
         assert outside.sum() == 0
 
 
-def test_noise_is_white(patient: SimulatedPatient) -> None:
+def test_noise_has_a_flat_power_spectrum(patient: SimulatedPatient) -> None:
+    """Poisson residuals over their standard deviation: power 1 in every band of frequency, within 3 per cent."""
+    view = patient.views[View.ANTERIOR]
+    box = (slice(230, 486), slice(64, 192))
+    expected = view.expected[box].astype(np.float64)
+    assert expected.min() > 2.0  # within the body
+    residual = (view.scan.counts[box] - expected) / np.sqrt(expected)
+    power = np.abs(np.fft.fft2(residual)) ** 2 / residual.size
+    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(128)[None])
+    bands = [power[(frequency > low) & (frequency <= low + 0.1)].mean() for low in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    np.testing.assert_allclose(bands, 1.0, atol=0.06)
+
+
+def test_neighbouring_pixels_do_not_correlate(patient: SimulatedPatient) -> None:
     view = patient.views[View.ANTERIOR]
     bright = view.expected > 5
     residual = np.where(bright, (view.scan.counts - view.expected) / np.sqrt(np.maximum(view.expected, 1)), 0.0)
@@ -180,21 +196,76 @@ def test_noise_is_white(patient: SimulatedPatient) -> None:
         assert abs((residual * shifted)[bright].mean()) < 0.02
 
 
-def test_posterior_is_mirrored_and_shows_the_spine(patient: SimulatedPatient) -> None:
-    """The skull's outline agrees after mirroring; the spine is nearer to the posterior detector."""
-    front, back = (patient.views[view].expected for view in (View.ANTERIOR, View.POSTERIOR))
-    assert np.corrcoef(front.ravel(), back[:, ::-1].ravel())[0, 1] > 0.8
+def test_posterior_is_mirrored(patient: SimulatedPatient) -> None:
+    """What is seen at column c from the front lies at 255 - c from behind, rows stay; a body is not symmetrical."""
+    front, back = (patient.views[view] for view in (View.ANTERIOR, View.POSTERIOR))
+    off_centre = 0
+    for row in front.lesion_rows:
+        places = [np.argwhere(view.lesions == row["id"]) for view in (front, back)]
+        if min(len(place) for place in places) < 5:
+            continue
+        (r0, c0), (r1, c1) = (place.mean(axis=0) for place in places)
+        assert r0 == pytest.approx(r1, abs=4.0)
+        assert c0 == pytest.approx(255.0 - c1, abs=4.0)
+        off_centre += abs(c0 - 127.5) > 10.0
+    assert off_centre >= 2
+    np.testing.assert_array_equal(front.organs, back.organs[:, ::-1])
+    as_mirrored, as_it_is = (
+        np.corrcoef(front.expected.ravel(), image.ravel())[0, 1] for image in (back.expected[:, ::-1], back.expected)
+    )
+    assert as_mirrored > as_it_is + 0.005
 
 
-def test_masks_lie_in_the_body_and_on_bones(patient: SimulatedPatient) -> None:
+@pytest.mark.parametrize(("site", "nearer"), [("sternum", View.ANTERIOR), ("thoracic", View.POSTERIOR)])
+def test_sternum_is_hot_in_front_and_the_spine_behind(site: str, nearer: View) -> None:
+    priors = dataclasses.replace(LesionPriors(), share_without=0.0, cluster_probability=0.0, sites={site: 1.0})
+    made = simulate_patient(seed=5, index=3, priors=priors).views
+    near, far = (
+        sum(row["counts"] for row in made[view].lesion_rows if not row["cold_centre"])
+        for view in (nearer, View.POSTERIOR if nearer is View.ANTERIOR else View.ANTERIOR)
+    )
+    assert near > 1.5 * far > 0
+
+
+def test_kidneys_are_seen_from_behind(patient: SimulatedPatient) -> None:
+    front, back = (patient.views[view] for view in (View.ANTERIOR, View.POSTERIOR))
+    for kidney in (1, 2):
+        assert back.expected[back.organs == kidney].mean() > 1.1 * front.expected[front.organs == kidney].mean()
+
+
+def test_every_mask_lies_in_the_body() -> None:
+    skeleton = load_skeleton()
+    for index in range(4):
+        made = simulate_patient(seed=5, index=index)
+        anatomy = build_anatomy(draw_patient(5, index), skeleton, seed=5, index=index)
+        # A mask is drawn 0.7 pixels wider than its points.
+        body = binary_dilation(anatomy.body.front < anatomy.body.back, iterations=2)
+        for name, view in made.views.items():
+            outside = ~(body[:, ::-1] if name is View.POSTERIOR else body)
+            for mask in (*MASKS, "organs"):
+                assert not getattr(view, mask)[outside].any(), (index, name, mask)
+
+
+def test_lesions_lie_on_bones(patient: SimulatedPatient) -> None:
     for view in patient.views.values():
-        assert (view.expected[view.lesions > 0] > 2.0).all()
         present = set(np.unique(view.lesions).tolist()) - {0}
         rows = {row["id"]: row for row in view.lesion_rows}
         assert present <= set(rows)
         for number in present:
             assert rows[number]["bone"] in load_skeleton().names
             assert rows[number]["area_px"] >= (view.lesions == number).sum() > 0
+
+
+def test_field_of_view_cuts_columns_and_keeps_the_counts(patient: SimulatedPatient) -> None:
+    whole, narrow = (
+        simulate_patient(seed=5, index=3, views=(View.ANTERIOR,), field_of_view=columns).views[View.ANTERIOR]
+        for columns in ((0, 256), (60, 200))
+    )
+    assert whole.expected.min() > 0.0
+    assert narrow.expected[:, :60].sum() == narrow.expected[:, 200:].sum() == 0.0
+    for view in (whole, narrow):
+        assert view.expected.sum() == pytest.approx(patient.parameters["patient"]["counts_per_view"], rel=0.02)
+        np.testing.assert_array_equal(view.organs, patient.views[View.ANTERIOR].organs)
 
 
 def test_lesion_numbers_follow_the_priors() -> None:
@@ -228,5 +299,7 @@ def test_stronger_lesions_are_seen_better() -> None:
 def test_overrides_and_refusals() -> None:
     assert draw_patient(0, 0, camera="siemens", counts=2e6).camera == "siemens"
     assert draw_patient(0, 0, counts=2e6).counts_per_view == 2e6
+    with pytest.raises(ValueError, match="the field of view is two columns"):
+        simulate_patient(seed=0, index=0, field_of_view=(20, 20))
     with pytest.raises(ValueError, match="camera is one of ge, siemens"):
         simulate_patient(seed=0, index=0, camera="pinhole")

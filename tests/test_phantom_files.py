@@ -24,7 +24,7 @@ FILES = {"patient.json"} | {
     for view in ("anterior", "posterior")
     for end in (
         *(".dcm", ".png", "_expected.npy", "_lesions.png", "_lesions_isocontour.png", "_benign.png"),
-        *("_reader_1.png", "_reader_2.png"),
+        *("_reader_1.png", "_reader_2.png", "_organs.png"),
     )
 }
 

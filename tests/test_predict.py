@@ -18,17 +18,21 @@ from PIL import Image
 from skimage.measure import regionprops
 
 from configs.msanet import get_config
+from data_pipeline.fields import Window
 from data_pipeline.scan import Scan, View
-from data_pipeline.thorax import ThoraxBox, find_thorax
 from msanet_jax import run_folder
 from msanet_jax.checkpoints import CheckpointError, Checkpoints, abstract_state
 from msanet_jax.lesion_list import list_lesions
-from msanet_jax.predict import network_input, onto_scan, predict_files, predict_with
+from msanet_jax.model import from_predictor
+from msanet_jax.predict import Outcome, Request, predict_files
+from msanet_jax.predict import predict_with as predict_with_model
 from msanet_jax.prediction_files import OutputNames
+from msanet_jax.run_manifest import RUN_FILES
+from msanet_jax.segmentation import find_place, model_input, onto_scan
 from msanet_jax.state import create_networks
 
 REAL_SCAN = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
-NAMES = ["{}_mask.png", "{}_probability.npy", "{}_overlay.png", "{}.json"]
+NAMES = ["{}_mask.png", "{}_probability.npy", "{}_overlay.png", "{}_lesions.csv", "{}.json"]
 
 
 @dataclasses.dataclass
@@ -69,6 +73,24 @@ def _all_of(*stems: str) -> set[str]:
     return {name.format(stem) for stem in stems for name in NAMES}
 
 
+def _written(out: Path) -> set[str]:
+    """Without the files of the run and of patients."""
+    return {path.name for path in out.iterdir() if not path.name.startswith("patient_p")} - set(RUN_FILES)
+
+
+def predict_with(
+    predictor: UptakePredictor,
+    files: list[Path],
+    *,
+    out: Path,
+    threshold: float | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Outcome:
+    request = Request(threshold=threshold, progress=progress, **options)
+    return predict_with_model(from_predictor(predictor), files, out=out, request=request)
+
+
 def _record(out: Path, stem: str) -> dict[str, Any]:
     return json.loads((out / f"{stem}.json").read_text())
 
@@ -77,7 +99,7 @@ def test_real_scan(predictor: UptakePredictor, tmp_path: Path) -> None:
     predictor.limit = 1.6
     outcome = predict_with(predictor, [REAL_SCAN], out=tmp_path)
     assert (outcome.written, outcome.failed) == (("JPEG-LL",), ())
-    assert {path.name for path in tmp_path.iterdir()} == _all_of("JPEG-LL")
+    assert _written(tmp_path) == _all_of("JPEG-LL")
     mask = np.asarray(Image.open(tmp_path / "JPEG-LL_mask.png"))
     probability = np.load(tmp_path / "JPEG-LL_probability.npy")
     assert mask.shape == probability.shape == (1024, 256)
@@ -99,6 +121,7 @@ def test_real_scan(predictor: UptakePredictor, tmp_path: Path) -> None:
 
 def test_outputs_name_neither_patient_nor_date(predictor: UptakePredictor, tmp_path: Path) -> None:
     predict_with(predictor, [REAL_SCAN], out=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 10
     for path in tmp_path.iterdir():
         content = path.read_bytes()
         for secret in (
@@ -170,7 +193,7 @@ def test_one_pixel_has_its_own_width() -> None:
 @pytest.mark.parametrize(("size", "box"), [(64, 256), (128, 256), (256, 256), (64, 512), (256, 128)])
 def test_probability_returns_to_where_it_was(size: int, box: int) -> None:
     ramp = np.broadcast_to((np.arange(size) + 0.5) / size, (size, size)).astype(np.float32)
-    whole = onto_scan(ramp, ThoraxBox(10, 0, box), (box + 20, box))
+    whole = onto_scan(ramp, Window(10, 0, box, box), (box + 20, box))
     assert whole.shape == (box + 20, box)
     assert whole[:10].max() == whole[box + 10 :].max() == 0.0
     # Linear interpolation leaves a straight line straight, half an old pixel from the edges.
@@ -185,8 +208,8 @@ def test_pixel_size_does_not_change_what_the_network_sees() -> None:
     images = []
     for array, pixel in ((4 * counts, 2.26), (fine, 1.13)):
         scan = Scan(np.ascontiguousarray(array, np.int32), (pixel, pixel), View.ANTERIOR, "p", "s")
-        images.append(network_input(scan, find_thorax(scan), 64))
-    assert images[0].shape == (64, 64, 1)
+        images.append(model_input(scan, find_place(scan, "thorax"), "thorax"))
+    assert images[0].shape == (256, 256)
     np.testing.assert_allclose(images[0], images[1], rtol=1e-5)
 
 
@@ -216,7 +239,7 @@ def test_bad_file_is_passed_over(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"{bad}: is no DICOM")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == _all_of("a", "b")
+    assert _written(tmp_path / "out") == _all_of("a", "b")
 
 
 def test_same_stem_twice(predictor: UptakePredictor, tmp_path: Path) -> None:
@@ -224,7 +247,7 @@ def test_same_stem_twice(predictor: UptakePredictor, tmp_path: Path) -> None:
     files.append(_npy(tmp_path / "three" / "SCAN.npy"))
     outcome = predict_with(predictor, [*files, files[0]], out=tmp_path / "out", progress=False)
     assert outcome.written == ("scan", "scan-2", "SCAN-3")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == _all_of("scan", "scan-2", "SCAN-3")
+    assert _written(tmp_path / "out") == _all_of("scan", "scan-2", "SCAN-3")
 
 
 def test_names_never_meet() -> None:
@@ -275,10 +298,14 @@ def test_nothing_half_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("msanet_jax.prediction_files.save_overlay", full)
-    outcome = predict_with(predictor, [_npy(tmp_path / "a.npy")], out=tmp_path / "out")
-    assert (outcome.written, len(outcome.failed)) == ((), 1)
-    assert list((tmp_path / "out").iterdir()) == []
-    assert "No space left on device" in capsys.readouterr().err
+    files = [_npy(tmp_path / f"{name}.npy") for name in "abc"]
+    outcome = predict_with(predictor, files, out=tmp_path / "out", progress=False)
+    assert (outcome.written, outcome.failed) == ((), (files[0],))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"msanet_run.json"}
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2  # the first file, then that there is no use in going on
+    assert "No space left on device" in lines[0]
+    assert "Make room" in lines[1]
 
 
 def test_output_folder_that_is_a_file(predictor: UptakePredictor, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.msanet import get_config
-from msanet_jax.run_folder import differing_keys, flatten, prepare, read_config, write_text
+from data_pipeline.errors import RequestError
+from msanet_jax.run_folder import decided_threshold, differing_keys, flatten, prepare, read_config, write_text
 
 
 def test_same_config_is_accepted_another_refused(tmp_path: Path) -> None:
@@ -25,6 +26,16 @@ def test_config_survives_the_file(tmp_path: Path) -> None:
     prepare(tmp_path, config)
     assert flatten(read_config(tmp_path)) == flatten(config)
     assert read_config(tmp_path).generator.multi_scale_dilations == (1, 2, 3)
+
+
+def test_threshold_by_recipe_or_as_chosen(tmp_path: Path) -> None:
+    config = get_config("cpu")
+    assert decided_threshold(tmp_path, config) == 0.5
+    config.evaluate.threshold_rule = "validation"
+    with pytest.raises(RequestError, match=r"metrics.json: holds the threshold that was chosen"):
+        decided_threshold(tmp_path, config)
+    (tmp_path / "metrics.json").write_text('{"threshold": {"value": 0.31, "rule": "validation"}}')
+    assert decided_threshold(tmp_path, config) == 0.31
 
 
 def test_differing_keys_ignore_how_a_config_was_reached() -> None:

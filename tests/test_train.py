@@ -107,6 +107,15 @@ def test_damaged_checkpoint_falls_back_to_the_older_one(
     assert int(state.step) in (4, 8)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_damaged_best_checkpoint_falls_back_to_the_latest(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for part in (finished / "checkpoints" / "best").rglob("state/**/*"):
+        if part.is_file() and part.name not in ("_METADATA", "commit_success.txt"):
+            part.write_bytes(b"damaged")
+    assert load_predictor(finished).step == 8
+    assert "the best checkpoint cannot be read: the latest one (step 8) is used" in caplog.text
+
+
 def test_missing_and_foreign_checkpoints_are_named(config: ConfigDict, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not the folder of a run"):
         load_predictor(tmp_path)

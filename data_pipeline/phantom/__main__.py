@@ -14,7 +14,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
-from data_pipeline.phantom.simulate import simulate_patient
+from data_pipeline.phantom.simulate import FIELD_OF_VIEW, simulate_patient
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +45,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--uniformity", type=float, default=0.0, metavar="SHARE", help="spread of the columns' sensitivity, e.g. 0.02"
     )
+    parser.add_argument(
+        "--field-of-view",
+        type=int,
+        nargs=2,
+        metavar=("FIRST", "END"),
+        default=FIELD_OF_VIEW,
+        help="columns that the detector covers (default: %(default)s, as on the real scan; 0 256 is the whole image)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -59,6 +67,8 @@ def _write(options: argparse.Namespace) -> None:
             counts=options.counts,
             motion_mm=options.motion,
             uniformity=options.uniformity,
+            first_column=options.field_of_view[0],
+            end_column=options.field_of_view[1],
         )
         for index in range(options.patients)
     ]
@@ -74,6 +84,7 @@ def _write(options: argparse.Namespace) -> None:
                 camera=request.camera,
                 counts=request.counts,
                 faults=faults,
+                field_of_view=request.field_of_view,
             )
             write_patient(options.out, request, patient)
     except OSError as error:

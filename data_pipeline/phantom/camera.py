@@ -84,9 +84,9 @@ def project(
     squared = jnp.fft.fftfreq(rows)[:, None] ** 2 + jnp.fft.fftfreq(columns)[None] ** 2
 
     def deeper(
-        carry: tuple[jax.Array, jax.Array], slab: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        depth, spectrum = carry
+        carry: tuple[jax.Array, jax.Array, jax.Array], slab: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+        depth, mu_sum, spectrum = carry
         emitted, mu, sigma = slab
         middle = depth + 0.5 * mu * slab_mm
         attenuation = jnp.exp(-middle)
@@ -94,14 +94,16 @@ def project(
         # Two real images share one complex transform: the response is real and even, so they stay apart.
         pair = jax.lax.complex(seen, SCATTER_PER_MM / WATER_MU_PER_MM * middle * seen)
         response = jnp.exp(-2.0 * jnp.pi**2 * sigma**2 * squared)
-        return (depth + mu * slab_mm, spectrum + jnp.fft.fft2(pair) * response), attenuation
+        return (depth + mu * slab_mm, mu_sum + mu, spectrum + jnp.fft.fft2(pair) * response), attenuation
 
-    start = (jnp.zeros((rows, columns), jnp.float32), jnp.zeros((rows, columns), jnp.complex64))
-    (_, spectrum), attenuation = jax.lax.scan(deeper, start, (activity, mu_per_mm, sigmas_px))
+    zeros = jnp.zeros((rows, columns), jnp.float32)
+    start = (zeros, zeros, jnp.zeros((rows, columns), jnp.complex64))
+    # Summed slab by slab: the order of a reduction depends on the number of cores, and with it the last bit.
+    (_, mu_sum, spectrum), attenuation = jax.lax.scan(deeper, start, (activity, mu_per_mm, sigmas_px))
     blurred = jnp.fft.ifft2(spectrum)
     kernel = 1.0 / (1.0 + (2.0 * jnp.pi * SCATTER_LENGTH_MM / pixel_mm) ** 2 * squared)
     image = jnp.maximum(blurred.real, 0.0)
-    shadow = 1.0 - jnp.exp(-mu_per_mm.sum(axis=0) * slab_mm / (WATER_MU_PER_MM * SHADOW_MM))
+    shadow = 1.0 - jnp.exp(-mu_sum * slab_mm / (WATER_MU_PER_MM * SHADOW_MM))
     scattered_image = jnp.maximum(jnp.fft.ifft2(jnp.fft.fft2(blurred.imag) * kernel).real, 0.0) * shadow
     return image, scattered_image, attenuation
 

@@ -14,7 +14,7 @@ from PIL import Image
 from data_pipeline.errors import RequestError
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.dicom import to_dicom
-from data_pipeline.phantom.simulate import SimulatedPatient
+from data_pipeline.phantom.simulate import FIELD_OF_VIEW, SimulatedPatient
 from data_pipeline.phantom.truth import MASKS
 
 NOTE = (
@@ -35,6 +35,7 @@ class Request:
       counts: expected counts per view, or None for the drawn number.
       motion_mm: see `Faults`.
       uniformity: see `Faults`.
+      first_column, end_column: the detector's field of view.
     """
 
     seed: int
@@ -44,10 +45,20 @@ class Request:
     counts: float | None = None
     motion_mm: float = 0.0
     uniformity: float = 0.0
+    first_column: int = FIELD_OF_VIEW[0]
+    end_column: int = FIELD_OF_VIEW[1]
+
+    @property
+    def field_of_view(self) -> tuple[int, int]:
+        """As `simulate_patient` takes it."""
+        return self.first_column, self.end_column
 
     def identity(self) -> str:
         """One line that names the request."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        named = dataclasses.asdict(self)
+        if self.field_of_view == FIELD_OF_VIEW:  # its identifiers are older than this option
+            del named["first_column"], named["end_column"]
+        return json.dumps(named, sort_keys=True)
 
 
 def patient_folder(out: Path, index: int) -> Path:
@@ -66,7 +77,7 @@ def is_written(out: Path, request: Request) -> bool:
         return False
     try:
         stored = json.loads((folder / "patient.json").read_text(encoding="utf-8"))
-        same = stored["request"] == dataclasses.asdict(request) and stored["version"] == VERSION
+        same = Request(**stored["request"]) == request and stored["version"] == VERSION
     except (OSError, ValueError, KeyError, TypeError):
         raise RequestError(f"{folder}: is no simulated patient; choose another --out or move the folder") from None
     if not same:
@@ -94,6 +105,7 @@ def write_patient(out: Path, request: Request, patient: SimulatedPatient) -> Pat
         Image.fromarray(np.minimum(made.scan.counts, 65535).astype(np.uint16)).save(beside / f"{view}.png")
         for name in MASKS:
             Image.fromarray(getattr(made, name)).save(beside / f"{view}_{name}.png")
+        Image.fromarray(made.organs).save(beside / f"{view}_organs.png")
         np.save(beside / f"{view}_expected.npy", made.expected)
     document: dict[str, Any] = {
         "note": NOTE,

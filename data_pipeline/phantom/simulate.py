@@ -32,7 +32,10 @@ BONE_LAYER_MM = 4.0
 """Thickness of mineral that a surface point stands for in the attenuation."""
 
 FIELD_OF_VIEW = (13, 243)
-"""Columns that the detector covers, as on the real scan; beyond them there are no counts."""
+"""Columns that the detector covers, as on the real scan; beyond them there are no counts. (0, COLUMNS) is all."""
+
+EXCRETING = ("kidney_right", "kidney_left", "bladder")
+"""Organs that are hot without being ill; ids 1, 2, 3 of `SimulatedView.organs`."""
 
 AIR_COUNTS = 0.15
 """Mean of room background and septal tail, counts per pixel at 3 M counts (measured 0.1 to 0.7 on a real scan)."""
@@ -50,6 +53,8 @@ class SimulatedView:
       reader_1, reader_2: uint8 ids, two virtual readers.
       benign: uint8 ids of benign spots.
       lesion_rows: facts per lesion in this view.
+      organs: uint8, 1 right kidney, 2 left kidney, 3 bladder: where the organ is thicker than the fraction of its
+        greatest thickness at which lesions are drawn.
     """
 
     scan: Scan
@@ -60,6 +65,7 @@ class SimulatedView:
     reader_2: np.ndarray
     benign: np.ndarray
     lesion_rows: list[dict[str, Any]]
+    organs: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +88,7 @@ def simulate_patient(
     priors: LesionPriors | None = None,
     rules: TruthRules | None = None,
     faults: Faults | None = None,
+    field_of_view: tuple[int, int] = FIELD_OF_VIEW,
 ) -> SimulatedPatient:
     """Simulates patient `index` of `seed`; a pure function of its arguments.
 
@@ -95,9 +102,16 @@ def simulate_patient(
       priors: of lesions; default `LesionPriors()`.
       rules: of masks; default `TruthRules()`.
       faults: of the acquisition; default none.
+      field_of_view: first column with counts and first without; the counts per view are those within.
+
+    Raises:
+      RequestError: no such camera, or no such columns.
     """
     if camera is not None and camera not in CAMERAS:
         raise RequestError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
+    if not 0 <= field_of_view[0] < field_of_view[1] <= COLUMNS:
+        first, end = field_of_view
+        raise RequestError(f"the field of view is two columns 0 <= first < end <= {COLUMNS}, not {first} and {end}")
     priors, rules, faults = priors or LesionPriors(), rules or TruthRules(), faults or Faults()
     skeleton = load_skeleton()
     patient = draw_patient(seed, index, camera=camera, counts=counts)
@@ -106,13 +120,25 @@ def simulate_patient(
     lesions = draw_metastases(skeleton, anatomy, uptake.points, priors, seed=seed, index=index)
     benign = draw_benign(skeleton, anatomy, uptake.points, uptake.soft, priors, seed=seed, index=index)
     volumes = _Volumes(patient, anatomy, uptake, skeleton.area_mm2, [*lesions, *benign])
+    organs = _organ_ids(anatomy, rules.projection_fraction)
     key = f"phantom-{seed}-{index:05d}"
     noise_seed = seed if noise_seed is None else noise_seed
     made = {
         view: _add_noise(
             _with_faults(
-                _simulate_view(view, patient, volumes, lesions, benign, rules, stream(seed, index, f"readers {view}")),
+                _simulate_view(
+                    view,
+                    patient,
+                    volumes,
+                    lesions,
+                    benign,
+                    organs,
+                    rules,
+                    field_of_view,
+                    stream(seed, index, f"readers {view}"),
+                ),
                 faults,
+                field_of_view,
                 patient.pixel_mm,
                 stream(seed, index, f"faults {view}"),
             ),
@@ -128,6 +154,7 @@ def simulate_patient(
         "index": index,
         "noise_seed": noise_seed,
         "faults": dataclasses.asdict(faults),
+        "field_of_view": list(field_of_view),
         "patient": patient.as_dict(),
         "lesions": [spot.as_dict() for spot in lesions],
         "benign": [spot.as_dict() for spot in benign],
@@ -199,6 +226,17 @@ class _Noiseless:
 
     expected: np.ndarray
     masks: Masks
+    organs: np.ndarray
+
+
+def _organ_ids(anatomy: Anatomy, fraction: float) -> np.ndarray:
+    """Seen from the front."""
+    ids = np.zeros((ROWS, COLUMNS), np.uint8)
+    for number, name in enumerate(EXCRETING, start=1):
+        organ = anatomy.organs[name]
+        thickness = np.where(organ.front < organ.back, organ.back - organ.front, 0.0)
+        ids[thickness > fraction * thickness.max()] = number
+    return ids
 
 
 def _simulate_view(
@@ -207,7 +245,9 @@ def _simulate_view(
     volumes: _Volumes,
     lesions: list[Spot],
     benign: list[Spot],
+    organs: np.ndarray,
     rules: TruthRules,
+    field_of_view: tuple[int, int],
     readers: np.random.Generator,
 ) -> _Noiseless:
     posterior = view is View.POSTERIOR
@@ -223,11 +263,11 @@ def _simulate_view(
         np.asarray(array) for array in project(*oriented, sigmas, SLAB_MM, patient.pixel_mm)
     )
     image = (primary + scatter).astype(np.float64)
-    image[:, : FIELD_OF_VIEW[0]] = 0.0
-    image[:, FIELD_OF_VIEW[1] :] = 0.0
+    image[:, : field_of_view[0]] = 0.0
+    image[:, field_of_view[1] :] = 0.0
     per_activity = patient.counts_per_view / image.sum()
     expected = image * per_activity
-    expected[:, slice(*FIELD_OF_VIEW)] += AIR_COUNTS * patient.counts_per_view / 3e6
+    expected[:, slice(*field_of_view)] += AIR_COUNTS * patient.counts_per_view / 3e6
     seen = []
     for spots in (lesions, benign):
         projections = []
@@ -245,22 +285,26 @@ def _simulate_view(
             if seen_spot is not None:
                 projections.append((spot, seen_spot))
         seen.append(projections)
-    return _Noiseless(expected, draw_masks(seen[0], seen[1], expected, rules, readers))
+    masks = draw_masks(seen[0], seen[1], expected, rules, readers)
+    return _Noiseless(expected, masks, organs[:, ::-1] if posterior else organs)
 
 
-def _with_faults(view: _Noiseless, faults: Faults, pixel_mm: float, random: np.random.Generator) -> _Noiseless:
+def _with_faults(
+    view: _Noiseless, faults: Faults, field_of_view: tuple[int, int], pixel_mm: float, random: np.random.Generator
+) -> _Noiseless:
     """Motion carries the masks along; the detector's edges stay where they are."""
-    expected, masks = view.expected, view.masks
+    expected, masks, organs = view.expected, view.masks, view.organs
     if faults.uniformity > 0:
         expected = expected * column_sensitivity(random, COLUMNS, faults.uniformity)
     if faults.motion_mm > 0:
         first_row, pixels = draw_motion(random, ROWS, faults.motion_mm, pixel_mm)
         expected = displaced(expected, first_row, pixels)
-        expected[:, : FIELD_OF_VIEW[0]] = 0.0
-        expected[:, FIELD_OF_VIEW[1] :] = 0.0
+        expected[:, : field_of_view[0]] = 0.0
+        expected[:, field_of_view[1] :] = 0.0
+        organs = displaced(organs, first_row, pixels)
         moved: dict[str, Any] = {name: displaced(getattr(masks, name), first_row, pixels) for name in MASKS}
         masks = dataclasses.replace(masks, **moved)
-    return _Noiseless(expected, masks)
+    return _Noiseless(expected, masks, organs)
 
 
 def _add_noise(
@@ -275,5 +319,8 @@ def _add_noise(
         source=f"PhantomBone {key} {view}",
     )
     return SimulatedView(
-        scan=scan, expected=noiseless.expected.astype(np.float32), **dataclasses.asdict(noiseless.masks)
+        scan=scan,
+        expected=noiseless.expected.astype(np.float32),
+        **dataclasses.asdict(noiseless.masks),
+        organs=np.ascontiguousarray(noiseless.organs),
     )

@@ -66,7 +66,10 @@ def quiet() -> Iterator[None]:
 
 def _open(path: Path) -> pydicom.Dataset:
     try:
-        return pydicom.dcmread(path)
+        header = pydicom.dcmread(path)
+        if len(header) == 0:  # what pydicom returns when the file ends within its compressed pixels
+            raise EOFError
+        return header
     except InvalidDicomError:
         pass
     except Exception as error:  # damaged files fail in many ways
@@ -136,7 +139,7 @@ def _scans(header: pydicom.Dataset, frames: np.ndarray, path: Path) -> list[Scan
     scans = []
     for index, view in zip(chosen, views, strict=True):
         counts, mended = to_counts(frames[index], str(path))
-        scans.append(Scan(counts, pixel_size, view, _patient(header, path), path.name, mended + notes))
+        scans.append(Scan(counts, pixel_size, view, _patient(header, path), path.name, mended + notes, index))
     return scans
 
 

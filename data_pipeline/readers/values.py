@@ -83,8 +83,13 @@ def pseudonym(identity: str) -> str:
     A patient has the same pseudonym in every file. Short patient numbers can be guessed back by whoever knows the key:
     set `MSANET_PSEUDONYM_KEY` to a secret of your own before results leave the hospital.
     """
+    return "p" + keyed_digest(identity).hex()[:12]
+
+
+def keyed_digest(identity: str) -> bytes:
+    """HMAC-SHA256 of `identity` under the site's key, 32 bytes."""
     key = _key.get() or os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
-    return "p" + hmac.new(key.encode(), identity.encode(), hashlib.sha256).hexdigest()[:12]
+    return hmac.new(key.encode(), identity.encode(), hashlib.sha256).digest()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""msanet predict: scans -> masks, probabilities, overlays and lesion lists."""
+"""msanet predict: scans -> masks, probabilities, overlays, lesion lists, and what other programs read."""
 
 from __future__ import annotations
 
@@ -8,35 +8,75 @@ from pathlib import Path
 
 HELP = "segment scans with a trained network"
 DESCRIPTION = (
-    "Writes STEM_mask.png, STEM_probability.npy, STEM_overlay.png and STEM.json for every scan. "
-    "Files of the same stem become STEM, STEM-2, ... in the order given; a file with two views becomes "
-    "STEM_anterior and STEM_posterior."
+    "Writes STEM_mask.png, STEM_probability.npy, STEM_overlay.png, STEM_lesions.csv and STEM.json for every scan, a "
+    "page for every patient, and a picture, a table and a manifest of the run. Results of a folder or archive are "
+    "named after the path in it; of the same stem they become STEM, STEM-2, ...; a file with two views becomes "
+    "STEM_anterior and STEM_posterior. docs/outputs.md describes every file. Research software, not for diagnosis."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="DICOM (NM), PNG, JPEG, TIFF or NPY")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a training")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="SOURCE",
+        help="DICOM (NM), PNG, JPEG, TIFF, NPY or NIfTI files; folders or zips of them; a DICOMDIR",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="RUN",
+        help="folder of a training; the probabilities of several are averaged",
+    )
+    parser.add_argument("--model", type=Path, metavar="FILE", help="made by msanet export (default: the one shipped)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the results")
     parser.add_argument("--threshold", type=float, help="probability above which a pixel is lesion (default: recipe's)")
+    parser.add_argument("--tta", action="store_true", help="average over the scan and its mirror image")
+    parser.add_argument(
+        "--formats",
+        default="default",
+        metavar="LIST",
+        help="of png, npy, overlay, csv, nifti, seg (DICOM), sheet; or default (all but nifti and seg), all, json",
+    )
+    parser.add_argument(
+        "--anonymous",
+        action="store_true",
+        help="name results by pseudonym and view; pseudonyms and new UIDs in DICOM SEG",
+    )
+    parser.add_argument("--compare", type=Path, metavar="EARLIER", help="results folder of an earlier time")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segments; 1 if some files could not be used."""
+    """Segments; 1 if some files could not be used, 2 if none could."""
     # What orbax tells its developers is no news for users; what this project says goes through.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    from msanet_jax.predict import predict_files
+    from msanet_jax.predict import Request, predict_files
+    from msanet_jax.prediction_files import parse_formats
 
     outcome = predict_files(
         options.files,
         checkpoint=options.checkpoint,
+        model=options.model,
+        flips=options.tta,
         out=options.out,
-        threshold=options.threshold,
-        progress=not options.quiet,
+        request=Request(
+            threshold=options.threshold,
+            formats=parse_formats(options.formats),
+            anonymous=options.anonymous,
+            compare=options.compare,
+            progress=not options.quiet,
+        ),
     )
     if not options.quiet:
         failed = f", {len(outcome.failed)} file(s) passed over" if outcome.failed else ""
-        print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}. Not for diagnosis.")
-    return 1 if outcome.failed else 0
+        left_out = f", {outcome.left_out} file(s) beside the DICOM files left out" if outcome.left_out else ""
+        print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
+    if not outcome.failed:
+        return 0
+    return 1 if outcome.written else 2

@@ -1,0 +1,87 @@
+"""MONAI's BasicUNet beside our U-Net of the same widths: a supervised training step and inference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from monai.networks.nets import BasicUNet
+
+from configs.peers import get_config
+from msanet_jax.devices import compile_train_iteration, place_state
+from msanet_jax.state import create_networks, create_state
+from msanet_jax.steps import evaluation_step
+
+SIDE_PX, BATCH = 128, 8
+
+
+def measure(*, repeats: int) -> dict[str, Any]:
+    """Ratios, our time over MONAI's (below 1 we are faster), and both parameter counts."""
+    config = get_config("unet,cpu")
+    config.data.image_size_px, config.train.batch_size = SIDE_PX, BATCH
+    networks = create_networks(config, steps_per_epoch=10)
+    state = place_state(create_state(networks))
+    width, depth = config.generator.width, config.generator.depth
+    widths = [width * 2**level for level in range(depth + 1)]
+    if depth != 4:
+        raise ValueError("BasicUNet has four halvings")
+    theirs = BasicUNet(
+        spatial_dims=2, out_channels=1, features=(*widths, widths[0]), norm="batch", act="relu", dropout=0.0
+    )
+    theirs = theirs.to(memory_format=torch.channels_last)
+    parameters = {
+        "our_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.generator_params)),
+        "monai_parameters": sum(parameter.numel() for parameter in theirs.parameters()),
+    }
+    random = np.random.default_rng(0)
+    shape = (BATCH, SIDE_PX, SIDE_PX, 1)
+    image, mask = random.normal(1.0, 0.3, shape).astype(np.float32), (random.random(shape) < 0.05).astype(np.float32)
+    torch_image, torch_mask = (torch.tensor(array).permute(0, 3, 1, 2) for array in (image, mask))
+    optimizer = torch.optim.AdamW(theirs.parameters(), fused=True)
+    average = state.generator_average, state.generator_statistics
+    evaluate = jax.jit(
+        lambda average, images: evaluation_step(
+            networks, state.replace(generator_average=average[0], generator_statistics=average[1]), images
+        )
+    )
+    average = jax.tree.map(np.asarray, average)
+    iterate, current = compile_train_iteration(networks), [state]
+
+    def train_jax() -> None:
+        current[0], metrics = iterate(current[0], {"image": image, "mask": mask})
+        jax.block_until_ready(metrics)
+
+    def train_torch() -> None:
+        logits = theirs.train()(torch_image)
+        probability = torch.sigmoid(logits)
+        dice = 1.0 - (2.0 * (probability * torch_mask).sum() + 1.0) / (probability.sum() + torch_mask.sum() + 1.0)
+        (dice + torch.nn.functional.binary_cross_entropy_with_logits(logits, torch_mask)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def predict_torch() -> None:
+        with torch.inference_mode():
+            torch.sigmoid(theirs.eval()(torch_image))
+
+    ratios = {
+        "train_ratio": _paired(train_jax, train_torch, repeats),
+        "inference_ratio": _paired(lambda: jax.block_until_ready(evaluate(average, image)), predict_torch, repeats),
+    }
+    return {"setting": f"U-Net, width {width}, {SIDE_PX} px, batch {BATCH}", **ratios, **parameters}
+
+
+def _paired(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> float:
+    ratios = []
+    for repetition in range(-2, repeats):
+        durations = []
+        for function in (ours, theirs):
+            begin = time.perf_counter()
+            function()
+            durations.append(time.perf_counter() - begin)
+        if repetition >= 0:
+            ratios.append(durations[0] / durations[1])
+    return float(np.median(ratios))

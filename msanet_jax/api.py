@@ -1,0 +1,225 @@
+"""The public Python interface: `msanet_jax.load`, `predict`, `train`, `evaluate`, `simulate`.
+
+Research software, not for diagnosis. Scores on simulated scans are not comparable with scores on clinical scans.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipeline.errors import RequestError
+from data_pipeline.scan import Scan, View
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from data_pipeline.phantom.simulate import SimulatedPatient
+    from msanet_jax.evaluate import Evaluation
+    from msanet_jax.model import Model
+    from msanet_jax.segmentation import Segmentation
+
+Source = str | Path | Scan | np.ndarray
+
+
+def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool = False) -> Model:
+    """Loads a model for `predict`.
+
+    Args:
+      source: a run's folder, several of them (their mean), a file made by `msanet export`, or None for the model that
+        this installation came with.
+      flips: averages over the scan and its mirror image (flip test-time augmentation).
+
+    Returns:
+      The model; `model.probability` maps counts `[n, 256, 256]` float32 of thorax fields to probabilities.
+
+    Raises:
+      RequestError: it cannot be loaded, in one line.
+
+    Example:
+      >>> import msanet_jax
+      >>> msanet_jax.load("no/such/run")
+      Traceback (most recent call last):
+      data_pipeline.errors.RequestError: no/such/run: no such file or folder
+    """
+    from msanet_jax.predict import load_model
+
+    if source is None:
+        return load_model(flips=flips)
+    if not isinstance(source, str | Path):
+        return load_model([Path(run) for run in source], flips=flips)
+    path = Path(source)
+    if not path.exists():
+        raise RequestError(f"{path}: no such file or folder")
+    return load_model([path], flips=flips) if path.is_dir() else load_model(model=path, flips=flips)
+
+
+def predict(
+    scans: Source | Sequence[Source], model: Model | None = None, *, threshold: float | None = None
+) -> list[Segmentation]:
+    """Segments scans in memory; `msanet predict` and `msanet_jax.predict.predict_files` write files.
+
+    Args:
+      scans: files, `Scan`s, or count arrays `[rows, columns]` (of unknown view and pixel size); one or a sequence.
+      model: of `load`; None for the model that this installation came with.
+      threshold: probability above which a pixel is lesion; None for the model's.
+
+    Returns:
+      One result per view, in order: `mask`, `probability`, `lesions` and `record`, on the whole scan.
+
+    Raises:
+      RequestError: a file or array that is no scan, or no such model.
+
+    Example:
+      >>> import msanet_jax, numpy as np
+      >>> from msanet_jax.model import Model
+      >>> hot = Model(lambda counts: (counts > 100).astype(np.float32), "thorax", 256, 0.5, 8, {})
+      >>> counts = np.full((256, 256), 20)
+      >>> counts[100:104, 60:65] = 200
+      >>> (result,) = msanet_jax.predict(counts, hot)
+      >>> int(result.mask.sum()), result.record["lesion_count"], result.lesions[0]["uptake_mean"]
+      (20, 1, 10.0)
+    """
+    from msanet_jax.predict import check_threshold, segment_scans
+
+    many = [scans] if isinstance(scans, str | Path | Scan | np.ndarray) else list(scans)
+    chosen = load() if model is None else model
+    results = segment_scans(chosen, _named(many), check_threshold(threshold, chosen))
+    return [result for _, result in results]
+
+
+def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str | Path = "data") -> dict[str, Any]:
+    """Trains, or resumes, and scores the test patients; what `main.py` does.
+
+    Args:
+      config: a recipe, or its file with variants, such as `configs/msanet.py:cpu`.
+      workdir: folder of the run.
+      data_dir: where built data sets are kept.
+
+    Returns:
+      What metrics.json holds (docs/metrics.md).
+
+    Raises:
+      RequestError: a request that cannot be carried out, in one line.
+
+    Example:
+      >>> import msanet_jax
+      >>> metrics = msanet_jax.train("configs/msanet.py:smoke", "runs/smoke")  # doctest: +SKIP
+      >>> msanet_jax.train("configs/none.py", "runs/none")
+      Traceback (most recent call last):
+      data_pipeline.errors.RequestError: configs/none.py: no such recipe
+    """
+    recipe = read_recipe(config) if isinstance(config, str | Path) else config
+    from msanet_jax.job import train_and_evaluate
+
+    return train_and_evaluate(recipe, workdir=str(workdir), data_dir=str(data_dir))
+
+
+def evaluate(
+    run: str | Path | Sequence[str | Path], *, split: str = "test", data_dir: str | Path = "data"
+) -> Evaluation:
+    """Scores a run, or the mean of several, on a split of the first one's data set.
+
+    Args:
+      run: folder of a training, or several.
+      split: `train`, `validation` or `test`.
+      data_dir: where built data sets are kept.
+
+    Returns:
+      `summary` (docs/metrics.md), rows per image and per lesion, probabilities.
+
+    Raises:
+      RequestError: no such run or split.
+
+    Example:
+      >>> import msanet_jax
+      >>> score = msanet_jax.evaluate("runs/first").summary  # doctest: +SKIP
+      >>> msanet_jax.evaluate("runs/first", split="tests")
+      Traceback (most recent call last):
+      data_pipeline.errors.RequestError: split 'tests' is none of train, validation, test
+    """
+    if split not in ("train", "validation", "test"):
+        raise RequestError(f"split {split!r} is none of train, validation, test")
+    from data_pipeline.bone_scans import load_split
+    from msanet_jax.ensemble import load_ensemble
+    from msanet_jax.evaluate import evaluate as score
+    from msanet_jax.model import field_of
+
+    runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
+    predictor = load_ensemble(runs)
+    scans = load_split(predictor.config.data.dataset, split, str(data_dir), field_of(predictor.config))
+    return score(predictor.probability, scans, config=predictor.config)
+
+
+def simulate(
+    seed: int, index: int = 0, *, views: Sequence[View | str] = ("anterior", "posterior"), **options: Any
+) -> SimulatedPatient:
+    """Simulates virtual patient `index` of the population `seed`; the same arguments give the same counts.
+
+    Args:
+      seed: of the population.
+      index: of the patient in it.
+      views: `anterior`, `posterior` or both.
+      **options: `noise_seed`, `camera` (`ge`, `siemens`), `counts` per view; see
+        `data_pipeline.phantom.simulate.simulate_patient`.
+
+    Returns:
+      The patient; `views[view].scan` is what `predict` takes, `views[view].lesions` `[1024, 256]` the true lesion ids.
+
+    Example:
+      >>> import msanet_jax
+      >>> patient = msanet_jax.simulate(seed=1, views=["anterior"])
+      >>> scan = patient.views["anterior"].scan
+      >>> scan.counts.shape, str(scan.view)
+      ((1024, 256), 'anterior')
+    """
+    from data_pipeline.phantom.simulate import simulate_patient
+
+    return simulate_patient(seed=seed, index=index, views=[View(view) for view in views], **options)
+
+
+def read_recipe(spec: str | Path) -> ConfigDict:
+    """The recipe of `FILE` or `FILE:variant,variant`.
+
+    Raises:
+      RequestError: no such file or variant.
+    """
+    name, _, variants = str(spec).partition(".py:")
+    path = Path(f"{name}.py" if variants else name)
+    if not path.is_file():
+        raise RequestError(f"{path}: no such recipe")
+    loader = importlib.util.spec_from_file_location("msanet_recipe", path)
+    if loader is None or loader.loader is None:
+        raise RequestError(f"{path}: is no Python file")
+    module = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(module)
+    try:
+        config: ConfigDict = module.get_config(variants)
+    except ValueError as error:
+        raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
+    return config
+
+
+def _named(sources: Sequence[Source]) -> Iterator[Any]:
+    from data_pipeline.readers import read_scans
+    from data_pipeline.readers.values import check_size, to_counts
+    from msanet_jax.scan_sources import NamedScan
+
+    for number, source in enumerate(sources):
+        if isinstance(source, Scan):
+            scans = [source]
+        elif isinstance(source, np.ndarray):
+            name = f"array {number}"
+            if source.ndim != 2:
+                raise RequestError(f"{name}: shape {source.shape}; a scan has rows and columns")
+            check_size(source.shape, name)
+            counts, warnings = to_counts(source, name)
+            scans = [Scan(counts, None, View.UNKNOWN, name, name, warnings)]
+        else:
+            scans = read_scans(source)
+        for scan in scans:
+            yield NamedScan(Path(scan.source), scan.source, scan, None)

@@ -1,0 +1,45 @@
+"""msanet export: checkpoints -> one file that predicts without the training code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+HELP = "write trained networks as one file that needs no training code"
+DESCRIPTION = (
+    "Writes a zip with a jax.export program for cpu, cuda and tpu (counts of thorax fields in, probability out), "
+    "recipe, versions, scores, data card and model card. Several runs become their mean."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument(
+        "--checkpoint", required=True, nargs="+", action="extend", type=Path, metavar="RUN", help="folders of trainings"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the model, e.g. model.msanet")
+    parser.add_argument("--weights", choices=("float32", "float16"), default="float32", help="type they are kept in")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="metrics.json of the whole (default: the runs')")
+    parser.add_argument("--data-card", type=Path, metavar="FILE", help="Markdown on the training data, of own sets")
+    parser.add_argument("--card", type=Path, metavar="FILE", help="write the model card here too, e.g. model_card.md")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exports and says how far the result is from the checkpoints."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    from msanet_jax.export import export_model
+
+    manifest = export_model(
+        options.checkpoint,
+        options.out,
+        weights=options.weights,
+        metrics=options.metrics,
+        data_card=options.data_card,
+        card=options.card,
+    )
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, largest difference to the checkpoint "
+        f"{manifest['check']['max_abs_difference']:.1g}. Not for diagnosis."
+    )
+    return 0

@@ -1,0 +1,150 @@
+"""The model card: what a model is, what it was trained on, how it scored, and what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NOTICE = "Research software, not for diagnosis."
+
+_SCORES = (
+    ("DSC, pooled over all pixels", "dsc_pooled"),
+    ("precision, pooled", "precision_pooled"),
+    ("recall, pooled", "recall_pooled"),
+    ("DSC, mean over images with lesion", "dsc_mean"),
+    ("lesions found", "lesion_recall"),
+    ("lesions found, shorter than 15 mm", "lesion_recall_small"),
+    ("lesions found, 15 to 30 mm", "lesion_recall_medium"),
+    ("lesions found, longer than 30 mm", "lesion_recall_large"),
+    ("false positives per image", "false_positives_per_image"),
+    ("images", "images"),
+    ("images without lesion", "images_without_lesion"),
+)
+
+_SIMULATED = (
+    "**Simulated scans.** The scores say how well the network finds simulated lesions in simulated scans. They are not "
+    "comparable with the 0.6671 of the MSA-Net paper, and say nothing on how it does on patients."
+)
+
+
+def model_card(manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], *, dataset: str) -> str:
+    """Markdown from an exported model's manifest and the metrics.json of its runs (or of the whole).
+
+    Args:
+      manifest: of the exported model.
+      scores: one metrics.json for each run that has one, or one of the whole.
+      dataset: the data set's name in the recipe.
+    """
+    simulated = dataset.startswith("phantom_bone/")
+    members = manifest["provenance"].get("members", [manifest["provenance"]])
+    lines = [
+        "# Model card",
+        "",
+        f"**{NOTICE}** {'Trained on simulated scans only. ' if simulated else ''}Not a medical device; nobody has "
+        "tested it on patients for any purpose. Made by `msanet export`; figures come from the runs themselves.",
+        "",
+        "## What it is",
+        "",
+        *_what(manifest, members),
+        "",
+        "## Training data",
+        "",
+        *_data(members, simulated),
+        "",
+        "## Scores",
+        "",
+        *_scores(scores, len(members), simulated),
+        "",
+        "## Limits",
+        "",
+        *_limits(manifest["input"]["field"], simulated),
+        "",
+        "## Use",
+        "",
+        "`msanet predict scan.dcm --model=FILE.msanet --out=RESULTS`; docs/outputs.md describes the results and has a "
+        "Python snippet that needs JAX and NumPy only.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _what(manifest: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items() if version)
+    shapes = {
+        side: f"`[{', '.join(str(length) for length in manifest[side]['shape'])}]`" for side in ("input", "output")
+    }
+    number = "one network" if len(members) == 1 else f"the mean of {len(members)} networks"
+    check = manifest.get("check", {})
+    lines = [
+        f"MSA-Net generator ({number}), {' + '.join(f'{count:,}' for count in manifest['parameters'])} parameters, "
+        f"weights kept as {manifest['weights']}.",
+        "",
+        f"- In: {manifest['input']['what']}, {shapes['input']}.",
+        f"- Out: {manifest['output']['what']}, {shapes['output']}. Lesion is what exceeds {manifest['threshold']:g}.",
+        f"- Program for {', '.join(manifest['platforms'])}, {manifest['program_bytes'] / 1e6:.1f} MB; made with "
+        f"{versions}.",
+    ]
+    if check:
+        lines.append(
+            f"- Largest absolute difference of probability to the checkpoint, {check['fields']} simulated fields on "
+            f"{check['device']}: {check['max_abs_difference']:.1g}. Other platforms were compiled for, not run."
+        )
+    for member in members:
+        variants = f":{member['variants']}" if member.get("variants") else ""
+        lines.append(
+            f"- Run `{member['checkpoint']}`: recipe `configs/msanet.py{variants}`, seed {member.get('seed')}, "
+            f"step {member.get('step')}, recipe's SHA-256 `{member['config_sha256'][:16]}`."
+        )
+    return lines
+
+
+def _data(members: Sequence[Mapping[str, Any]], simulated: bool) -> list[str]:
+    names = ", ".join(sorted({f"`{member['dataset']}`" for member in members}))
+    if simulated:
+        return [
+            f"{names}: PhantomBone, virtual lung-cancer patients with exact lesion masks, split by patient. No "
+            "patient's data. Its data card travels in the file (data_card.md)."
+        ]
+    return [f"{names}: a data set of the user's own; see data_card.md in the file."]
+
+
+def _scores(scores: Sequence[Mapping[str, Any]], members: int, simulated: bool) -> list[str]:
+    if not scores:
+        return ["The run has not been scored."]
+    lines = [_SIMULATED, ""] if simulated else []
+    if members > 1 and len(scores) > 1:
+        lines += ["The networks one by one; their mean was not scored.", ""]
+    for score in scores:
+        test, baseline = score["test"], score.get("threshold_baseline", {})
+        lines += ["| test patients | score | 95 % interval | best single threshold |", "|---|---|---|---|"]
+        for label, key in _SCORES:
+            interval = test.get("intervals", {}).get(key)
+            bounds = f"{_number(interval[0])} to {_number(interval[1])}" if interval else ""
+            lines.append(f"| {label} | {_number(test.get(key))} | {bounds} | {_number(baseline.get(key))} |")
+        lines.append("")
+    lines.append("Definitions: docs/metrics.md. Intervals: bootstrap over patients.")
+    return lines
+
+
+def _limits(field: str, simulated: bool) -> list[str]:
+    outside = "- Segments the thorax field only: lesions of skull, pelvis and limbs outside it are not seen."
+    limits = [
+        *([outside] if field == "thorax" else []),
+        "- Small and faint lesions are often missed (see the table); healthy hot spots (joints, degenerative spine, "
+        "kidneys, injection site) may be marked.",
+        "- Expects raw counts of one planar view. Smoothed, rescaled or 8 bit pictures are accepted with a warning, "
+        "and nothing is known of how it does on them.",
+        "- The probability is the network's output, not calibrated on patients.",
+    ]
+    if simulated:
+        limits.append(
+            "- Simulated training data: other tracers, cameras, body shapes, treatments and diseases than the "
+            "simulator's are unknown to it."
+        )
+    return limits
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if isinstance(value, float) else f"{value}"
