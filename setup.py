@@ -36,12 +36,14 @@ RUNTIME = [
     # jax.export writes and reads its files with it and does not bring it.
     "flatbuffers>=25.1",
     "tqdm>=4.66",
+    "jinja2>=3.1",
 ]
 
 TEST = [
     "pytest>=8.0",
     "pydicom-data>=1.0",
     "jsonschema>=4.20",
+    "selenium>=4.20",
     # The notebooks of colab/ are run, the wheel is built.
     "nbclient>=0.10",
     "nbformat>=5.10",
@@ -74,7 +76,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
-    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet"]},
+    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet", "templates/*"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},
