@@ -36,9 +36,21 @@ RUNTIME = [
     # jax.export writes and reads its files with it and does not bring it.
     "flatbuffers>=25.1",
     "tqdm>=4.66",
+    "jinja2>=3.1",
 ]
 
-TEST = ["pytest>=8.0", "pydicom-data>=1.0", "jsonschema>=4.20"]
+TEST = [
+    "pytest>=8.0",
+    "pydicom-data>=1.0",
+    "jsonschema>=4.20",
+    "selenium>=4.20",
+    # The notebooks of colab/ are run, the wheel is built.
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "ipykernel>=6.29",
+    "build>=1.2",
+    "setuptools>=77",
+]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
@@ -59,10 +71,12 @@ setup(
     description="MSA-Net for bone metastases in SPECT scintigrams, in JAX/Flax, with a physics-based data set",
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    # To be set when the project is published: colab/ takes it from here (colab/README.md).
+    url="https://github.com/OWNER/msanet-jax",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
-    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet"]},
+    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet", "templates/*"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},

@@ -33,8 +33,8 @@ def get_config(variants: str = "") -> ConfigDict:
 
 def _full() -> ConfigDict:
     config = ConfigDict()
-    config.variants = ""
-    config.seed = 0
+    config.variants = ""  # the names after the file's colon, for the record; not to be set
+    config.seed = 0  # of initial parameters, order of images, augmentation and dropout
     config.model = "msanet"  # or a network of msanet_jax/peers, see configs/peers.py
 
     config.data = ConfigDict()
@@ -51,16 +51,16 @@ def _full() -> ConfigDict:
     config.generator = _generator()
 
     config.discriminator = ConfigDict()
-    config.discriminator.width = 16
+    config.discriminator.width = 16  # channels of the first stage; doubled at every further one
     config.discriminator.depth = 4  # stages, each halves the image
     config.discriminator.norm = "none"  # none | batch (SegAN)
     config.discriminator.pairing = "concat"  # concat | multiply (SegAN)
     config.discriminator.bound = "spectral"  # spectral | clip (SegAN) | l1 | none: keeps the multi-scale L1 finite
     config.discriminator.clip_value = 0.05  # only for bound = clip
-    config.discriminator.dtype = "float32"
+    config.discriminator.dtype = "float32"  # computation: float32 | bfloat16; parameters stay float32
 
     config.adversary = ConfigDict()
-    config.adversary.enabled = True
+    config.adversary.enabled = True  # False: no discriminator, supervised losses only
     config.adversary.objective = "multi_scale_l1"  # multi_scale_l1 | patch_gan (pix2pix)
     config.adversary.pyramid_levels = 3  # of the multi-scale L1; 1 is SegAN's loss
     config.adversary.patch_loss = "cross_entropy"  # of the patch-GAN: cross_entropy | least_squares
@@ -69,8 +69,8 @@ def _full() -> ConfigDict:
     config.adversary.discriminator_steps = 1  # per generator step
 
     config.loss = ConfigDict()
-    config.loss.dice_weight = 1.0
-    config.loss.cross_entropy_weight = 1.0
+    config.loss.dice_weight = 1.0  # of the Dice loss, over the whole batch
+    config.loss.cross_entropy_weight = 1.0  # of the pixels' mean cross-entropy
     config.loss.deep_supervision_decay = 0.5  # weight of each coarser head relative to the finer one
 
     config.generator_optimizer = _optimizer(peak_learning_rate=2e-3, weight_decay=1e-4)
@@ -78,13 +78,13 @@ def _full() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 16  # over all devices
-    config.train.total_epochs = 200.0
+    config.train.total_epochs = 200.0  # passes over the training images
     config.train.ema_decay = 0.99  # moving average of the generator, used for evaluation
-    config.train.log_every_steps = 10
-    config.train.validate_every_epochs = 10.0
-    config.train.checkpoint_every_epochs = 5.0
+    config.train.log_every_steps = 10  # losses into history.jsonl and TensorBoard
+    config.train.validate_every_epochs = 10.0  # scores on the validation patients; the best is what gets tested
+    config.train.checkpoint_every_epochs = 5.0  # a stopped run goes on from the last
     config.train.image_every_epochs = 50.0  # TensorBoard panels
-    config.train.keep_checkpoints = 3
+    config.train.keep_checkpoints = 3  # of the periodic ones, the latest
 
     config.evaluate = ConfigDict()
     config.evaluate.batch_size = 16  # over all devices
@@ -97,14 +97,14 @@ def _full() -> ConfigDict:
     config.evaluate.froc_probability_min = 0.0001  # a peak below is no candidate; networks put most of the image below
     config.evaluate.froc_peak_distance_mm = 10.0  # of two peaks nearer than this the higher counts
     config.evaluate.froc_hit_distance_mm = 5.0  # a peak this near to a lesion's mask hits it
-    config.evaluate.bootstrap_samples = 1000
+    config.evaluate.bootstrap_samples = 1000  # of patients, for the 95 % intervals
     return config
 
 
 def _generator() -> ConfigDict:
     generator = ConfigDict()
     generator.width = 24  # channels at full resolution; doubled at every level down, at most max_width
-    generator.max_width = 256
+    generator.max_width = 256  # channels at most, at any level
     generator.depth = 4  # number of halvings; image sides must be divisible by 2^depth
     generator.multi_scale_dilations = (1, 2, 3)  # parallel branches of a multi-scale module; () for none
     generator.multi_scale_from_level = 1  # first encoder level with one; 0 is full resolution
@@ -131,13 +131,13 @@ def _augment() -> ConfigDict:
 def _optimizer(*, peak_learning_rate: float, weight_decay: float) -> ConfigDict:
     optimizer = ConfigDict()
     optimizer.name = "adamw"  # adamw | sgd
-    optimizer.peak_learning_rate = peak_learning_rate
+    optimizer.peak_learning_rate = peak_learning_rate  # after the warm-up
     optimizer.final_learning_rate_fraction = 0.01  # cosine decay ends here
-    optimizer.warmup_epochs = 3.0
-    optimizer.beta1 = 0.9
-    optimizer.beta2 = 0.99
-    optimizer.weight_decay = weight_decay
-    optimizer.clip_global_norm = 1.0
+    optimizer.warmup_epochs = 3.0  # the learning rate rises linearly from 0 over these
+    optimizer.beta1 = 0.9  # adamw only: decay of the mean of gradients
+    optimizer.beta2 = 0.99  # adamw only: decay of the mean of squared gradients
+    optimizer.weight_decay = weight_decay  # adamw only: decoupled, of kernels
+    optimizer.clip_global_norm = 1.0  # gradients of a larger norm are scaled down to it
     return optimizer
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from data_pipeline.phantom.simulate import SimulatedPatient
-    from msanet_jax.evaluate import Evaluation
     from msanet_jax.model import Model
+    from msanet_jax.scores import Evaluation
     from msanet_jax.segmentation import Segmentation
 
 Source = str | Path | Scan | np.ndarray
@@ -122,7 +122,7 @@ def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str
 def evaluate(
     run: str | Path | Sequence[str | Path], *, split: str = "test", data_dir: str | Path = "data"
 ) -> Evaluation:
-    """Scores a run, or the mean of several, on a split of the first one's data set.
+    """Scores a run, or the mean of several, on a split of the first one's data set, by its recipe's threshold rule.
 
     Args:
       run: folder of a training, or several.
@@ -144,15 +144,17 @@ def evaluate(
     """
     if split not in ("train", "validation", "test"):
         raise RequestError(f"split {split!r} is none of train, validation, test")
-    from data_pipeline.bone_scans import load_split
+    from data_pipeline.folds import load_splits
     from msanet_jax.ensemble import load_ensemble
     from msanet_jax.evaluate import evaluate as score
-    from msanet_jax.model import field_of
+    from msanet_jax.scoring import decide_threshold
 
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
     predictor = load_ensemble(runs)
-    scans = load_split(predictor.config.data.dataset, split, str(data_dir), field_of(predictor.config))
-    return score(predictor.probability, scans, config=predictor.config)
+    config, probability = predictor.config, predictor.probability
+    splits = load_splits(config.data, str(data_dir))
+    threshold = decide_threshold(probability, splits["validation"], config=config)["value"]
+    return score(probability, splits[split], config=config, threshold=threshold)
 
 
 def simulate(

@@ -185,6 +185,7 @@ def restore_run(run: Path) -> Restored:
         "step": int(state.step),
         "variants": config.variants,
         "seed": config.seed,
+        "model": config.get("model", "msanet"),
         "dataset": public_dataset_name(config.data.dataset),
     }
     return Restored(networks=networks, state=state, provenance=provenance)

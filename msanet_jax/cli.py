@@ -16,7 +16,7 @@ from data_pipeline.errors import RequestError
 
 EXIT_USAGE = 2
 
-COMMANDS = ("import", "check", "predict", "evaluate", "compare", "experiment", "export", "doctor")
+COMMANDS = ("import", "check", "predict", "evaluate", "compare", "report", "experiment", "export", "doctor")
 """In the order of the help; each is a module of `msanet_jax.commands` (`import_`, since Python keeps the word)."""
 
 _DESCRIPTION = """\

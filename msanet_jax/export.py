@@ -84,7 +84,7 @@ def export_model(
     _write(out, manifest, program, texts)
     try:
         manifest["check"] = _compare(members, out)
-        texts["model_card.md"] = model_card(manifest, list(scores.values()), dataset=dataset)
+        texts["model_card.md"] = model_card(manifest, list(scores.values()), dataset=dataset, whole=metrics is not None)
         _write(out, manifest, program, texts)
     except BaseException:
         out.unlink(missing_ok=True)
@@ -181,6 +181,8 @@ def _read_scores(paths: Sequence[Path], *, required: bool) -> dict[int, Mapping[
     for number, path in enumerate(paths):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content.get(content.get("split", "test")), dict):
+                raise ValueError("it holds no scores")
             scores[number] = {key: value for key, value in content.items() if key != "images"}
         except FileNotFoundError:
             if required:

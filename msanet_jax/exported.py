@@ -103,7 +103,7 @@ def load_exported(path: Path) -> Model:
             image_size_px=int(sides[1]["shape"][2]),
             threshold=float(manifest["threshold"]),
             batch_size=int(manifest["batch_size"]),
-            provenance={**manifest["provenance"], "model": path.name},
+            provenance={**manifest["provenance"], "file": path.name},
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise RequestError(f"{path}: its manifest lacks {error}; export it again") from None

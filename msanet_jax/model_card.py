@@ -12,11 +12,15 @@ _SCORES = (
     ("precision, pooled", "precision_pooled"),
     ("recall, pooled", "recall_pooled"),
     ("DSC, mean over images with lesion", "dsc_mean"),
+    ("surface DSC, mean over images with lesion", "nsd_mean"),
+    ("average precision over pixels", "average_precision"),
+    ("expected calibration error over pixels", "ece"),
     ("lesions found", "lesion_recall"),
     ("lesions found, shorter than 15 mm", "lesion_recall_small"),
     ("lesions found, 15 to 30 mm", "lesion_recall_medium"),
     ("lesions found, longer than 30 mm", "lesion_recall_large"),
     ("false positives per image", "false_positives_per_image"),
+    ("FROC score", "froc_score"),
     ("images", "images"),
     ("images without lesion", "images_without_lesion"),
 )
@@ -27,13 +31,16 @@ _SIMULATED = (
 )
 
 
-def model_card(manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], *, dataset: str) -> str:
+def model_card(
+    manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], *, dataset: str, whole: bool = False
+) -> str:
     """Markdown from an exported model's manifest and the metrics.json of its runs (or of the whole).
 
     Args:
       manifest: of the exported model.
-      scores: one metrics.json for each run that has one, or one of the whole.
+      scores: the metrics.json of every run that has one, or one of the whole.
       dataset: the data set's name in the recipe.
+      whole: whether the scores are those of the whole.
     """
     simulated = dataset.startswith("phantom_bone/")
     members = manifest["provenance"].get("members", [manifest["provenance"]])
@@ -53,7 +60,7 @@ def model_card(manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]],
         "",
         "## Scores",
         "",
-        *_scores(scores, len(members), simulated),
+        *_scores(scores, len(members), whole=whole, simulated=simulated),
         "",
         "## Limits",
         "",
@@ -75,9 +82,10 @@ def _what(manifest: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> 
     }
     number = "one network" if len(members) == 1 else f"the mean of {len(members)} networks"
     check = manifest.get("check", {})
+    parameters = " + ".join(f"{count:,}" for count in manifest["parameters"])
     lines = [
-        f"MSA-Net generator ({number}), {' + '.join(f'{count:,}' for count in manifest['parameters'])} parameters, "
-        f"weights kept as {manifest['weights']}.",
+        f"Generator `{members[0].get('model', 'msanet')}` ({number}), {parameters} parameters, weights kept as "
+        f"{manifest['weights']}.",
         "",
         f"- In: {manifest['input']['what']}, {shapes['input']}.",
         f"- Out: {manifest['output']['what']}, {shapes['output']}. Lesion is what exceeds {manifest['threshold']:g}.",
@@ -90,10 +98,10 @@ def _what(manifest: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> 
             f"{check['device']}: {check['max_abs_difference']:.1g}. Other platforms were compiled for, not run."
         )
     for member in members:
-        variants = f":{member['variants']}" if member.get("variants") else ""
+        variants = f" with `{member['variants']}`" if member.get("variants") else ""
         lines.append(
-            f"- Run `{member['checkpoint']}`: recipe `configs/msanet.py{variants}`, seed {member.get('seed')}, "
-            f"step {member.get('step')}, recipe's SHA-256 `{member['config_sha256'][:16]}`."
+            f"- Run `{member['checkpoint']}`: recipe of `{member.get('model', 'msanet')}`{variants}, seed "
+            f"{member.get('seed')}, step {member.get('step')}, recipe's SHA-256 `{member['config_sha256'][:16]}`."
         )
     return lines
 
@@ -108,19 +116,23 @@ def _data(members: Sequence[Mapping[str, Any]], simulated: bool) -> list[str]:
     return [f"{names}: a data set of the user's own; see data_card.md in the file."]
 
 
-def _scores(scores: Sequence[Mapping[str, Any]], members: int, simulated: bool) -> list[str]:
+def _scores(scores: Sequence[Mapping[str, Any]], members: int, *, whole: bool, simulated: bool) -> list[str]:
     if not scores:
         return ["The run has not been scored."]
     lines = [_SIMULATED, ""] if simulated else []
-    if members > 1 and len(scores) > 1:
-        lines += ["The networks one by one; their mean was not scored.", ""]
+    if members > 1 and not whole:
+        lines += [f"Single networks ({len(scores)} of {members}); their mean was not scored.", ""]
     for score in scores:
-        test, baseline = score["test"], score.get("threshold_baseline", {})
-        lines += ["| test patients | score | 95 % interval | best single threshold |", "|---|---|---|---|"]
+        split = score.get("split", "test")
+        test, baseline = score[split], score.get("threshold_baseline", {})
+        lines += [f"| {split} patients | score | 95 % interval | best single threshold |", "|---|---|---|---|"]
         for label, key in _SCORES:
+            if key not in test:
+                continue
             interval = test.get("intervals", {}).get(key)
             bounds = f"{_number(interval[0])} to {_number(interval[1])}" if interval else ""
-            lines.append(f"| {label} | {_number(test.get(key))} | {bounds} | {_number(baseline.get(key))} |")
+            single = _number(baseline[key]) if key in baseline else ""
+            lines.append(f"| {label} | {_number(test[key])} | {bounds} | {single} |")
         lines.append("")
     lines.append("Definitions: docs/metrics.md. Intervals: bootstrap over patients.")
     return lines

@@ -62,8 +62,8 @@ def _statistics(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Arr
 
 
 def _affine(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -> jax.Array:
-    y = x * factor.astype(x.dtype) + shift.astype(x.dtype)
-    return jnp.maximum(y, 0) if relu else y
+    y = x.astype(jnp.float32) * factor + shift
+    return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
 
 
 Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
@@ -98,7 +98,7 @@ def _backward(
         means = jax.lax.pmean(means, axis_name)
     along = -factor * inverse * means[1]
     constant = -factor * means[0] - along * mean
-    x_gradient = _affine(gradient, factor, constant, relu=False) + x * along.astype(x.dtype)
+    x_gradient = wide * factor + x.astype(jnp.float32) * along + constant
     return x_gradient.astype(x.dtype), scale_gradient, offset_gradient
 
 

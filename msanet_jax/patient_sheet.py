@@ -146,7 +146,7 @@ def _notes(patient: Mapping[str, Any], scans: Sequence[tuple[str, Mapping[str, A
     warnings = dict.fromkeys(f"{record['view']}: {warning}" for _, record in scans for warning in record["warnings"])
     record = scans[0][1]
     provenance = record["provenance"]
-    name = provenance.get("model") or provenance.get("checkpoint")
+    name = provenance.get("file") or provenance.get("checkpoint")
     made = (
         f"Lesion: probability above {record['threshold']:g}; probability is the network's, not calibrated. Uptake: "
         f"counts over the body's ordinary level. Model {name}, step {provenance.get('step')}, msanet-jax "

@@ -139,9 +139,7 @@ def drawing(result: Segmentation, title: str | None = None) -> Drawing:
     rows, columns = result.scan.counts.shape
     pixel = "unknown size" if result.scan.pixel_size_mm is None else f"{result.scan.pixel_size_mm[0]:.2f} mm"
     provenance = record["provenance"]
-    model = (
-        f"model {provenance['model']}" if "model" in provenance else f"checkpoint {provenance.get('checkpoint', '')}"
-    )
+    model = f"model {provenance['file']}" if "file" in provenance else f"checkpoint {provenance.get('checkpoint', '')}"
     subtitle = (
         f"{rows} x {columns} pixels of {pixel}, {record['counts_total'] / 1e6:.2f} M counts; "
         f"{model}, step {provenance.get('step')}"

@@ -89,9 +89,14 @@ def validation_panels(evaluation: Evaluation, scans: BoneScans, config: ConfigDi
 
 
 def _choose_cases(evaluation: Evaluation) -> list[tuple[str, int]]:
-    """(label, image number), worst to best; images without lesion and prediction have no DSC and are left out."""
+    """(label, image number), worst to best; images without lesion and prediction have no DSC and are left out.
+
+    Where no image has a DSC, the first ones.
+    """
     scores = np.array([row["dsc"] for row in evaluation.images], float)
     order = [int(number) for number in np.argsort(scores, kind="stable") if not np.isnan(scores[number])]
+    if not order:
+        return [(f"undefined_{number + 1}", number) for number in range(min(CASES, len(scores)))]
     count = min(CASES, len(order) // 3) or min(1, len(order))
     middle = (len(order) - count) // 2
     groups = {"worst": order[:count], "median": order[middle : middle + count], "best": order[len(order) - count :]}

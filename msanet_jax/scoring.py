@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import platform
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipeline.batches import binned, binned_instances
 from data_pipeline.bone_scans import BoneScans, is_simulated
 from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
+from data_pipeline.normalize import normalize
+from msanet_jax.case_file import compact_cases, write_cases
 from msanet_jax.checkpoints import load_predictor
 from msanet_jax.devices import describe_devices
 from msanet_jax.evaluate import (
@@ -49,7 +53,7 @@ def score_and_write(
     step: int,
     begin: float,
 ) -> tuple[Evaluation, dict[str, Any]]:
-    """Scores a split by the whole protocol and leaves metrics.json, images.csv, lesions.csv and pictures in `folder`.
+    """Scores a split by the whole protocol and leaves metrics.json, its tables, cases.npz and pictures in `folder`.
 
     With several processes all call it; the primary alone writes.
 
@@ -86,6 +90,13 @@ def score_and_write(
         provenance=_provenance(config, step=step, begin=begin),
         simulated=simulated,
     )
+    cases = compact_cases(
+        [row.image_id for row in scored.rows],
+        normalize(binned(scored, config.data)[0]),
+        binned_instances(scored, config.data),
+        result.probabilities,
+    )
+    write_cases(folder, cases)
     write_pictures(folder / "pictures", result, scored, config, footer(simulated=simulated))
     write_score_plots(folder / "pictures", result, footer(simulated=simulated))
     return result, metrics
@@ -121,7 +132,21 @@ def _provenance(config: ConfigDict, *, step: int, begin: float) -> dict[str, Any
         "model": config.model,
         "dataset": config.data.dataset,
         "variants": config.variants,
+        "commit": source_commit(),
     }
+
+
+def source_commit() -> str | None:
+    """Commit of the checkout this code runs from, `-dirty` where tracked files differ; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
 
 
 def score_again(

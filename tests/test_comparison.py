@@ -16,6 +16,7 @@ from data_pipeline.errors import RequestError
 from msanet_jax.comparison import compare_runs, holm, two_sided_p
 from msanet_jax.comparison_table import compare_folders, markdown, run_names
 from msanet_jax.lesion_metrics import GROUPS
+from msanet_jax.metrics_file import note
 
 Row = dict[str, Any]
 
@@ -140,7 +141,7 @@ def test_unknown_score() -> None:
 
 def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 2) -> Path:
     folder.mkdir(parents=True)
-    content = {"schema_version": version, "split": split, "images": rows}
+    content = {"schema_version": version, "note": note(simulated=True), "split": split, "images": rows}
     (folder / "metrics.json").write_text(json.dumps(content))
     return folder
 

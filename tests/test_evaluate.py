@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -143,6 +144,13 @@ def test_pictures(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path)
     assert panels.shape == (4, 16, 48, 1)
     assert panels.min() >= 0.0
     assert panels.max() <= 1.0
+
+
+def test_pictures_where_no_image_has_a_dsc(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
+    without = dataclasses.replace(perfect, images=[{**row, "dsc": float("nan")} for row in perfect.images])
+    write_pictures(tmp_path, without, SCANS, small_config, "footer")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"overview.png", "undefined_1.png", "undefined_2.png", "undefined_3.png"}
 
 
 def test_curves(tmp_path: Path) -> None:

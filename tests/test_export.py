@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -148,6 +149,7 @@ def test_what_travels_with_it(model: Path, runs: list[Path]) -> None:
     for words in (
         "Research software, not for diagnosis.",
         "the mean of 2 networks",
+        "Single networks (1 of 2); their mean was not scored.",
         "| DSC, pooled over all pixels | 0.250 | 0.125 to 0.500 | 0.100 |",
         "not comparable with the 0.6671",
         "`phantom_bone/tiny`",
@@ -234,3 +236,18 @@ def test_runs_of_another_size_are_not_averaged() -> None:
     configs[1].data.field = "whole_body"
     with pytest.raises(RequestError, match="b: its network sees whole_body"):
         check_same_input([Path("a"), Path("b")], configs[:2])
+
+
+def test_threshold_chosen_on_validation_patients_is_the_models(runs: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[1], run)
+    assert load_model([run]).threshold == 0.5  # the recipe's
+    config = run_folder.read_config(run)
+    config.evaluate.threshold_rule = "validation"
+    run_folder.write_text(run / "config.json", config.to_json())
+    scored = {"split": "validation", "validation": {"dsc_pooled": None}, "threshold": {"value": 0.3125}}
+    (run / "metrics.json").write_text(json.dumps(scored))
+    assert load_model([run]).threshold == 0.3125
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(RequestError, match=r"bad\.json: not a readable metrics\.json \(it holds no scores\)"):
+        export_model([run], tmp_path / "x.msanet", metrics=tmp_path / "bad.json")

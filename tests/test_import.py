@@ -19,7 +19,7 @@ from PIL import Image
 from data_pipeline.imports import writing
 from data_pipeline.imports.importing import ImportOptions, ImportOutcome, import_source, parse_labels
 from data_pipeline.imports.manifest import load_facts, load_masks, load_scan, read_data_set
-from data_pipeline.imports.names import mask_kind, pairing_key, patient_of_path
+from data_pipeline.imports.names import is_derived, mask_kind, pairing_key, patient_of_path
 from data_pipeline.imports.splitting import draw_splits
 from data_pipeline.phantom.files import Request, write_patient
 from data_pipeline.scan import View
@@ -40,6 +40,12 @@ from tests.user_files import (
 
 def _import(source: Path, out: Path, **options: Any) -> ImportOutcome:
     return import_source(source, out, ImportOptions(**options), progress=False)
+
+
+def test_parts_of_a_simulated_patient_are_no_scans() -> None:
+    assert is_derived("p/anterior_organs.png")
+    assert is_derived("p/anterior_expected.npy")
+    assert not is_derived("p/anterior.png")
 
 
 @pytest.mark.parametrize(

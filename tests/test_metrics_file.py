@@ -70,7 +70,12 @@ def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_
     assert content["split"] == split
     assert len(content["images"]) == len(SPLITS[split].rows)
     assert content == nan_to_null(read_metrics(tmp_path / "run"))
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"metrics.json", "images.csv", "lesions.csv"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "metrics.json",
+        "images.csv",
+        "lesions.csv",
+        "cases.npz",
+    }
 
 
 @pytest.mark.parametrize("lesions", [True, False])

@@ -46,7 +46,7 @@ _MASK_FOLDERS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "an
 # Folders of masks only inside a folder of masks: alone they may well be classes of scans.
 _KIND_FOLDERS = {"lesions", "lesions_isocontour", "reader_1", "reader_2", "benign"}
 _SCAN_FOLDERS = {"image", "images", "imagestr", "imagests", "scan", "scans", "img", "imgs", "counts"}
-_DERIVED = ("expected", "probability", "overlay", "preview")
+_DERIVED = ("expected", "organs", "probability", "overlay", "preview")
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
@@ -90,7 +90,7 @@ def suffix_of(name: str) -> str:
 
 
 def is_derived(name: str) -> bool:
-    """Whether a file is a result or an expectation, never a scan: `_expected`, `_probability`, `_overlay`."""
+    """Whether a file is a result or a part of the simulation, never a scan: `_expected`, `_organs`, `_overlay`..."""
     return stem_of(name).lower().endswith(tuple(f"_{word}" for word in _DERIVED))
 
 

@@ -1,0 +1,91 @@
+"""cases.npz: scan, lesion instances and probability of every scored image, small enough to lie beside metrics.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.errors import RequestError
+
+FILE = "cases.npz"
+LEVELS = 1000
+"""Probabilities are kept in thousandths: the steps of a threshold chosen on validation patients."""
+UPTAKE_MAX = 3.0
+"""Normalised uptake at which a kept scan is black; the body is at 1."""
+
+_THRESHOLDS = (np.arange(LEVELS + 1) / LEVELS).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cases:
+    """Images of one split in the order of images.csv.
+
+    Attributes:
+      image_ids: `[n]` of str.
+      uptake: `[n, rows, columns]` uint8, 255 x normalised uptake / UPTAKE_MAX, at most 255.
+      instances: `[n, rows, columns]` uint8, lesion number as in lesions.csv, 0 background.
+      level: `[n, rows, columns]` uint16, number of thousandths 0, 0.001, ..., 1 that the probability exceeds.
+    """
+
+    image_ids: np.ndarray
+    uptake: np.ndarray
+    instances: np.ndarray
+    level: np.ndarray
+
+
+def compact_cases(image_ids: list[str], uptake: np.ndarray, instances: np.ndarray, probabilities: np.ndarray) -> Cases:
+    """Rounds to what is kept.
+
+    Args:
+      image_ids: of the images.
+      uptake: `[n, rows, columns]` normalised.
+      instances: `[n, rows, columns]` lesion numbers, at most 255.
+      probabilities: `[n, rows, columns]` float32 in [0, 1].
+
+    Returns:
+      The arrays; `level > k` marks exactly the pixels that `probabilities > k / 1000` marks in float32.
+    """
+    scaled = np.clip(np.round(255.0 * uptake / UPTAKE_MAX), 0.0, 255.0)
+    level = np.searchsorted(_THRESHOLDS, np.asarray(probabilities, np.float32), side="left")
+    return Cases(
+        image_ids=np.array(image_ids, dtype=np.str_),
+        uptake=scaled.astype(np.uint8),
+        instances=instances.astype(np.uint8),
+        level=np.minimum(level, LEVELS).astype(np.uint16),
+    )
+
+
+def write_cases(folder: Path, cases: Cases) -> None:
+    """Writes cases.npz, compressed, beside and renamed."""
+    beside = folder / f".{os.getpid()}.{FILE}"
+    try:
+        with beside.open("wb") as file:
+            np.savez_compressed(file, **dataclasses.asdict(cases))
+        beside.replace(folder / FILE)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def read_cases(folder: Path) -> Cases | None:
+    """The cases of a scored folder; None where it keeps none.
+
+    Raises:
+      RequestError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            cases = Cases(**{field.name: stored[field.name] for field in dataclasses.fields(Cases)})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path}: not readable ({error}); msanet evaluate writes it again") from error
+    shapes = {cases.uptake.shape, cases.instances.shape, cases.level.shape}
+    if len(shapes) != 1 or cases.uptake.ndim != 3 or len(cases.image_ids) != len(cases.uptake):
+        raise RequestError(f"{path}: its arrays do not fit together; msanet evaluate writes it again")
+    return cases

@@ -1,0 +1,225 @@
+"use strict";
+(async () => {
+  const byId = (name) => document.getElementById(name);
+  const data = JSON.parse(byId("gallery-data").textContent);
+  const COLOURS = { hit: [0, 158, 115], missed: [0, 114, 178], false: [213, 94, 0] };
+  const LINE_SCALE = 6;
+  if (typeof DecompressionStream === "undefined") {
+    byId("gallery-problem").textContent = "This browser is too old for the gallery: it has no DecompressionStream.";
+    byId("gallery-problem").hidden = false;
+    return;
+  }
+
+  const opened = new Map();
+  function open(blob) {
+    if (!opened.has(blob)) {
+      const packed = Uint8Array.from(atob(data.blobs[blob]), (letter) => letter.charCodeAt(0));
+      const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+      opened.set(blob, new Response(stream).arrayBuffer().then((buffer) => new Uint8Array(buffer)));
+    }
+    return opened.get(blob);
+  }
+
+  // above[t] = how many of the counted pixels exceed threshold t, so that a slider step costs one look-up per image.
+  function above(histogram) {
+    const counts = new Uint32Array(data.levels + 2);
+    for (let level = data.levels; level >= 0; level--) counts[level] = counts[level + 1] + histogram[level];
+    return (threshold) => counts[threshold + 1];
+  }
+
+  async function prepare(image) {
+    const [uptake, instances, planes] = await Promise.all([image.uptake, image.instances, image.level].map(open));
+    const size = image.rows * image.columns;
+    const level = new Uint16Array(size);
+    const inside = new Uint32Array(data.levels + 1), outside = new Uint32Array(data.levels + 1);
+    const lesions = new Map();
+    let pixels = 0;
+    for (let i = 0; i < size; i++) {
+      level[i] = planes[i] + 256 * planes[size + i];
+      const id = instances[i];
+      if (!id) { outside[level[i]]++; continue; }
+      inside[level[i]]++;
+      pixels++;
+      if (!lesions.has(id)) lesions.set(id, { histogram: new Uint32Array(data.levels + 1), pixels: 0 });
+      lesions.get(id).histogram[level[i]]++;
+      lesions.get(id).pixels++;
+    }
+    const found = image.lesions.map((fact) => {
+      const counted = lesions.get(fact.id);
+      return { ...fact, pixels: counted.pixels, above: above(counted.histogram) };
+    });
+    return { ...image, uptake, instances, level, pixels, lesions: found, hits: above(inside), alarms: above(outside) };
+  }
+
+  function inSize(lesion, name) {
+    const size = data.sizes.find((entry) => entry.name === name), mm = lesion.size_mm;
+    return mm !== null && mm >= (size.from ?? -Infinity) && mm <= (size.to ?? Infinity)
+      && mm < (size.below ?? Infinity) && mm > (size.above ?? -Infinity);
+  }
+  const ratio = (part, whole) => (whole > 0 ? part / whole : NaN);
+  const dsc = (tp, fp, fn) => ratio(2 * tp, 2 * tp + fp + fn);
+  const text = (value) => (Number.isNaN(value) ? "–" : value.toFixed(3));
+
+  function counted(image, threshold, overlap) {
+    const tp = image.hits(threshold), fp = image.alarms(threshold), fn = image.pixels - tp;
+    const detected = (lesion) => lesion.above(threshold) >= overlap * lesion.pixels;
+    return { tp, fp, fn, dsc: dsc(tp, fp, fn), detected };
+  }
+
+  function element(tag, parent, classes = "") {
+    const made = document.createElement(tag);
+    if (classes) made.className = classes;
+    parent.append(made);
+    return made;
+  }
+  function canvas(parent, columns, rows, classes) {
+    const made = element("canvas", parent, classes);
+    made.width = columns;
+    made.height = rows;
+    return made;
+  }
+
+  function drawScan(target, image) {
+    const context = target.getContext("2d"), picture = context.createImageData(image.columns, image.rows);
+    image.uptake.forEach((value, i) => picture.data.set([255 - value, 255 - value, 255 - value, 255], 4 * i));
+    context.putImageData(picture, 0, 0);
+  }
+
+  function drawTruth(target, image) {
+    const context = target.getContext("2d"), { rows, columns, instances } = image;
+    const at = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? 0 : instances[r * columns + c]);
+    context.scale(LINE_SCALE, LINE_SCALE);
+    context.beginPath();
+    for (let r = 0; r <= rows; r++) {
+      for (let c = 0; c <= columns; c++) {
+        if (at(r, c) !== at(r - 1, c)) { context.moveTo(c, r); context.lineTo(c + 1, r); }
+        if (at(r, c) !== at(r, c - 1)) { context.moveTo(c, r); context.lineTo(c, r + 1); }
+      }
+    }
+    context.strokeStyle = `rgb(${COLOURS.missed})`;
+    context.lineWidth = image.columns / 220;
+    context.lineCap = "round";
+    context.stroke();
+  }
+
+  function drawPrediction(target, image, threshold) {
+    const context = target.getContext("2d"), picture = context.createImageData(image.columns, image.rows);
+    const words = new Uint32Array(picture.data.buffer);
+    const word = ([r, g, b]) => new Uint32Array(new Uint8Array([r, g, b, 215]).buffer)[0];
+    const hit = word(COLOURS.hit), missed = word(COLOURS.missed), alarm = word(COLOURS.false);
+    for (let i = 0; i < words.length; i++) {
+      const marked = image.level[i] > threshold;
+      if (image.instances[i]) words[i] = marked ? hit : missed;
+      else if (marked) words[i] = alarm;
+    }
+    context.putImageData(picture, 0, 0);
+  }
+
+  function makeCard(image) {
+    const figure = element("figure", byId("gallery"), "case");
+    const stack = element("button", figure, "stack");
+    const scan = canvas(stack, image.columns, image.rows, "scan");
+    const prediction = canvas(stack, image.columns, image.rows, "layer prediction");
+    const truth = canvas(stack, LINE_SCALE * image.columns, LINE_SCALE * image.rows, "layer truth");
+    stack.type = "button";
+    stack.setAttribute("aria-pressed", "false");
+    stack.addEventListener("click", () => stack.setAttribute("aria-pressed", String(figure.classList.toggle("large"))));
+    const caption = element("figcaption", figure);
+    const score = element("div", caption), counts = element("div", caption, "faint"), name = element("div", caption);
+    name.textContent = image.id;
+    drawScan(scan, image);
+    drawTruth(truth, image);
+    return { image, figure, stack, prediction, score, counts, list: element("div", caption, "faint"), drawn: -1 };
+  }
+
+  let run, cards = [];
+  const chosen = () => ({ threshold: Number(byId("threshold").value), size: byId("size").value, bone: byId("bone").value });
+
+  function update(ordered) {
+    const { threshold, size, bone } = chosen();
+    const matches = (lesion) => (!size || inSize(lesion, size)) && (!bone || lesion.bone === bone);
+    const sum = { images: 0, tp: 0, fp: 0, fn: 0, found: 0, lesions: 0 };
+    for (const card of cards) {
+      const { image } = card, now = counted(image, threshold, run.overlap_min);
+      const wanted = image.lesions.filter(matches);
+      card.dsc = now.dsc;
+      card.figure.hidden = Boolean(size || bone) && !wanted.length;
+      if (card.figure.hidden) continue;
+      const found = wanted.filter(now.detected).length;
+      sum.images++;
+      for (const key of ["tp", "fp", "fn"]) sum[key] += now[key];
+      sum.found += found;
+      sum.lesions += wanted.length;
+      card.score.innerHTML = "<b></b>";
+      card.score.firstChild.textContent = `DSC ${text(now.dsc)}`;
+      card.score.append(`, ${found} of ${wanted.length} lesions`);
+      card.counts.textContent = `TP ${now.tp}, FP ${now.fp}, FN ${now.fn}`;
+      card.list.textContent = wanted
+        .map((lesion) => `${lesion.place || "lesion"}${lesion.size_mm === null ? "" : ` ${lesion.size_mm.toFixed(0)} mm`}${now.detected(lesion) ? "" : " (missed)"}`)
+        .join(", ");
+      card.stack.setAttribute("aria-label", `${image.id}: DSC ${text(now.dsc)}, ${found} of ${wanted.length} lesions found`);
+      if (card.drawn !== threshold) drawPrediction(card.prediction, image, threshold);
+      card.drawn = threshold;
+    }
+    byId("threshold-value").textContent = (threshold / data.levels).toFixed(3);
+    byId("sum-images").textContent = sum.images;
+    for (const key of ["tp", "fp", "fn"]) byId(`sum-${key}`).textContent = sum[key];
+    byId("sum-dsc").textContent = text(dsc(sum.tp, sum.fp, sum.fn));
+    byId("sum-precision").textContent = text(ratio(sum.tp, sum.tp + sum.fp));
+    byId("sum-recall").textContent = text(ratio(sum.tp, sum.tp + sum.fn));
+    byId("sum-found").textContent = `${sum.found} of ${sum.lesions}`;
+    if (ordered) order();
+  }
+
+  // Not while a slider moves: cards that change places under the eye cannot be compared.
+  function order() {
+    const rule = byId("sort").value, sign = rule === "best" ? -1 : 1;
+    const value = (card) => (Number.isNaN(card.dsc) ? Infinity : sign * card.dsc);
+    const name = (a, b) => (a.image.id < b.image.id ? -1 : 1);
+    const rules = {
+      id: name,
+      lesions: (a, b) => b.image.lesions.length - a.image.lesions.length || name(a, b),
+    };
+    const byScore = (a, b) => (value(a) === value(b) ? name(a, b) : value(a) < value(b) ? -1 : 1);
+    cards.sort(rules[rule] ?? byScore);
+    byId("gallery").append(...cards.map((card) => card.figure));
+  }
+
+  async function choose(number) {
+    run = data.runs[number];
+    const images = await Promise.all(run.images.map(prepare));
+    byId("gallery").replaceChildren();
+    cards = images.map(makeCard);
+    byId("threshold").value = run.threshold;
+    update(true);
+  }
+
+  function fade() {
+    byId("gallery").style.setProperty("--fade", byId("fade").value / 100);
+    byId("fade-value").textContent = `${byId("fade").value} %`;
+  }
+  let waiting = false;
+  byId("threshold").addEventListener("input", () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; update(false); });
+  });
+  byId("threshold").addEventListener("change", () => update(true));
+  for (const name of ["sort", "size", "bone"]) byId(name).addEventListener("change", () => update(true));
+  byId("run")?.addEventListener("change", () => choose(Number(byId("run").value)));
+  byId("own-threshold").addEventListener("click", () => { byId("threshold").value = run.threshold; update(true); });
+  byId("fade").addEventListener("input", fade);
+  for (const layer of ["truth", "prediction"]) {
+    byId(`show-${layer}`).addEventListener("change", (event) => byId("gallery").classList.toggle(`no-${layer}`, !event.target.checked));
+  }
+  byId("controls").addEventListener("submit", (event) => event.preventDefault());
+  byId("controls").reset();
+  fade();
+  await choose(0);
+  byId("controls").hidden = false;
+  byId("gallery").dataset.ready = "true";
+})().catch((error) => {
+  const problem = document.getElementById("gallery-problem");
+  problem.textContent = `The gallery cannot be shown: ${error.message}`;
+  problem.hidden = false;
+});

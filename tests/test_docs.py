@@ -1,0 +1,47 @@
+"""The pages of docs/: configs.md holds every key, the index every page, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from configs.msanet import get_config
+from docs.configs_page import meanings, page
+from msanet_jax.run_folder import flatten
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "colab" / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def test_every_key_has_its_row() -> None:
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| `.*` \| .* \| (.+) \|$", (DOCS / "configs.md").read_text(), flags=re.MULTILINE
+    )
+    assert sorted(key for key, _ in rows) == sorted(flatten(get_config()))
+    assert page() == (DOCS / "configs.md").read_text(), "python -m docs.configs_page"
+
+
+def test_comments_are_found() -> None:
+    source = "    config.a.b = 2  # of c\n    config.d = 1\n    optimizer.e = (1, 2)  # f | g\n"
+    assert meanings(source) == {
+        "a.b": "of c",
+        "generator_optimizer.e": "f | g",
+        "discriminator_optimizer.e": "f | g",
+    }
+
+
+def test_index_names_every_page() -> None:
+    index = (DOCS / "README.md").read_text()
+    linked = set(re.findall(r"\]\(([\w./]+\.md)\)", index))
+    assert {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if path.name != "README.md"} == linked - {
+        "../colab/README.md"
+    }
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert target.startswith(("https://", "http://")) or (path.parent / target).exists(), target

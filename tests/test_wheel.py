@@ -1,0 +1,47 @@
+"""The wheel holds the two packages with their data and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Built from a copy of what packaging reads, so that neither build/ nor egg-info of the checkout takes part."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for entry in ROOT.iterdir():
+        if entry.name not in (".git", "build", "dist") and entry.suffix != ".egg-info":
+            (source / entry.name).symlink_to(entry)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", f"--outdir={out}", str(source)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (path,) = out.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_file_list(wheel: zipfile.ZipFile) -> None:
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    wanted = {
+        str(path.relative_to(ROOT))
+        for folder in ("msanet_jax", "data_pipeline")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert names == wanted
+    assert "data_pipeline/phantom/skeleton.npz" in names
+    assert {name.split("/")[0] for name in names} == {"msanet_jax", "data_pipeline"}
+
+
+def test_command_and_licence(wheel: zipfile.ZipFile) -> None:
+    (points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert wheel.read(points).decode().split() == ["[console_scripts]", "msanet", "=", "msanet_jax.cli:main"]
+    licences = {Path(name).name for name in wheel.namelist() if "/licenses/" in name}
+    assert licences == {"LICENSE", "NOTICE"}
