@@ -84,14 +84,10 @@ class Checkpoints:
         Raises:
           CheckpointError: neither can be read.
         """
-        try:
-            state, reason = _restore_shared(self._best, like), "no best checkpoint yet"
-        except DamagedError:
-            state, reason = None, "the best checkpoint cannot be read"
-        if state is not None:
+        if (state := _restore_shared(self._best, like, damaged_is_none=True)) is not None:
             return state
         if (state := _restore_shared(self._latest, like)) is not None:
-            LOG.warning("%s: the latest one (step %d) is used", reason, int(state.step))
+            LOG.warning("no best checkpoint to read: the latest one (step %d) is used", int(state.step))
             return state
         raise CheckpointError(f"{self._folder}: no checkpoint; train this run first")
 
@@ -225,12 +221,19 @@ def _save(manager: ocp.CheckpointManager, state: TrainState, notes: dict[str, fl
     manager.save(step, args=args, force=True)
 
 
-def _restore_shared(manager: ocp.CheckpointManager | None, like: TrainState) -> TrainState | None:
+def _restore_shared(
+    manager: ocp.CheckpointManager | None, like: TrainState, *, damaged_is_none: bool = False
+) -> TrainState | None:
     """The newest readable checkpoint of the primary's manager, on every process."""
     restored: list[TrainState] = []
 
     def read() -> bool:
-        state = None if manager is None else _restore_newest(manager, like)
+        try:
+            state = None if manager is None else _restore_newest(manager, like)
+        except DamagedError:  # decided here, on the primary, so that every process goes the same way
+            if not damaged_is_none:
+                raise
+            state = None
         restored.extend([] if state is None else [state])
         return state is not None
 

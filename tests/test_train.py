@@ -113,7 +113,7 @@ def test_damaged_best_checkpoint_falls_back_to_the_latest(finished: Path, caplog
         if part.is_file() and part.name not in ("_METADATA", "commit_success.txt"):
             part.write_bytes(b"damaged")
     assert load_predictor(finished).step == 8
-    assert "the best checkpoint cannot be read: the latest one (step 8) is used" in caplog.text
+    assert "no best checkpoint to read: the latest one (step 8) is used" in caplog.text
 
 
 def test_missing_and_foreign_checkpoints_are_named(config: ConfigDict, finished: Path, tmp_path: Path) -> None:
