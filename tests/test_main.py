@@ -57,6 +57,7 @@ def test_one_command_leaves_everything(finished: Path) -> None:
         "metrics.json",
         "images.csv",
         "lesions.csv",
+        "cases.npz",
         "history.jsonl",
         "pictures",
     } <= names
