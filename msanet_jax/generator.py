@@ -92,7 +92,11 @@ class Generator(nn.Module):
         logits = []
         for level in reversed(range(self.depth)):
             # The 1 x 1 reduction commutes with the upsampling and is four times cheaper before it.
-            x = Convolution(widths[level], 1, dtype=self.dtype, name=f"reduce_{level}")(x)
+            # No ReLU follows, so the smaller of the usual starts (LeCun's) keeps the scale.
+            reduce = Convolution(
+                widths[level], 1, 1, self.dtype, nn.initializers.lecun_normal(), name=f"reduce_{level}"
+            )
+            x = reduce(x)
             x = block(widths[level], name=f"decoder_{level}")(upsample2(x), skips[level])
             if level == 0 or self.deep_supervision:
                 logits.append(self._head(level)(x).astype(jnp.float32))

@@ -135,28 +135,20 @@ def norm_factory(kind: str, *, train: bool, mapped: bool) -> NormFactory:
 
 
 class Convolution(nn.Module):
-    """Convolution without bias, on an array or on the parts of one that was never joined.
-
-    A convolution of a concatenation is the sum of the convolutions of its parts with the parts of the kernel: the same
-    numbers without the copy, and on a CPU the narrower ones are quicker too.
-    """
+    """Convolution without bias, on an array or on the parts of one that was never joined (`convolution.convolve`)."""
 
     features: int
     kernel: int
     dilation: int = 1
     dtype: str = "float32"
+    initializer: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, *parts: jax.Array) -> jax.Array:
         """Parts `[b, h, w, c_i]` of `[b, h, w, sum c_i]` -> `[b, h, w, features]`."""
-        channels = [part.shape[-1] for part in parts]
-        shape = (self.kernel, self.kernel, sum(channels), self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.dtype)
-        total, start = jnp.zeros((), self.dtype), 0
-        for part, width in zip(parts, channels, strict=True):
-            total = total + convolve(part.astype(self.dtype), kernel[:, :, start : start + width], self.dilation)
-            start += width
-        return total
+        shape = (self.kernel, self.kernel, sum(part.shape[-1] for part in parts), self.features)
+        kernel = self.param("kernel", self.initializer, shape).astype(self.dtype)
+        return convolve([part.astype(self.dtype) for part in parts], kernel, self.dilation)
 
 
 class ConvNorm(nn.Module):

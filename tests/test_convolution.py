@@ -42,7 +42,7 @@ def _assert_same(
 @pytest.mark.parametrize("channels", [1, 5])
 def test_convolution(size: int, dilation: int, channels: int) -> None:
     _assert_same(
-        lambda x, kernel: convolve(x, kernel, dilation),
+        lambda x, kernel: convolve([x], kernel, dilation),
         lambda x, kernel: plain_convolution(x, kernel, dilation),
         _normal(0, 2, 8, 12, channels),
         _normal(1, size, size, channels, 7),
@@ -71,10 +71,23 @@ def test_under_vmap_with_a_shared_kernel() -> None:
     np.testing.assert_allclose(ours, jax.grad(lambda kernel: loss(plain_halving, kernel))(kernel), rtol=1e-4)
 
 
-def test_parts_are_the_concatenation() -> None:
-    first, second = _normal(0, 1, 6, 6, 3), _normal(1, 1, 6, 6, 4)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parts_are_the_concatenation(dtype: str) -> None:
+    first, second, kernel = (
+        array.astype(dtype) for array in (_normal(0, 2, 6, 6, 3), _normal(1, 2, 6, 6, 4), _normal(2, 3, 3, 7, 5))
+    )
+    expected, expected_pull = jax.vjp(
+        lambda a, b, k: plain_convolution(jnp.concatenate([a, b], axis=-1), k, 2), first, second, kernel
+    )
+    found, pull = jax.vjp(lambda a, b, k: convolve([a, b], k, 2), first, second, kernel)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == "float32" else {"rtol": 0.02, "atol": 0.1}
+    cotangent = _normal(3, *expected.shape).astype(dtype)
+    for ours, reference in zip((found, *pull(cotangent)), (expected, *expected_pull(cotangent)), strict=True):
+        assert ours.dtype == reference.dtype
+        np.testing.assert_allclose(ours.astype(jnp.float32), reference.astype(jnp.float32), **tolerance)
+
+
+def test_module_takes_parts() -> None:
     module = Convolution(features=5, kernel=3)
-    variables = module.init(jax.random.key(0), first, second)
+    variables = module.init(jax.random.key(0), _normal(0, 1, 6, 6, 3), _normal(1, 1, 6, 6, 4))
     assert variables["params"]["kernel"].shape == (3, 3, 7, 5)
-    joined = module.apply(variables, jnp.concatenate([first, second], axis=-1))
-    np.testing.assert_allclose(module.apply(variables, first, second), joined, rtol=1e-5, atol=1e-5)
