@@ -46,6 +46,7 @@ def main() -> None:
     """Measures, prints JSON and writes JSON and Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the cpu setting only, eager only, three repetitions")
+    parser.add_argument("--eager", action="store_true", help="leave out torch.compile, which takes minutes to start")
     parser.add_argument("--setting", action="append", choices=list(SETTINGS), help="only this one (repeatable)")
     parser.add_argument("--repeats", type=int, default=9, help="paired repetitions (default: 9)")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
@@ -53,7 +54,9 @@ def main() -> None:
     torch.set_num_threads(torch.get_num_threads())
     names = ["cpu"] if options.quick else options.setting or list(SETTINGS)
     repeats = 3 if options.quick else options.repeats
-    rows = [measure_setting(name, repeats=repeats, with_compiled=not options.quick) for name in names]
+    rows = [
+        measure_setting(name, repeats=repeats, with_compiled=not (options.quick or options.eager)) for name in names
+    ]
     result = {
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
         "jax": jax.__version__,
