@@ -202,7 +202,7 @@ class TimeToEnd:
         duration = f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.0f} min"
         advice = (
             ""
-            if "cpu" in self._networks.config.variants.split(",")
+            if {"cpu", "smoke"} & set(self._networks.config.variants.split(","))
             else "; the full recipe is meant for TPU or GPU, --config=configs/msanet.py:cpu fits a CPU"
         )
         self._telemetry.message(f"no accelerator found: training on the CPU takes about {duration}{advice}")
