@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import torch
 from ml_collections import ConfigDict
 
 from benchmarks import monai_unet, twin, twin_training
+from benchmarks.interleave import interleaved, median_ratio
 from benchmarks.tables import markdown_table, write_results
 from configs.msanet import get_config
 from msanet_jax.devices import compile_train_iteration, place_state
@@ -51,7 +51,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="paired repetitions (default: 9)")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
-    torch.set_num_threads(torch.get_num_threads())
     names = ["cpu"] if options.quick else options.setting or list(SETTINGS)
     repeats = 3 if options.quick else options.repeats
     rows = [
@@ -82,12 +81,11 @@ def measure_setting(name: str, *, repeats: int, with_compiled: bool) -> dict[str
     alone.adversary.enabled = False
     train["jax, generator only"] = opponents(alone, compiled=False)[0]["jax"]
     train_ms, inference_ms = interleaved(train, repeats), interleaved(inference, repeats)
-    adversary = np.array(train_ms["jax"]) / np.array(train_ms["jax, generator only"])
     return {
         "setting": name,
         **_ratio("train", train_ms),
         **_ratio("inference", inference_ms),
-        "adversary_overhead": float(np.median(adversary)) - 1.0,
+        "adversary_overhead": median_ratio(train_ms["jax"], train_ms["jax, generator only"]) - 1.0,
         "train_ms": {key: float(np.median(value)) for key, value in train_ms.items()},
         "inference_ms": {key: float(np.median(value)) for key, value in inference_ms.items()},
     }
@@ -128,18 +126,6 @@ def opponents(
         {"jax": train_jax, "torch": lambda: trainer.iterate(torch_image, torch_mask)},
         {"jax": lambda: jax.block_until_ready(evaluate(image)), "torch": predict_torch},
     )
-
-
-def interleaved(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of every function in every repetition, after two unmeasured ones."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for repetition in range(-2, repeats):
-        for name, function in functions.items():
-            begin = time.perf_counter()
-            function()
-            if repetition >= 0:
-                times[name].append(1e3 * (time.perf_counter() - begin))
-    return times
 
 
 def gemm_gflops() -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 from monai.networks.nets import BasicUNet
 
+from benchmarks.interleave import interleaved, median_ratio
 from configs.peers import get_config
 from msanet_jax.devices import compile_train_iteration, place_state
 from msanet_jax.state import create_networks, create_state
@@ -67,21 +66,11 @@ def measure(*, repeats: int) -> dict[str, Any]:
         with torch.inference_mode():
             torch.sigmoid(theirs.eval()(torch_image))
 
-    ratios = {
-        "train_ratio": _paired(train_jax, train_torch, repeats),
-        "inference_ratio": _paired(lambda: jax.block_until_ready(evaluate(average, image)), predict_torch, repeats),
-    }
+    def predict_jax() -> None:
+        jax.block_until_ready(evaluate(average, image))
+
+    ratios = {}
+    for kind, ours, rival in (("train", train_jax, train_torch), ("inference", predict_jax, predict_torch)):
+        times = interleaved({"jax": ours, "monai": rival}, repeats)
+        ratios[f"{kind}_ratio"] = median_ratio(times["jax"], times["monai"])
     return {"setting": f"U-Net, width {width}, {SIDE_PX} px, batch {BATCH}", **ratios, **parameters}
-
-
-def _paired(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> float:
-    ratios = []
-    for repetition in range(-2, repeats):
-        durations = []
-        for function in (ours, theirs):
-            begin = time.perf_counter()
-            function()
-            durations.append(time.perf_counter() - begin)
-        if repetition >= 0:
-            ratios.append(durations[0] / durations[1])
-    return float(np.median(ratios))

@@ -50,14 +50,7 @@ def _full() -> ConfigDict:
 
     config.generator = _generator()
 
-    config.discriminator = ConfigDict()
-    config.discriminator.width = 16  # channels of the first stage; doubled at every further one
-    config.discriminator.depth = 4  # stages, each halves the image
-    config.discriminator.norm = "none"  # none | batch (SegAN)
-    config.discriminator.pairing = "concat"  # concat | multiply (SegAN)
-    config.discriminator.bound = "spectral"  # spectral | clip (SegAN) | l1 | none: keeps the multi-scale L1 finite
-    config.discriminator.clip_value = 0.05  # only for bound = clip
-    config.discriminator.dtype = "float32"  # computation: float32 | bfloat16; parameters stay float32
+    config.discriminator = _discriminator()
 
     config.adversary = ConfigDict()
     config.adversary.enabled = True  # False: no discriminator, supervised losses only
@@ -115,6 +108,18 @@ def _generator() -> ConfigDict:
     generator.dropout_rate = 0.1  # at the bottleneck
     generator.dtype = "float32"  # computation; parameters stay float32
     return generator
+
+
+def _discriminator() -> ConfigDict:
+    discriminator = ConfigDict()
+    discriminator.width = 16  # channels of the first stage; doubled at every further one
+    discriminator.depth = 4  # stages, each halves the image
+    discriminator.norm = "none"  # none | batch (SegAN)
+    discriminator.pairing = "concat"  # concat | multiply (SegAN)
+    discriminator.bound = "spectral"  # spectral | clip (SegAN) | l1 | none: keeps the multi-scale L1 finite
+    discriminator.clip_value = 0.05  # only for bound = clip
+    discriminator.dtype = "float32"  # computation: float32 | bfloat16; parameters stay float32
+    return discriminator
 
 
 def _augment() -> ConfigDict:

@@ -60,7 +60,7 @@ class PhantomBoneConfig(tfds.core.BuilderConfig):
 SIZES = (
     PhantomBoneConfig(
         name="full",
-        description="171 patients, 286 images, 118 + 53 patients as in the paper",
+        description="171 patients, 286 images; 118 + 53 patients, by a third party's table of the group's data",
         seed=2025,
         patients={"train": 100, "validation": 18, "test": 53},
         images=286,

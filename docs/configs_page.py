@@ -18,6 +18,7 @@ SECTIONS = {
     "config": ("",),
     "augment": ("augment.",),
     "generator": ("generator.",),
+    "discriminator": ("discriminator.",),
     "optimizer": ("generator_optimizer.", "discriminator_optimizer."),
 }
 HEAD = """\
