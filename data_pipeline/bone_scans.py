@@ -39,6 +39,9 @@ __all__ = ["SPLITS", "BoneScans", "ImageRow", "PhantomBone", "load_split", "prep
 
 SPLITS = ("train", "validation", "test")
 
+SET_MASKS = (*MASKS, "organs")
+"""Masks of a built set: those of the spots, and the organs that are hot without being ill."""
+
 
 @dataclasses.dataclass
 class PhantomBoneConfig(tfds.core.BuilderConfig):
@@ -87,7 +90,10 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
     """Simulated planar bone scintigrams of the thorax with exact lesion masks."""
 
     VERSION = tfds.core.Version(phantom.VERSION)
-    RELEASE_NOTES = {phantom.VERSION: "Difficulty calibrated with a plain U-Net; frozen."}  # noqa: RUF012
+    RELEASE_NOTES = {  # noqa: RUF012
+        "1.0.0": "Difficulty calibrated with a plain U-Net; frozen.",
+        "1.0.1": "The same bytes on every processor: float64, counts by inverse distribution. Masks of organs.",
+    }
     BUILDER_CONFIGS = [  # noqa: RUF012
         *SIZES,
         *(
@@ -105,7 +111,7 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=image_features(field_shape(self.builder_config.field), MASKS),
+            features=image_features(field_shape(self.builder_config.field), SET_MASKS),
             description="Simulated scans; scores on them are not comparable with scores on clinical data.",
         )
 
@@ -177,7 +183,7 @@ def thorax_example(view: SimulatedView) -> dict[str, Any]:
 def view_example(view: SimulatedView, field: str) -> dict[str, Any]:
     """A field of a simulated view with its masks; rows of lesions outside it are left out."""
     window = find_window(view.scan, field)
-    cropped = {name: field_ids(getattr(view, name), window, field) for name in MASKS}
+    cropped = {name: field_ids(getattr(view, name), window, field) for name in SET_MASKS}
     present = set(np.unique(cropped["lesions"]).tolist()) - {0}
     return {
         "counts": field_counts(view.scan.counts, window, field),
@@ -210,7 +216,7 @@ def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -
         raise RequestError(
             f"{builder.data_dir}: the built data set is damaged ({str(error).splitlines()[0]}); delete it to build anew"
         ) from error
-    masks = builder.builder_config.masks if isinstance(builder, ImportedBone) else MASKS
+    masks = builder.builder_config.masks if isinstance(builder, ImportedBone) else SET_MASKS
     return stack_examples(examples, masks)
 
 

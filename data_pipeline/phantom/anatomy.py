@@ -109,7 +109,7 @@ class Anatomy:
 
     Attributes:
       points: `[n, 3]` mm.
-      row, column: `[n]` float32 pixel coordinates of the points in the anterior view.
+      row, column: `[n]` float64 pixel coordinates of the points in the anterior view.
       body, lungs: columns `[rows, columns]`.
       organs: by name.
       front_mm: y of the foremost and backmost tissue.
@@ -142,8 +142,8 @@ def build_anatomy(patient: Patient, skeleton: Skeleton, *, seed: int, index: int
     lungs = grid.union([_ellipsoid(move, grid, (sign * 72.0, 190.0, 1385.0), (55.0, 82.0, 125.0)) for sign in (-1, 1)])
     return Anatomy(
         points=points,
-        row=row.astype(np.float32),
-        column=column.astype(np.float32),
+        row=row.astype(np.float64),
+        column=column.astype(np.float64),
         body=body,
         lungs=Column(np.maximum(lungs.front, body.front + 12.0), np.minimum(lungs.back, body.back - 12.0)),
         organs=_organs(patient, move, grid, body),
@@ -179,7 +179,7 @@ class _Deformation:
         tilt = np.deg2rad(p.tilt_deg)
         dz = z - 1000.0
         x, z = x * np.cos(tilt) + dz * np.sin(tilt), dz * np.cos(tilt) - x * np.sin(tilt) + 1000.0
-        return np.stack([x * scale, y * scale, z * scale], axis=1).astype(np.float32)
+        return np.stack([x * scale, y * scale, z * scale], axis=1).astype(np.float64)
 
 
 def _pose_limbs(patient: Patient, skeleton: Skeleton) -> np.ndarray:
@@ -217,14 +217,14 @@ class _Grid:
 
     def __init__(self, patient: Patient, top: float) -> None:
         rows = np.arange(ROWS)
-        self.z = (top - (rows - patient.head_row) * patient.pixel_mm).astype(np.float32)
+        self.z = (top - (rows - patient.head_row) * patient.pixel_mm).astype(np.float64)
         columns = np.arange(COLUMNS) - (COLUMNS - 1) / 2.0
-        self.x = (columns * patient.pixel_mm - patient.column_shift_mm).astype(np.float32)
+        self.x = (columns * patient.pixel_mm - patient.column_shift_mm).astype(np.float64)
 
     def empty(self) -> Column:
         """Nowhere any tissue."""
         shape = (len(self.z), len(self.x))
-        return Column(np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32))
+        return Column(np.full(shape, np.inf, np.float64), np.full(shape, -np.inf, np.float64))
 
     def union(self, columns: list[Column]) -> Column:
         """From the foremost front to the backmost back."""
@@ -242,7 +242,7 @@ class _Grid:
         there = (u < 1.0) & inside[:, None]
         front = np.where(there, centre_y[:, None] - depth, np.inf)
         back = np.where(there, centre_y[:, None] + depth, -np.inf)
-        return Column(front.astype(np.float32), back.astype(np.float32))
+        return Column(front.astype(np.float64), back.astype(np.float64))
 
 
 def _outline(patient: Patient, skeleton: Skeleton, posed: np.ndarray, move: _Deformation, grid: _Grid) -> Column:
@@ -272,10 +272,10 @@ def _outline(patient: Patient, skeleton: Skeleton, posed: np.ndarray, move: _Def
     front, back = np.where(inside, body.front, 0.0), np.where(inside, body.back, 0.0)
     # Smoothing thickness and middle separately lets the edges taper instead of ending in a step.
     thickness = gaussian_filter(back - front, 2.5)
-    middle = gaussian_filter(0.5 * (back + front), 2.5) / (gaussian_filter(inside.astype(np.float32), 2.5) + 1e-6)
+    middle = gaussian_filter(0.5 * (back + front), 2.5) / (gaussian_filter(inside.astype(np.float64), 2.5) + 1e-6)
     there = thickness > 3.0
-    front = np.where(there, middle - 0.5 * thickness, np.inf).astype(np.float32)
-    return Column(front, np.where(there, middle + 0.5 * thickness, -np.inf).astype(np.float32))
+    front = np.where(there, middle - 0.5 * thickness, np.inf).astype(np.float64)
+    return Column(front, np.where(there, middle + 0.5 * thickness, -np.inf).astype(np.float64))
 
 
 def _section(
@@ -299,8 +299,8 @@ def _ellipsoid(
     a, b, c = (abs(float(ends[i, i] - middle[i])) for i in range(3))
     inside = 1.0 - ((grid.x[None] - middle[0]) / a) ** 2 - ((grid.z[:, None] - middle[2]) / c) ** 2
     depth = b * np.sqrt(np.maximum(inside, 0.0))
-    front = np.where(inside > 0, middle[1] - depth, np.inf).astype(np.float32)
-    return Column(front, np.where(inside > 0, middle[1] + depth, -np.inf).astype(np.float32))
+    front = np.where(inside > 0, middle[1] - depth, np.inf).astype(np.float64)
+    return Column(front, np.where(inside > 0, middle[1] + depth, -np.inf).astype(np.float64))
 
 
 def _organs(patient: Patient, move: _Deformation, grid: _Grid, body: Column) -> dict[str, Column]:

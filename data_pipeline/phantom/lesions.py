@@ -99,7 +99,7 @@ class Grower:
         if inside.sum() < MIN_POINTS:
             return None
         chosen = near[inside]
-        gain = np.full(len(chosen), contrast - 1.0, np.float32)
+        gain = np.full(len(chosen), contrast - 1.0, np.float64)
         if cold:
             gain[radius[inside] < 0.45] = -0.6
         extent = points[chosen]
@@ -268,7 +268,7 @@ def _soft_spot(
     centre_index = np.flatnonzero(bone)[np.abs(z - (z.max() - end * np.ptp(z))).argmin()]
     radius = random.uniform(4.0, 12.0)
     offset = random.uniform(-1.0, 1.0, size=(400, 3))
-    offset = (offset[np.linalg.norm(offset, axis=1) < 1.0] * radius).astype(np.float32)
+    offset = (offset[np.linalg.norm(offset, axis=1) < 1.0] * radius).astype(np.float64)
     offset[:, 1] -= 18.0  # in front of the bone
     contrast = float(np.exp(random.uniform(np.log(8.0), np.log(60.0))))
     volume = 4.0 / 3.0 * np.pi * radius**3
@@ -284,7 +284,7 @@ def _soft_spot(
         position=anatomy.points[centre_index] + offset,
         row=anatomy.row[centre_index] - offset[:, 2] / pixel,
         column=anatomy.column[centre_index] + offset[:, 0] / pixel,
-        activity=np.full(len(offset), contrast * soft * volume / len(offset), np.float32),
+        activity=np.full(len(offset), contrast * soft * volume / len(offset), np.float64),
     )
 
 

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from data_pipeline.errors import RequestError
 from data_pipeline.phantom.acquisition import Faults, column_sensitivity, displaced, draw_motion
 from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy, build_anatomy
 from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px, tissue_volume
+from data_pipeline.phantom.counting import poisson_quantile
 from data_pipeline.phantom.lesions import Spot, draw_benign, draw_metastases
 from data_pipeline.phantom.patients import Patient, draw_patient, stream
 from data_pipeline.phantom.priors import (
@@ -181,11 +183,12 @@ class _Volumes:
             uptake.lung - uptake.soft,
             *(uptake.organs[name] - uptake.soft for name in uptake.organs),
         ]
-        activity = np.array(
-            tissue_volume(front, back, np.array(values, np.float32) * voxel, self.first_mm, SLAB_MM, slabs=SLABS)
-        )
-        mu_values = np.array([MU_SOFT_PER_MM, MU_LUNG_PER_MM - MU_SOFT_PER_MM], np.float32)
-        mu = np.array(tissue_volume(front[:2], back[:2], mu_values, self.first_mm, SLAB_MM, slabs=SLABS))
+        mu_values = np.array([MU_SOFT_PER_MM, MU_LUNG_PER_MM - MU_SOFT_PER_MM])
+        with jax.enable_x64(True):
+            activity = np.array(
+                tissue_volume(front, back, np.array(values) * voxel, self.first_mm, SLAB_MM, slabs=SLABS)
+            )
+            mu = np.array(tissue_volume(front[:2], back[:2], mu_values, self.first_mm, SLAB_MM, slabs=SLABS))
         slab = self.slab_of(anatomy.points[:, 1])
         deposit3(activity, slab, anatomy.row, anatomy.column, uptake.points)
         mineral = (MU_BONE_EXTRA_PER_MM * BONE_LAYER_MM / voxel) * area_mm2
@@ -203,15 +206,13 @@ def deposit3(volume: np.ndarray, slab: np.ndarray, row: np.ndarray, column: np.n
     """Adds `weight` at fractional voxels of `[slabs, rows, columns]`, shared trilinearly; the rest is lost."""
     flat = volume.reshape(-1)
     floors = [np.floor(coordinate).astype(np.int32) for coordinate in (slab, row, column)]
-    shares = [
-        (coordinate - low).astype(np.float32) for coordinate, low in zip((slab, row, column), floors, strict=True)
-    ]
+    shares = [coordinate - low for coordinate, low in zip((slab, row, column), floors, strict=True)]
     inside = np.ones(len(weight), bool)
     for low, size in zip(floors, volume.shape, strict=True):
         inside &= (low >= 0) & (low < size - 1)
     (k, r, c), (fk, fr, fc) = ([a[inside] for a in arrays] for arrays in (floors, shares))
     base = (k.astype(np.int64) * volume.shape[1] + r) * volume.shape[2] + c
-    amount = weight[inside].astype(np.float32)
+    amount = weight[inside]
     plane, line = volume.shape[1] * volume.shape[2], volume.shape[2]
     for dk, wk in ((0, 1 - fk), (1, fk)):
         for dr, wr in ((0, 1 - fr), (1, fr)):
@@ -259,10 +260,11 @@ def _simulate_view(
     sigmas = slab_sigmas_px(
         CAMERAS[patient.camera], slabs=SLABS, slab_mm=SLAB_MM, gap_mm=gap, pixel_mm=patient.pixel_mm
     )
-    primary, scatter, attenuation = (
-        np.asarray(array) for array in project(*oriented, sigmas, SLAB_MM, patient.pixel_mm)
-    )
-    image = (primary + scatter).astype(np.float64)
+    with jax.enable_x64(True):
+        primary, scatter, attenuation = (
+            np.asarray(array) for array in project(*oriented, sigmas, SLAB_MM, patient.pixel_mm)
+        )
+    image = primary + scatter
     image[:, : field_of_view[0]] = 0.0
     image[:, field_of_view[1] :] = 0.0
     per_activity = patient.counts_per_view / image.sum()
@@ -312,7 +314,7 @@ def _add_noise(
 ) -> SimulatedView:
     """Poisson counts around the expectation; nothing is done to them afterwards."""
     scan = Scan(
-        counts=random.poisson(noiseless.expected).astype(np.int32),
+        counts=poisson_quantile(random.random(noiseless.expected.shape), noiseless.expected),
         pixel_size_mm=(patient.pixel_mm, patient.pixel_mm),
         view=view,
         patient=key,

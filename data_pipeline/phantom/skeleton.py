@@ -22,9 +22,9 @@ class Skeleton:
     """Points on all bone surfaces.
 
     Attributes:
-      points: `[n, 3]` float32 mm; x to the patient's left, y to the back, z up; midline at x = 0, soles near z = 60.
-      normals: `[n, 3]` float32, outward where the mesh is closed.
-      area_mm2: `[n]` float32, surface that each point stands for.
+      points: `[n, 3]` float64 mm; x to the patient's left, y to the back, z up; midline at x = 0, soles near z = 60.
+      normals: `[n, 3]` float64, outward where the mesh is closed.
+      area_mm2: `[n]` float64, surface that each point stands for.
       bone: `[n]` int16 index into `names`.
       names: bone names with `_left` / `_right`; ribs and vertebrae numbered from the top.
     """
@@ -46,7 +46,7 @@ def load_skeleton() -> Skeleton:
     """Samples the shipped meshes; the same arrays in every process."""
     with np.load(Path(__file__).with_name("skeleton.npz")) as asset:
         names = tuple(str(name) for name in asset["names"])
-        vertices = asset["vertices"].astype(np.float32) * UNIT_MM
+        vertices = asset["vertices"].astype(np.float64) * UNIT_MM
         faces = asset["faces"].astype(np.int64)
         vertex_counts, face_counts = asset["vertex_counts"], asset["face_counts"]
     first_vertex = np.concatenate([[0], np.cumsum(vertex_counts)])
@@ -102,9 +102,9 @@ def _merge(
     direction /= np.linalg.norm(direction, axis=1, keepdims=True) + 1e-6
     bone = unique // (extent[0] * extent[1] * extent[2])
     return Skeleton(
-        points=mean(points).astype(np.float32),
-        normals=direction.astype(np.float32),
-        area_mm2=total.astype(np.float32),
+        points=mean(points),
+        normals=direction,
+        area_mm2=total,
         bone=bone.astype(np.int16),
         names=names,
     )

@@ -51,7 +51,7 @@ def assign_uptake(patient: Patient, skeleton: Skeleton, *, seed: int, index: int
     concentration = factor_of_point * _joints(patient, skeleton) * _texture(patient, skeleton, random)
     soft = patient.soft_tissue_scale
     return Uptake(
-        points=(BONE_TO_SOFT * patient.bone_share * concentration * skeleton.area_mm2 * SURFACE_MM).astype(np.float32),
+        points=(BONE_TO_SOFT * patient.bone_share * concentration * skeleton.area_mm2 * SURFACE_MM).astype(np.float64),
         soft=soft,
         lung=0.35 * soft,
         organs={
@@ -72,7 +72,7 @@ def _bone_factor(name: str) -> float:
 
 def _sternum_shape(skeleton: Skeleton) -> np.ndarray:
     """1, falling to cartilage beside the sternum: the mesh holds both in one piece, cut straight at its sides."""
-    share = np.ones(len(skeleton.points), np.float32)
+    share = np.ones(len(skeleton.points), np.float64)
     chosen = skeleton.of("sternum")
     x, z = np.abs(skeleton.points[chosen, 0]), skeleton.points[chosen, 2]
     width = np.interp((z.max() - z) / np.ptp(z), *STERNUM_HALF_WIDTH_MM)
@@ -83,7 +83,7 @@ def _sternum_shape(skeleton: Skeleton) -> np.ndarray:
 
 def _joints(patient: Patient, skeleton: Skeleton) -> np.ndarray:
     """Higher uptake towards the ends of bones that carry joints, and at the manubriosternal junction."""
-    factor = np.ones(len(skeleton.points), np.float32)
+    factor = np.ones(len(skeleton.points), np.float64)
     for number, name in enumerate(skeleton.names):
         ratio = next((value for prefix, value in JOINTS.items() if name.startswith(prefix)), 1.0)
         chosen = skeleton.bone == number
@@ -105,11 +105,11 @@ def _joints(patient: Patient, skeleton: Skeleton) -> np.ndarray:
 
 def _texture(patient: Patient, skeleton: Skeleton, random: np.random.Generator) -> np.ndarray:
     """Exp of a sum of random plane waves, so that uptake varies smoothly along every bone."""
-    value = np.zeros(len(skeleton.points), np.float32)
+    value = np.zeros(len(skeleton.points), np.float64)
     for length in TEXTURE_LENGTHS_MM:
         for _ in range(4):
             direction = random.standard_normal(3)
             direction /= np.linalg.norm(direction)
             phase = random.uniform(0.0, 2.0 * np.pi)
-            value += np.sin(skeleton.points @ (direction * 2.0 * np.pi / length).astype(np.float32) + phase)
+            value += np.sin(skeleton.points @ (direction * 2.0 * np.pi / length).astype(np.float64) + phase)
     return np.exp(patient.texture * value / np.sqrt(0.5 * 4 * len(TEXTURE_LENGTHS_MM)))
