@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from data_pipeline.phantom.anatomy import build_anatomy
 from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px
 from data_pipeline.phantom.lesions import draw_metastases
 from data_pipeline.phantom.patients import draw_patient
-from data_pipeline.phantom.priors import LesionPriors, TruthRules
+from data_pipeline.phantom.priors import LesionPriors, LogNormal, TruthRules
 from data_pipeline.phantom.simulate import FIELD_OF_VIEW, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import Projection, project_spot
@@ -76,6 +78,31 @@ def test_no_lesion_leaves_its_bone() -> None:
             assert spot.bone != "costal_cartilage"
             found += 1
     assert found >= 10
+
+
+def test_shares_of_cold_centres_and_clusters_follow_the_priors() -> None:
+    long = LogNormal(median=40.0, spread=1.1, low=31.0, high=60.0)
+    priors = dataclasses.replace(
+        LesionPriors(), share_without=0.0, share_solitary=0.0, share_multiple=0.0, length_mm=long
+    )
+    skeleton = load_skeleton()
+    anatomy = build_anatomy(draw_patient(8, 0), skeleton, seed=8, index=0)
+    activity = np.ones(len(skeleton.points))
+    patients = [draw_metastases(skeleton, anatomy, activity, priors, seed=9, index=index) for index in range(150)]
+    assert all(len(spots) > 8 for spots in patients)
+
+    cold = [spot for spots in patients for spot in spots if spot.cold_centre]
+    share = len(cold) / sum(map(len, patients))
+    assert share == pytest.approx(priors.cold_centre_probability, abs=0.03)  # three standard deviations
+    assert all((spot.activity < 0).any() and (spot.activity > 0).any() for spot in cold)
+
+    clusters = [members for spots in patients if (members := [spot for spot in spots if spot.cluster is not None])]
+    assert len(clusters) / len(patients) == pytest.approx(priors.cluster_probability, abs=0.12)
+    for first, *others in clusters:
+        assert 2 <= len(others) <= 5
+        for spot in others:
+            nearest = np.linalg.norm(spot.position - first.position.mean(axis=0), axis=1).min()
+            assert nearest < priors.cluster_radius_mm
 
 
 def test_patients_can_be_projected_as_a_batch() -> None:
