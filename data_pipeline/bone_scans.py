@@ -8,9 +8,9 @@ uses on real scans. Simulated data: scores on it are not comparable with the pap
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import logging
-import os
+import operator
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +24,10 @@ from tqdm import tqdm
 from data_pipeline import phantom
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans, ImageRow, image_features, stack_examples
-from data_pipeline.fields import field_counts, field_ids, field_shape, find_window
+from data_pipeline.fields import field_shape
 from data_pipeline.imported import ImportedBone, imported_builder
 from data_pipeline.imports.manifest import is_data_set, read_data_set
-from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
-from data_pipeline.phantom.truth import MASKS
+from data_pipeline.patient_examples import SET_MASKS, PatientStore, simulate_in_processes
 from data_pipeline.scan import View
 from data_pipeline.splits import check_disjoint, split_patients
 
@@ -38,9 +37,6 @@ tf.config.set_visible_devices([], "GPU")
 __all__ = ["SPLITS", "BoneScans", "ImageRow", "PhantomBone", "load_split", "prepare"]
 
 SPLITS = ("train", "validation", "test")
-
-SET_MASKS = (*MASKS, "organs")
-"""Masks of a built set: those of the spots, and the organs that are hot without being ill."""
 
 
 @dataclasses.dataclass
@@ -67,6 +63,13 @@ SIZES = (
         seed=2025,
         patients={"train": 100, "validation": 18, "test": 53},
         images=286,
+    ),
+    PhantomBoneConfig(
+        name="large",
+        description="1,100 patients, 1,650 images: what more patients are worth, and the released model",
+        seed=2028,
+        patients={"train": 1000, "validation": 20, "test": 80},
+        images=1650,
     ),
     PhantomBoneConfig(
         name="cpu",
@@ -122,17 +125,18 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, patients: dict[int, tuple[View, ...]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        cache = patient_cache(self)
+        store = patient_store(self)
         for index, views in patients.items():
-            examples = cached_examples(cache, self.builder_config, index, views)
+            examples = store.examples(index, views)
             self._bar.update(len(examples))
             yield from ((example["image_id"], example) for example in examples)
 
 
-def patient_cache(builder: tfds.core.DatasetBuilder) -> Path:
+def patient_store(builder: tfds.core.DatasetBuilder) -> PatientStore:
     """Where finished patients wait for the rest of the set."""
-    name = f".{builder.name}_{builder.builder_config.name}_{builder.version}_patients"
-    return Path(builder.data_path).parents[2] / name
+    config = builder.builder_config
+    folder = Path(builder.data_path).parents[2] / f".{builder.name}_{config.name}_{builder.version}_patients"
+    return PatientStore(folder=folder, seed=config.seed, field=config.field)
 
 
 def planned_views(config: PhantomBoneConfig) -> dict[str, dict[int, tuple[View, ...]]]:
@@ -149,51 +153,6 @@ def planned_views(config: PhantomBoneConfig) -> dict[str, dict[int, tuple[View, 
             int(key): (View.ANTERIOR, View.POSTERIOR) if int(key) in both else (single[int(key)],) for key in patients
         }
         for split, patients in splits.items()
-    }
-
-
-def cached_examples(
-    cache: Path, config: PhantomBoneConfig, index: int, views: tuple[View, ...]
-) -> list[dict[str, Any]]:
-    """The patient's examples, simulated once; written beside and renamed."""
-    path = cache / f"{index:05d}.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            return [
-                {key.split("/", 1)[1]: stored[key][()] for key in stored.files if key.startswith(f"{view}/")}
-                for view in views
-            ]
-    patient = simulate_patient(seed=config.seed, index=index, views=views)
-    examples = [view_example(patient.views[view], config.field) for view in views]
-    cache.mkdir(parents=True, exist_ok=True)
-    flat = {
-        f"{view}/{key}": value for view, example in zip(views, examples, strict=True) for key, value in example.items()
-    }
-    beside = path.with_name(f".{index:05d}.{os.getpid()}.npz")
-    np.savez(beside, **flat)
-    beside.replace(path)
-    return examples
-
-
-def thorax_example(view: SimulatedView) -> dict[str, Any]:
-    """The 256 x 256 thorax of a simulated view with its masks; rows of lesions outside the crop are left out."""
-    return view_example(view, "thorax")
-
-
-def view_example(view: SimulatedView, field: str) -> dict[str, Any]:
-    """A field of a simulated view with its masks; rows of lesions outside it are left out."""
-    window = find_window(view.scan, field)
-    cropped = {name: field_ids(getattr(view, name), window, field) for name in SET_MASKS}
-    present = set(np.unique(cropped["lesions"]).tolist()) - {0}
-    return {
-        "counts": field_counts(view.scan.counts, window, field),
-        "image_id": f"{view.scan.patient}-{view.scan.view}",
-        "patient": view.scan.patient,
-        "view": str(view.scan.view),
-        "pixel_size_mm": np.array(view.scan.pixel_size_mm, np.float32),
-        "crop_origin_px": np.array([window.row, window.column], np.int32),
-        "lesion_rows": json.dumps([row for row in view.lesion_rows if row["id"] in present]),
-        **cropped,
     }
 
 
@@ -259,6 +218,9 @@ def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> No
         logging.warning("removing the unfinished build %s; its finished patients are kept and used", stale)
         shutil.rmtree(stale)
     tfds.disable_progress_bar()
+    if isinstance(builder, PhantomBone):
+        plan = functools.reduce(operator.or_, planned_views(builder.builder_config).values())
+        simulate_in_processes(patient_store(builder), plan, title=f"simulating {builder.info.full_name}")
     try:
         builder.download_and_prepare(
             file_format="array_record",
@@ -268,4 +230,4 @@ def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> No
         if (bar := getattr(builder, "_bar", None)) is not None:
             bar.close()
     if isinstance(builder, PhantomBone):
-        shutil.rmtree(patient_cache(builder), ignore_errors=True)
+        shutil.rmtree(patient_store(builder).folder, ignore_errors=True)

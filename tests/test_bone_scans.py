@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline import bone_scans
+from data_pipeline import bone_scans, patient_examples
 from data_pipeline.bone_scans import load_split
 from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
 from data_pipeline.scan import Scan, View
@@ -38,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(index)
         return _quick(seed=seed, index=index, views=views)
 
-    monkeypatch.setattr(bone_scans, "simulate_patient", counted)
+    monkeypatch.setattr(patient_examples, "simulate_patient", counted)
     return seen
 
 
@@ -58,18 +58,18 @@ def test_builds_once_and_loads(calls: list[int], tmp_path: Path) -> None:
 
 
 def test_interrupted_build_goes_on(calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = bone_scans.simulate_patient
+    quick = patient_examples.simulate_patient
 
     def fails_late(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
         if len(calls) == 6:
             raise KeyboardInterrupt
         return quick(seed=seed, index=index, views=views)
 
-    monkeypatch.setattr(bone_scans, "simulate_patient", fails_late)
+    monkeypatch.setattr(patient_examples, "simulate_patient", fails_late)
     with pytest.raises(KeyboardInterrupt):
         load_split("phantom_bone/tiny", "train", str(tmp_path))
     assert len(calls) == 6
-    monkeypatch.setattr(bone_scans, "simulate_patient", quick)
+    monkeypatch.setattr(patient_examples, "simulate_patient", quick)
     broken = load_split("phantom_bone/tiny", "train", str(tmp_path))
     assert sorted(calls) == list(range(10)), "no patient is simulated twice"
     whole = load_split("phantom_bone/tiny", "train", str(tmp_path / "other"))

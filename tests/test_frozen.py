@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from data_pipeline import phantom
-from data_pipeline.bone_scans import SET_MASKS, PhantomBone, planned_views, thorax_example
+from data_pipeline.bone_scans import PhantomBone, planned_views
+from data_pipeline.patient_examples import SET_MASKS, thorax_example
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.simulate import simulate_patient
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
+from data_pipeline.errors import RequestError
 from data_pipeline.phantom.anatomy import build_anatomy
 from data_pipeline.phantom.camera import (
     CAMERAS,
@@ -16,6 +18,7 @@ from data_pipeline.phantom.camera import (
     SCATTER_PER_MM,
     SHADOW_MM,
     WATER_MU_PER_MM,
+    on_the_cpu,
     project,
     slab_sigmas_px,
     tissue_volume,
@@ -303,3 +306,13 @@ def test_overrides_and_refusals() -> None:
         simulate_patient(seed=0, index=0, field_of_view=(20, 20))
     with pytest.raises(ValueError, match="camera is one of ge, siemens"):
         simulate_patient(seed=0, index=0, camera="pinhole")
+
+
+def test_without_a_cpu_device_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_cpu(*, backend: str) -> list[jax.Device]:
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", no_cpu)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(RequestError, match="JAX_PLATFORMS=cuda leaves out; say cuda,cpu"), on_the_cpu():
+        pass

@@ -19,12 +19,17 @@ Cherry, Sorenson and Phelps; scatter fraction linear in depth with a mono-expone
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import os
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from data_pipeline.errors import RequestError
 
 MU_LEAD_PER_MM = 2.17
 """Lead at 140 keV: shortens the holes' effective length by 2 / mu."""
@@ -65,6 +70,24 @@ def slab_sigmas_px(camera: Camera, *, slabs: int, slab_mm: float, gap_mm: float,
     """`[slabs]`: standard deviation of the response at each slab's middle, in pixels."""
     distance = gap_mm + (np.arange(slabs) + 0.5) * slab_mm
     return np.asarray(camera.fwhm_mm(distance) * FWHM_TO_SIGMA / pixel_mm)
+
+
+@contextlib.contextmanager
+def on_the_cpu() -> Iterator[None]:
+    """JAX computes in float64 on the CPU, whatever accelerator there is: the same bytes on every machine.
+
+    Raises:
+      RequestError: JAX was told to leave the CPU out.
+    """
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        raise RequestError(
+            f"scans are simulated on the CPU, which JAX_PLATFORMS={platforms} leaves out; say {platforms},cpu"
+        ) from error
+    with jax.enable_x64(True), jax.default_device(device):
+        yield
 
 
 @jax.jit

@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from data_pipeline.errors import RequestError
 from data_pipeline.phantom.acquisition import Faults, column_sensitivity, displaced, draw_motion
 from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy, build_anatomy
-from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px, tissue_volume
+from data_pipeline.phantom.camera import CAMERAS, on_the_cpu, project, slab_sigmas_px, tissue_volume
 from data_pipeline.phantom.counting import poisson_quantile
 from data_pipeline.phantom.lesions import Spot, draw_benign, draw_metastases
 from data_pipeline.phantom.patients import Patient, draw_patient, stream
@@ -184,7 +183,7 @@ class _Volumes:
             *(uptake.organs[name] - uptake.soft for name in uptake.organs),
         ]
         mu_values = np.array([MU_SOFT_PER_MM, MU_LUNG_PER_MM - MU_SOFT_PER_MM])
-        with jax.enable_x64(True):
+        with on_the_cpu():
             activity = np.array(
                 tissue_volume(front, back, np.array(values) * voxel, self.first_mm, SLAB_MM, slabs=SLABS)
             )
@@ -260,7 +259,7 @@ def _simulate_view(
     sigmas = slab_sigmas_px(
         CAMERAS[patient.camera], slabs=SLABS, slab_mm=SLAB_MM, gap_mm=gap, pixel_mm=patient.pixel_mm
     )
-    with jax.enable_x64(True):
+    with on_the_cpu():
         primary, scatter, attenuation = (
             np.asarray(array) for array in project(*oriented, sigmas, SLAB_MM, patient.pixel_mm)
         )
