@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.reference = "msanet"  # the model that the others are compared with
     config.folds = 3  # of the cross-validation over patients; 0 for the data set's own splits
     config.seeds = (0,)  # every fold is trained once with each
-    config.overrides = ()  # KEY=VALUE of every recipe, e.g. "train.total_epochs=30.0"
+    config.overrides = ("evaluate.threshold_rule=validation",)  # of every recipe: no model loses by a fixed 1/2
     config.bootstrap_samples = 10_000  # of the patients, for intervals and paired differences
     config.models = (
         _model("msanet", "configs/msanet.py:cpu"),
@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
         _model("attention_unet", "configs/peers.py:attention_unet,cpu"),
         _model("segan", "configs/peers.py:segan,cpu"),
         _model("patch_gan", "configs/peers.py:patch_gan,cpu"),
-        _model("threshold", "configs/peers.py:threshold,cpu"),
-        _model("kmeans", "configs/peers.py:kmeans,cpu"),
+        _model("threshold", "configs/peers.py:threshold,cpu", "evaluate.threshold_rule=fixed"),
+        _model("kmeans", "configs/peers.py:kmeans,cpu", "evaluate.threshold_rule=fixed"),
         _model("no_cdc", "configs/msanet.py:cpu,no_cdc"),
         _model("no_msm", "configs/msanet.py:cpu,no_msm"),
         _model("no_deep_supervision", "configs/msanet.py:cpu,no_deep_supervision"),
