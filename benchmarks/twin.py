@@ -99,7 +99,7 @@ class Generator(nn.Module):
         super().__init__()
         self.section = section
         widths = [min(section.width * 2**level, section.max_width) for level in range(section.depth + 1)]
-        channels = 1
+        channels = section.fold_px**2
         for level in range(section.depth):
             setattr(self, f"encoder_{level}", ResidualBlock(channels, widths[level]))
             channels = widths[level]
@@ -119,14 +119,15 @@ class Generator(nn.Module):
             channels = widths[level]
             setattr(self, f"decoder_{level}", ResidualBlock(2 * channels, channels))
             if level == 0 or section.deep_supervision:
-                setattr(self, f"head_{level}", nn.Conv2d(channels, 1, 1))
+                logits = section.fold_px**2 if level == 0 else 1
+                setattr(self, f"head_{level}", nn.Conv2d(channels, logits, 1))
 
     def _has_multi_scale(self, level: int) -> bool:
         return bool(self.section.multi_scale_dilations) and level >= self.section.multi_scale_from_level
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """`[b, 1, h, w]` -> logits of every head, finest first."""
-        x, skips = image, []
+        x, skips = functional.pixel_unshuffle(image, self.section.fold_px), []
         for level in range(self.section.depth):
             x = getattr(self, f"encoder_{level}")(x)
             if self._has_multi_scale(level):
@@ -140,6 +141,7 @@ class Generator(nn.Module):
             x = getattr(self, f"decoder_{level}")(torch.cat([x, skips[level]], dim=1))
             if level == 0 or self.section.deep_supervision:
                 logits.append(getattr(self, f"head_{level}")(x))
+        logits[-1] = functional.pixel_shuffle(logits[-1], self.section.fold_px)
         return logits[::-1]
 
 

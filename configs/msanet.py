@@ -63,7 +63,7 @@ def _full() -> ConfigDict:
 
     config.loss = ConfigDict()
     config.loss.dice_weight = 1.0  # of the Dice loss, over the whole batch
-    config.loss.cross_entropy_weight = 1.0  # of the pixels' mean cross-entropy
+    config.loss.cross_entropy_weight = 10.0  # of the mean cross-entropy over pixels, of which few are lesion
     config.loss.deep_supervision_decay = 0.5  # weight of each coarser head relative to the finer one
 
     config.generator_optimizer = _optimizer(peak_learning_rate=2e-3, weight_decay=1e-4)
@@ -96,11 +96,12 @@ def _full() -> ConfigDict:
 
 def _generator() -> ConfigDict:
     generator = ConfigDict()
-    generator.width = 24  # channels at full resolution; doubled at every level down, at most max_width
+    generator.fold_px = 1  # squares of this side become channels at the entry and pixels again at the exit; 1 for none
+    generator.width = 24  # channels at the finest level; doubled at every level down, at most max_width
     generator.max_width = 256  # channels at most, at any level
-    generator.depth = 4  # number of halvings; image sides must be divisible by 2^depth
+    generator.depth = 4  # number of halvings; image sides must be divisible by fold_px 2^depth
     generator.multi_scale_dilations = (1, 2, 3)  # parallel branches of a multi-scale module; () for none
-    generator.multi_scale_from_level = 1  # first encoder level with one; 0 is full resolution
+    generator.multi_scale_from_level = 1  # first encoder level with one; 0 is the finest
     generator.cascade_dilations = (1, 2, 4, 8)  # bottleneck; () for none
     generator.deep_supervision = True  # a head at every decoder level
     generator.norm = "batch"  # batch | group

@@ -16,7 +16,9 @@ from msanet_jax.layers import (
     MultiScaleModule,
     ResidualBlock,
     downsample2,
+    fold_pixels,
     norm_factory,
+    unfold_pixels,
     upsample2,
 )
 
@@ -27,19 +29,22 @@ class Generator(nn.Module):
     The abstract of Wu, Lin et al. 2025 names these parts; their layout is our choice (docs/fidelity.md).
 
     Attributes:
-      width: channels at full resolution, doubled at every level down.
+      fold_px: squares of this many pixels a side become channels at the entry and pixels again at the exit (sub-pixel
+        convolution, Shi et al. 2016), so that no layer works at full resolution; 1 folds nothing.
+      width: channels at the finest level, doubled at every level down.
       max_width: most channels at any level.
-      depth: number of halvings; rows and columns must be divisible by 2^depth.
+      depth: number of halvings; rows and columns must be divisible by fold_px 2^depth.
       multi_scale_dilations: branches of the multi-scale module behind every encoder block; () leaves it out.
-      multi_scale_from_level: first encoder level with such a module; 1 spares the costly full resolution.
+      multi_scale_from_level: first encoder level with such a module; 0 is the finest.
       cascade_dilations: cascade at the bottleneck; () leaves it out.
-      deep_supervision: a head at every decoder level, else at full resolution only.
+      deep_supervision: a head at every decoder level, else at the finest only.
       norm: `batch` or `group`.
       initial_lesion_share: the probability an untrained head gives every pixel, set through its bias.
       dropout_rate: at the bottleneck.
       dtype: of the computation; parameters and logits are float32.
     """
 
+    fold_px: int
     width: int
     max_width: int
     depth: int
@@ -62,20 +67,21 @@ class Generator(nn.Module):
           mapped: whether the call runs under the device axis `layers.AXIS`.
 
         Returns:
-          Tuple of `[batch, rows / 2^l, columns / 2^l, 1]` float32 logits, l = 0 ... depth - 1; only l = 0 without
-          deep supervision.
+          Tuple of float32 logits: `[batch, rows, columns, 1]`, then, with deep supervision, `[batch, rows / n,
+          columns / n, 1]` with n = fold_px 2^l, l = 1 ... depth - 1.
 
         Raises:
-          RequestError: a side is not divisible by 2^depth.
+          RequestError: a side is not divisible by fold_px 2^depth.
         """
         rows, columns = image.shape[1:3]
-        if rows % 2**self.depth or columns % 2**self.depth:
-            raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {2**self.depth}")
+        coarsest = self.fold_px * 2**self.depth
+        if rows % coarsest or columns % coarsest:
+            raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {coarsest}")
         norm = norm_factory(self.norm, train=train, mapped=mapped)
         block = functools.partial(ResidualBlock, norm=norm, dtype=self.dtype)
         widths = [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
 
-        x = image.astype(self.dtype)
+        x = fold_pixels(image.astype(self.dtype), self.fold_px)
         skips = []
         for level in range(self.depth):
             x = block(widths[level], name=f"encoder_{level}")(x)
@@ -98,11 +104,13 @@ class Generator(nn.Module):
             )
             x = reduce(x)
             x = block(widths[level], name=f"decoder_{level}")(upsample2(x), skips[level])
-            if level == 0 or self.deep_supervision:
-                logits.append(self._head(level)(x).astype(jnp.float32))
+            if level == 0:
+                logits.append(unfold_pixels(self._head(level, self.fold_px**2)(x).astype(jnp.float32), self.fold_px))
+            elif self.deep_supervision:
+                logits.append(self._head(level, 1)(x).astype(jnp.float32))
         return tuple(reversed(logits))
 
-    def _head(self, level: int) -> nn.Conv:
+    def _head(self, level: int, channels: int) -> nn.Conv:
         share = self.initial_lesion_share
         bias = nn.initializers.constant(math.log(share / (1.0 - share)))
-        return nn.Conv(1, (1, 1), dtype=self.dtype, bias_init=bias, name=f"head_{level}")
+        return nn.Conv(channels, (1, 1), dtype=self.dtype, bias_init=bias, name=f"head_{level}")

@@ -34,6 +34,24 @@ def mean_pool(x: jax.Array, factor: int) -> jax.Array:
     return x.reshape(batch, rows // factor, factor, columns // factor, factor, channels).mean(axis=(2, 4))
 
 
+def fold_pixels(x: jax.Array, factor: int) -> jax.Array:
+    """`[b, h, w, c]` -> `[b, h / n, w / n, n n c]`; channel (i n + j) c + k is channel k of a square's pixel (i, j)."""
+    if factor == 1:
+        return x
+    batch, rows, columns, channels = x.shape
+    x = x.reshape(batch, rows // factor, factor, columns // factor, factor, channels).swapaxes(2, 3)
+    return x.reshape(batch, rows // factor, columns // factor, factor * factor * channels)
+
+
+def unfold_pixels(x: jax.Array, factor: int) -> jax.Array:
+    """The inverse of `fold_pixels`: `[b, h, w, n n c]` -> `[b, n h, n w, c]`."""
+    if factor == 1:
+        return x
+    batch, rows, columns, channels = x.shape
+    x = x.reshape(batch, rows, columns, factor, factor, channels // factor**2).swapaxes(2, 3)
+    return x.reshape(batch, rows * factor, columns * factor, channels // factor**2)
+
+
 def upsample2(x: jax.Array) -> jax.Array:
     """Bilinear magnification by 2 with half-pixel centres and clamped borders.
 

@@ -53,6 +53,17 @@ def test_logits_at_every_level(small_config: ConfigDict) -> None:
     assert {leaf.dtype for leaf in logits} == {jnp.dtype("float32")}
 
 
+def test_folded_pixels_keep_the_size_and_their_places(small_config: ConfigDict) -> None:
+    small_config.generator.fold_px = 2
+    generator = create_generator(small_config)
+    image = jnp.zeros((2, 16, 24, 1))
+    variables = generator.init(jax.random.key(0), image, train=False)
+    logits = generator.apply(variables, image, train=False)
+    assert [leaf.shape for leaf in logits] == [(2, 16, 24, 1), (2, 4, 6, 1)]
+    with pytest.raises(ValueError, match="divisible by 8"):
+        generator.init(jax.random.key(0), jnp.zeros((1, 16, 20, 1)), train=False)
+
+
 def test_untrained_probability_is_the_initial_share(small_config: ConfigDict) -> None:
     generator = create_generator(small_config)
     image = jnp.zeros((1, 16, 16, 1))

@@ -13,7 +13,9 @@ from msanet_jax.layers import (
     MultiScaleModule,
     Norm,
     downsample2,
+    fold_pixels,
     mean_pool,
+    unfold_pixels,
     upsample2,
 )
 
@@ -41,6 +43,16 @@ def test_mean_pool_by_hand() -> None:
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     np.testing.assert_allclose(mean_pool(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
     assert mean_pool(x, 1) is x
+
+
+def test_folding_by_hand_and_back() -> None:
+    x = jnp.arange(32.0).reshape(1, 4, 4, 2)
+    folded = fold_pixels(x, 2)
+    assert folded.shape == (1, 2, 2, 8)
+    # The square of rows 2 to 3 and columns 0 to 1, pixel by pixel.
+    np.testing.assert_array_equal(folded[0, 1, 0], [16, 17, 18, 19, 24, 25, 26, 27])
+    np.testing.assert_array_equal(unfold_pixels(folded, 2), x)
+    assert fold_pixels(x, 1) is x and unfold_pixels(x, 1) is x
 
 
 def _reach(module: nn.Module, size: int = 41) -> int:

@@ -45,7 +45,9 @@ def _start(config: ConfigDict) -> tuple[Networks, TrainState]:
     return networks, create_state(networks).replace(step=jax.numpy.ones((), jax.numpy.int32))
 
 
-def test_inference(config: ConfigDict) -> None:
+@pytest.mark.parametrize("fold_px", [1, 2])
+def test_inference(config: ConfigDict, fold_px: int) -> None:
+    config.generator.fold_px = fold_px
     networks, state = _start(config)
     generator, _ = _twins(config, state)
     image = _batch()["image"]
@@ -55,7 +57,9 @@ def test_inference(config: ConfigDict) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_one_iteration(config: ConfigDict) -> None:
+@pytest.mark.parametrize("fold_px", [1, 2])
+def test_one_iteration(config: ConfigDict, fold_px: int) -> None:
+    config.generator.fold_px = fold_px
     # Plain descent with rate 1 turns gradients into weights, so that weights after it compare gradients.
     for section in (config.generator_optimizer, config.discriminator_optimizer):
         section.name, section.clip_global_norm, section.peak_learning_rate = "sgd", 1e9, 1.0
