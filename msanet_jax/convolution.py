@@ -156,9 +156,11 @@ def _halving_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
         cpu=phased_input_gradient if narrow else plain_input_gradient,
         default=plain_input_gradient,
     )
-    kernel_gradient = jax.lax.platform_dependent(
-        x, gradient, cpu=product_halving_kernel_gradient, default=plain_halving_kernel_gradient
-    )
+
+    def plain(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        return plain_halving_kernel_gradient(x, gradient).astype(jnp.float32)  # as the products are
+
+    kernel_gradient = jax.lax.platform_dependent(x, gradient, cpu=product_halving_kernel_gradient, default=plain)
     return x_gradient, kernel_gradient.astype(kernel.dtype)
 
 

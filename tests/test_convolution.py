@@ -71,6 +71,16 @@ def test_under_vmap_with_a_shared_kernel() -> None:
     np.testing.assert_allclose(ours, jax.grad(lambda kernel: loss(plain_halving, kernel))(kernel), rtol=1e-4)
 
 
+def test_halving_in_bfloat16_is_close_to_float32() -> None:
+    x, kernel = _normal(0, 2, 8, 8, 3), _normal(1, 4, 4, 3, 5)
+    cotangent = _normal(2, 2, 4, 4, 5)
+    _, exact = jax.vjp(convolve_halving, x, kernel)
+    _, rough = jax.vjp(convolve_halving, x.astype("bfloat16"), kernel.astype("bfloat16"))
+    for ours, reference in zip(rough(cotangent.astype("bfloat16")), exact(cotangent), strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_allclose(ours.astype(jnp.float32), reference, rtol=0.03, atol=0.15)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_parts_are_the_concatenation(dtype: str) -> None:
     first, second, kernel = (

@@ -126,6 +126,21 @@ def test_no_adversary_leaves_no_discriminator(small_config: ConfigDict) -> None:
     assert int(after.step) == 1
 
 
+def test_an_iteration_in_bfloat16_is_close_to_one_in_float32(small_config: ConfigDict) -> None:
+    small_config.adversary.warmup_epochs = 0.0
+    networks, state = _start(small_config)
+    state = state.replace(step=jnp.ones((), jnp.int32))  # the weight of step 0 is 0
+    iteration = functools.partial(train_iteration, mapped=False)
+    _, exact = jax.jit(functools.partial(iteration, networks))(state, _batch())
+    for section in (small_config.generator, small_config.discriminator):
+        section.dtype = "bfloat16"
+    networks, _ = _start(small_config)
+    after, rough = jax.jit(functools.partial(iteration, networks))(state, _batch())
+    for name in ("supervised_loss", "multi_scale_l1", "generator_loss"):
+        assert float(rough[name]) == pytest.approx(float(exact[name]), rel=0.03), name
+    assert {leaf.dtype for leaf in jax.tree.leaves(after.generator_params)} == {jnp.dtype("float32")}
+
+
 def test_the_iteration_compiles_once(small_config: ConfigDict) -> None:
     networks, state = _start(small_config)
     traces = 0
