@@ -162,6 +162,25 @@ def _cpu(config: ConfigDict) -> None:
     config.adversary.warmup_epochs = 5.0
 
 
+def _released(config: ConfigDict) -> None:
+    """The model that comes with the package: a thousand virtual patients, 128 px."""
+    config.data.dataset = "phantom_bone/large"
+    config.data.image_size_px = 128
+    config.generator.width = 16
+    config.generator.max_width = 128
+    config.discriminator.width = 8
+    config.discriminator.depth = 3
+    config.train.batch_size = 8
+    config.train.total_epochs = 12.0
+    config.train.validate_every_epochs = 2.0
+    config.train.checkpoint_every_epochs = 1.0
+    config.train.image_every_epochs = 6.0
+    config.adversary.warmup_epochs = 1.0
+    config.generator_optimizer.warmup_epochs = 0.5
+    config.discriminator_optimizer.warmup_epochs = 0.5
+    config.evaluate.threshold_rule = "validation"
+
+
 def _smoke(config: ConfigDict) -> None:
     """Every part once, in a minute or two: a check of the installation, the score means nothing."""
     config.data.dataset = "phantom_bone/tiny"
@@ -212,6 +231,7 @@ def _unet(config: ConfigDict) -> None:
 VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
     "cpu": _cpu,
     "smoke": _smoke,
+    "released": _released,
     "no_cdc": _no_cdc,
     "no_msm": _no_msm,
     "no_deep_supervision": _no_deep_supervision,
