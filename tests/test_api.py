@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +16,17 @@ from data_pipeline.scan import Scan, View
 from msanet_jax import api
 from msanet_jax.model import Model
 
+ROOT = Path(__file__).parents[1]
+
 
 def test_examples_run() -> None:
     failed, attempted = doctest.testmod(api)
     assert (failed, attempted > 10) == (0, True)
+
+
+def test_the_page_runs() -> None:
+    failed, attempted = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
+    assert (failed, attempted) == (0, 11)
 
 
 def test_modules_of_the_same_name_do_not_hide_the_functions() -> None:
