@@ -107,6 +107,7 @@ def _generator() -> ConfigDict:
     generator.norm = "batch"  # batch | group
     generator.initial_lesion_share = 0.01  # probability that an untrained head gives every pixel
     generator.dropout_rate = 0.1  # at the bottleneck
+    generator.remat = False  # True: blocks are computed again for their gradients, to save memory
     generator.dtype = "float32"  # computation; parameters stay float32
     return generator
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -41,6 +43,7 @@ class Generator(nn.Module):
       norm: `batch` or `group`.
       initial_lesion_share: the probability an untrained head gives every pixel, set through its bias.
       dropout_rate: at the bottleneck.
+      remat: the inside of every block is computed again for its gradients and not kept: less memory, more time.
       dtype: of the computation; parameters and logits are float32.
     """
 
@@ -55,6 +58,7 @@ class Generator(nn.Module):
     norm: str
     initial_lesion_share: float
     dropout_rate: float
+    remat: bool
     dtype: str
 
     @nn.compact
@@ -78,7 +82,8 @@ class Generator(nn.Module):
         if rows % coarsest or columns % coarsest:
             raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {coarsest}")
         norm = norm_factory(self.norm, train=train, mapped=mapped)
-        block = functools.partial(ResidualBlock, norm=norm, dtype=self.dtype)
+        kept: Callable[[Any], Any] = nn.remat if self.remat else lambda module: module
+        block = functools.partial(kept(ResidualBlock), norm=norm, dtype=self.dtype)
         widths = [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
 
         x = fold_pixels(image.astype(self.dtype), self.fold_px)
@@ -86,13 +91,14 @@ class Generator(nn.Module):
         for level in range(self.depth):
             x = block(widths[level], name=f"encoder_{level}")(x)
             if self.multi_scale_dilations and level >= self.multi_scale_from_level:
-                x = MultiScaleModule(self.multi_scale_dilations, norm, self.dtype, name=f"multi_scale_{level}")(x)
+                module = kept(MultiScaleModule)
+                x = module(self.multi_scale_dilations, norm, self.dtype, name=f"multi_scale_{level}")(x)
             skips.append(x)
             x = downsample2(x)
 
         x = block(widths[self.depth], name="bottleneck")(x)
         if self.cascade_dilations:
-            x = CascadeDilatedConvolution(self.cascade_dilations, norm, self.dtype, name="cascade")(x)
+            x = kept(CascadeDilatedConvolution)(self.cascade_dilations, norm, self.dtype, name="cascade")(x)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
 
         logits = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +63,27 @@ def test_folded_pixels_keep_the_size_and_their_places(small_config: ConfigDict) 
     assert [leaf.shape for leaf in logits] == [(2, 16, 24, 1), (2, 4, 6, 1)]
     with pytest.raises(ValueError, match="divisible by 8"):
         generator.init(jax.random.key(0), jnp.zeros((1, 16, 20, 1)), train=False)
+
+
+def test_computing_again_changes_no_number(small_config: ConfigDict) -> None:
+    small_config.generator.depth = 1
+    image = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
+    found = []
+    for remat in (False, True):
+        small_config.generator.remat = remat
+        generator = create_generator(small_config)
+        variables = generator.init(jax.random.key(0), image, train=False)
+
+        def loss(parameters: dict, generator: nn.Module, statistics: dict) -> tuple[jax.Array, dict]:
+            logits, changed = generator.apply(
+                {"params": parameters, "batch_stats": statistics}, image, train=True, mutable=["batch_stats"]
+            )
+            return sum(jnp.square(level).mean() for level in logits), changed
+
+        gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+        found.append(gradient(variables["params"], generator, variables["batch_stats"]))
+    for kept, again in zip(*(jax.tree.leaves(one) for one in found), strict=True):
+        np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-6)
 
 
 def test_untrained_probability_is_the_initial_share(small_config: ConfigDict) -> None:
