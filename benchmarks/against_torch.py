@@ -5,12 +5,18 @@ python -m benchmarks.against_torch [--quick] [--out=FOLDER]
 For each setting: the alternating iteration and the inference of both, equal weights, equal batch, float32, all cores;
 PyTorch eager and through torch.compile, channels_last, fused AdamW. A ratio is our time over PyTorch's, the faster of
 eager and compiled; below 1 we are faster. Every repetition measures each opponent once, and the ratio is the median of
-the repetitions' ratios, so that a machine that slows down slows all of them. Both sides run under the same allocator.
+the repetitions' ratios, so that a machine that slows down slows all of them. Both sides run under the same allocator
+and on the processor: JAX is kept there where the machine has an accelerator too (`backends` in the results).
+
+`train_gflop` and `inference_gflop` are the operations that XLA counts in our compiled programs. Over a median time and
+over `gemm_gflops`, the rate of the largest matrix product, they give `..._share_of_gemm`: the share of the machine's
+measured peak that a side reaches. PyTorch's share takes our count, the work being the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -25,12 +31,13 @@ from ml_collections import ConfigDict
 
 from benchmarks import monai_unet, twin, twin_training
 from benchmarks.interleave import interleaved, median_ratio
+from benchmarks.peak import compiled_gflop, describe_backends, gemm_gflops, share_of_peak, use_cpu
 from benchmarks.tables import markdown_table, write_results
 from configs.msanet import get_config
 from msanet_jax.devices import compile_train_iteration, place_state
 from msanet_jax.huge_pages import restart_with_huge_pages
 from msanet_jax.state import create_networks, create_state
-from msanet_jax.steps import evaluation_step
+from msanet_jax.steps import evaluation_step, train_iteration
 
 SETTINGS: dict[str, tuple[str, Mapping[str, int]]] = {
     "width 16, 256 px, batch 4": ("", {"width": 16, "batch": 4}),
@@ -38,8 +45,6 @@ SETTINGS: dict[str, tuple[str, Mapping[str, int]]] = {
     "cpu": ("cpu", {}),
 }
 """Name: variants of configs/msanet.py and what is changed in them."""
-
-GEMM_SIDE = 2048
 
 
 def main() -> None:
@@ -51,16 +56,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="paired repetitions (default: 9)")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
+    use_cpu()
     names = ["cpu"] if options.quick else options.setting or list(SETTINGS)
     repeats = 3 if options.quick else options.repeats
+    peak, compiled = gemm_gflops(), not (options.quick or options.eager)
     rows = [
-        measure_setting(name, repeats=repeats, with_compiled=not (options.quick or options.eager)) for name in names
+        {"setting": name, **measure_setting(_config(name), repeats=repeats, with_compiled=compiled, peak_gflops=peak)}
+        for name in names
     ]
     result = {
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": platform.processor() or platform.machine(),
+        "backends": describe_backends(),
         "jax": jax.__version__,
         "torch": torch.__version__,
-        "gemm_gflops": gemm_gflops(),
+        "gemm_gflops": peak,
         "settings": rows,
         "monai": monai_unet.measure(repeats=repeats),
     }
@@ -68,9 +77,10 @@ def main() -> None:
     write_results(options.out, "against_torch", data=result, page=_page(result))
 
 
-def measure_setting(name: str, *, repeats: int, with_compiled: bool) -> dict[str, Any]:
-    """Times of every opponent in milliseconds, ratios with their spread, and what the adversary adds."""
-    config = _config(name)
+def measure_setting(
+    config: ConfigDict, *, repeats: int, with_compiled: bool, peak_gflops: float
+) -> dict[str, Any]:
+    """Times of every opponent in milliseconds, ratios with their spread, shares of the peak, the adversary's cost."""
     train, inference = opponents(config, compiled=False)
     if with_compiled:
         more_train, more_inference = opponents(config, compiled=True)
@@ -81,10 +91,12 @@ def measure_setting(name: str, *, repeats: int, with_compiled: bool) -> dict[str
     alone.adversary.enabled = False
     train["jax, generator only"] = opponents(alone, compiled=False)[0]["jax"]
     train_ms, inference_ms = interleaved(train, repeats), interleaved(inference, repeats)
+    train_gflop, inference_gflop = operations(config)
     return {
-        "setting": name,
         **_ratio("train", train_ms),
         **_ratio("inference", inference_ms),
+        **_shares("train", train_ms, train_gflop, peak_gflops),
+        **_shares("inference", inference_ms, inference_gflop, peak_gflops),
         "adversary_overhead": median_ratio(train_ms["jax"], train_ms["jax, generator only"]) - 1.0,
         "train_ms": {key: float(np.median(value)) for key, value in train_ms.items()},
         "inference_ms": {key: float(np.median(value)) for key, value in inference_ms.items()},
@@ -111,7 +123,8 @@ def opponents(
         twin.load_flax(discriminator, state.discriminator_params, state.discriminator_statistics)
     trainer = twin_training.Trainer(config, generator, discriminator, compiled=compiled)
 
-    evaluate = jax.jit(lambda images: evaluation_step(networks, state, images))
+    # The state is an argument, as in the product: closed over, its parameters would be constants to the compiler.
+    evaluate = jax.jit(functools.partial(evaluation_step, networks))
     iterate, current = compile_train_iteration(networks), [place_state(jax.tree.map(jnp.copy, state))]
 
     def train_jax() -> None:
@@ -124,17 +137,19 @@ def opponents(
 
     return (
         {"jax": train_jax, "torch": lambda: trainer.iterate(torch_image, torch_mask)},
-        {"jax": lambda: jax.block_until_ready(evaluate(image)), "torch": predict_torch},
+        {"jax": lambda: jax.block_until_ready(evaluate(state, image)), "torch": predict_torch},
     )
 
 
-def gemm_gflops() -> float:
-    """The machine's best rate of a large float32 matrix product, by either library."""
-    random = np.random.default_rng(0).normal(size=(GEMM_SIDE, GEMM_SIDE)).astype(np.float32)
-    product, theirs = jax.jit(lambda a: a @ a), torch.tensor(random)
-    functions = {"jax": lambda: jax.block_until_ready(product(random)), "torch": lambda: theirs @ theirs}
-    best = min(min(times) for times in interleaved(functions, 5).values())
-    return 2.0 * GEMM_SIDE**3 / best / 1e6
+def operations(config: ConfigDict) -> tuple[float, float]:
+    """(training iteration, inference) of one batch in 10^9 floating-point operations."""
+    networks = create_networks(config, steps_per_epoch=10)
+    state, (image, mask) = create_state(networks), _batch(config)
+    iteration = functools.partial(train_iteration, networks, mapped=False)
+    return (
+        compiled_gflop(iteration, state, {"image": image, "mask": mask}),
+        compiled_gflop(functools.partial(evaluation_step, networks), state, image),
+    )
 
 
 def _ratio(kind: str, times: Mapping[str, list[float]]) -> dict[str, Any]:
@@ -147,6 +162,12 @@ def _ratio(kind: str, times: Mapping[str, list[float]]) -> dict[str, Any]:
         f"{kind}_ratio_spread": [float(low), float(high)],
         f"{kind}_opponent": fastest,
     }
+
+
+def _shares(kind: str, times: Mapping[str, list[float]], gflop: float, peak_gflops: float) -> dict[str, Any]:
+    same_work = {name: float(np.median(times[name])) for name in times if name != "jax, generator only"}
+    shares = {name: share_of_peak(gflop, median, peak_gflops) for name, median in same_work.items()}
+    return {f"{kind}_gflop": gflop, f"{kind}_share_of_gemm": shares}
 
 
 def _config(name: str) -> ConfigDict:
@@ -166,9 +187,15 @@ def _batch(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
 def _page(result: Mapping[str, Any]) -> str:
     keys = ("setting", "train_ratio", "inference_ratio", "adversary_overhead", "train_opponent", "inference_opponent")
     rows = [{key: row[key] for key in keys} for row in result["settings"]]
+    shares = [
+        {"setting": row["setting"], "step": kind, "GFLOP": row[f"{kind}_gflop"], **row[f"{kind}_share_of_gemm"]}
+        for kind in ("train", "inference")
+        for row in result["settings"]
+    ]
     return (
-        f"{result['machine']}; jax {result['jax']}, torch {result['torch']}; largest matrix product "
-        f"{result['gemm_gflops']:.0f} GFLOP/s\n\n{markdown_table(rows)}\n{markdown_table([result['monai']])}"
+        f"{result['machine']}; {result['backends']}; jax {result['jax']}, torch {result['torch']}\n\n"
+        f"{markdown_table(rows)}\nShares of the largest matrix product's {result['gemm_gflops']:.0f} GFLOP/s:\n\n"
+        f"{markdown_table(shares)}\n{markdown_table([result['monai']])}"
     )
 
 

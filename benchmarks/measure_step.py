@@ -80,7 +80,7 @@ def measure(
         "images_per_s": global_batch / step,
         "collectives_s": step - alone,
         "collectives_share": 1.0 - alone / step,
-        **memory_per_device(devices[0], memory),
+        "memory_bytes": memory,
     }
 
 
@@ -121,20 +121,13 @@ def time_loop(iteration: Callable[..., Any], state: Any, batch: Any, *, steps: i
 
 
 def compiled_memory_bytes(iteration: Any, state: Any, batch: Any) -> int | None:
-    """What the compiler plans per device: arguments, results and temporaries, donated arrays once."""
-    if jax.process_count() > 1:
-        return None
+    """What the compiler plans per device: arguments, results and temporaries, donated arrays once.
+
+    A device's own count of its peak is of no use here: it never falls, so that every program would show the largest of
+    all before it. None where the backend tells no plan.
+    """
     memory = iteration.lower(state, batch).compile().memory_analysis()
     if memory is None:
         return None
     inputs, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
     return int(inputs + outputs - memory.alias_size_in_bytes + memory.temp_size_in_bytes)
-
-
-def memory_per_device(device: jax.Device, compiled: int | None) -> dict[str, Any]:
-    """The device's own peak since the process began where it keeps count, else the compiler's plan."""
-    local = next(other for other in jax.local_devices() if other.platform == device.platform)
-    statistics = local.memory_stats() or {}
-    if "peak_bytes_in_use" in statistics:
-        return {"memory_bytes": int(statistics["peak_bytes_in_use"]), "memory_source": "device peak"}
-    return {"memory_bytes": compiled, "memory_source": "compiler's plan"}

@@ -74,7 +74,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"# Scaling over devices ({kinds}, jax {jax.__version__})\n\nThe train iteration as it is, on one batch that "
         "lies on the devices. Weak: the batch of each device stays; strong: the whole batch stays. Time in "
         "collectives: the difference to the same iteration without them, waiting included (below zero: noise). "
-        f"Memory: the device's own peak, or the compiler's plan where it keeps none.\n{simulated}\n"
+        f"Memory: what the compiler plans.\n{simulated}\n"
         f"{markdown_table(table)}\n![scaling](devices.png)\n"
     )
 

@@ -225,7 +225,7 @@ def load_flax(module: nn.Module, params: Mapping[str, Any], statistics: Mapping[
     if expected:
         raise ValueError(f"no Flax parameter for {sorted(expected)}")
     module.load_state_dict(state)
-    module.to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

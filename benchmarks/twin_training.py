@@ -16,11 +16,11 @@ Network = Callable[..., list[torch.Tensor]]
 
 
 def supervised_loss(logits: Sequence[torch.Tensor], mask: torch.Tensor, section: ConfigDict) -> torch.Tensor:
-    """Dice + cross-entropy under deep supervision, `[b, 1, h, w]` logits finest first."""
+    """Dice + cross-entropy under deep supervision, logits finest first, `[b, 1, h / n, w / n]` with a whole n each."""
     raw = [section.deep_supervision_decay**level for level in range(len(logits))]
     total = torch.zeros(())
     for level, logit in enumerate(logits):
-        truth = functional.avg_pool2d(mask, 2**level)
+        truth = functional.avg_pool2d(mask, mask.shape[2] // logit.shape[2])
         probability = torch.sigmoid(logit)
         dice = 1.0 - (2.0 * (probability * truth).sum() + SMOOTH) / (probability.sum() + truth.sum() + SMOOTH)
         cross_entropy = functional.binary_cross_entropy_with_logits(logit, truth)
@@ -81,7 +81,7 @@ class Trainer:
         gradients = torch.autograd.grad(loss + self.config.adversary.weight * distance, parameters)
         _descend(parameters, gradients, self._generator_optimizer, self.config.generator_optimizer.clip_global_norm)
         with torch.no_grad():
-            torch._foreach_lerp_(self._average, parameters, 1.0 - self.config.train.ema_decay)
+            torch._foreach_lerp_(self._average, tuple(parameters), 1.0 - self.config.train.ema_decay)
         return loss.item(), distance.item()
 
     def _discriminator_step(self, images: torch.Tensor, truths: torch.Tensor, predictions: torch.Tensor) -> None:
