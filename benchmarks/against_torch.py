@@ -77,9 +77,7 @@ def main() -> None:
     write_results(options.out, "against_torch", data=result, page=_page(result))
 
 
-def measure_setting(
-    config: ConfigDict, *, repeats: int, with_compiled: bool, peak_gflops: float
-) -> dict[str, Any]:
+def measure_setting(config: ConfigDict, *, repeats: int, with_compiled: bool, peak_gflops: float) -> dict[str, Any]:
     """Times of every opponent in milliseconds, ratios with their spread, shares of the peak, the adversary's cost."""
     train, inference = opponents(config, compiled=False)
     if with_compiled:

@@ -21,9 +21,7 @@ from msanet_jax.steps import evaluation_step
 SIDE_PX, BATCH = 128, 8
 
 
-def measure(
-    *, repeats: int, side_px: int = SIDE_PX, batch: int = BATCH, width: int | None = None
-) -> dict[str, Any]:
+def measure(*, repeats: int, side_px: int = SIDE_PX, batch: int = BATCH, width: int | None = None) -> dict[str, Any]:
     """Ratios, our time over MONAI's (below 1 we are faster), and both parameter counts.
 
     Args:

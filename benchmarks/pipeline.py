@@ -146,7 +146,7 @@ def stretches(train: Train, cached: Batch, batches: Source, *, pairs: int) -> tu
 
 
 def watch_memory(train: Train, batches: Source, *, steps: int) -> list[float]:
-    """This process's memory in MiB before the first and after every `MEMORY_STEPS` of `steps` steps."""
+    """Memory of the process in MiB before the first and after every `MEMORY_STEPS` of `steps` steps."""
     with contextlib.closing(batches(0)) as fed:
         train(fed, WARMUP_STEPS)
         memory = [resident_mib()]
