@@ -5,8 +5,8 @@ python -m benchmarks.predict [--scans=100] [--config=configs/msanet.py:cpu | --c
 The scans are simulated: views of a few patients with their noise drawn again and again, as DICOM files, written before
 anything is timed. `scans_per_second` is the whole way from file to results (masks, probabilities, overlays, tables, a
 page per patient); `memory_mib` is the process along it, also drawn (predict.png). `network` holds the network alone,
-ours and the twin's with the same weights on the same images, in turn, both on the processor. An untrained network marks no
-lesion, so that nothing is listed; --checkpoint takes a trained one.
+ours and the twin's with the same weights on the same images, in turn, both on the processor. An untrained network marks
+no lesion, so that nothing is listed; --checkpoint takes a trained one.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ SIDE = 16
 @pytest.fixture(autouse=True)
 def quick_compilation() -> Iterator[None]:
     """Programs run once or twice here: compiling them well takes longer than running them badly."""
-    with jax.disable_most_optimizations(True):
-        yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -50,6 +51,11 @@ def templates() -> list[Template]:
         )
         for view in (View.ANTERIOR, View.POSTERIOR)
     ]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 def test_comparison_with_torch(config: ConfigDict) -> None:
@@ -115,7 +121,7 @@ def test_pipeline(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(result["memory_mib"]) == 3
     assert min(result["memory_mib"]) > 100.0
     pipeline.draw(result, tmp_path / "memory.png")
-    assert Image.open(tmp_path / "memory.png").size == (700, 360)
+    assert _size(tmp_path / "memory.png") == (700, 360)
 
 
 def test_growth_of_memory_by_hand() -> None:
@@ -164,7 +170,7 @@ def test_growth_with_scans(
     assert rows[0]["seconds_per_scan"] == pytest.approx(2 * rows[0]["seconds"] / rows[1]["seconds"])
     assert rows[1]["memory_peak_relative"] == 1.0
     growth.draw(_sweep(monkeypatch, 1.0), rows, tmp_path / "growth.png")
-    assert Image.open(tmp_path / "growth.png").size == (1200, 600)
+    assert _size(tmp_path / "growth.png") == (1200, 600)
 
 
 def test_streamed_prediction(config: ConfigDict, templates: list[Template], tmp_path: Path) -> None:
