@@ -148,7 +148,7 @@ def verdicts(rows: Sequence[dict[str, Any]], scans: Sequence[dict[str, Any]]) ->
 
 
 def draw(rows: Sequence[dict[str, Any]], scans: Sequence[dict[str, Any]], path: Path) -> None:
-    """Time and memory of every sweep, on logarithmic axes, beside a line of slope 1; on the right those of scans."""
+    """Time and memory of every sweep, on logarithmic axes, beside a line of slope 1; on the right, on plain ones, scans."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     axes = figure.subplots(2, len(SWEEPS) + 1)
     for column, name in enumerate(SWEEPS):
@@ -166,12 +166,13 @@ def draw(rows: Sequence[dict[str, Any]], scans: Sequence[dict[str, Any]], path: 
     axes[0][0].legend()
     counts, seconds = [row["scans"] for row in scans], [row["seconds"] for row in scans]
     time_panel, memory_panel = axes[0][-1], axes[1][-1]
-    time_panel.loglog(counts, seconds, "o-", color=BLUE)
+    time_panel.plot(counts, seconds, "o-", color=BLUE)
     middle = len(counts) // 2
-    time_panel.loglog(counts, [seconds[middle] * count / counts[middle] for count in counts], ":", color="0.6")
+    time_panel.plot(counts, [seconds[middle] * count / counts[middle] for count in counts], ":", color="0.6")
+    time_panel.set_ylim(bottom=0.0)
     time_panel.set_title("varied: scans")
     time_panel.set_ylabel("seconds of prediction")
-    memory_panel.semilogx(counts, [row["memory_peak_mib"] for row in scans], "o-", color=BLUE)
+    memory_panel.plot(counts, [row["memory_peak_mib"] for row in scans], "o-", color=BLUE)
     memory_panel.set_ylim(bottom=0.0, top=1.2 * max(row["memory_peak_mib"] for row in scans))
     memory_panel.set_ylabel("peak of the process, MiB")
     memory_panel.set_xlabel("scans")

@@ -33,6 +33,7 @@ def quick_compilation() -> Iterator[None]:
 @pytest.fixture
 def config(small_config: ConfigDict) -> ConfigDict:
     small_config.generator.width = small_config.discriminator.width = 2
+    small_config.generator.depth = small_config.discriminator.depth = small_config.adversary.pyramid_levels = 1
     small_config.train.batch_size = small_config.evaluate.batch_size = 4
     return small_config
 
