@@ -148,7 +148,7 @@ def verdicts(rows: Sequence[dict[str, Any]], scans: Sequence[dict[str, Any]]) ->
 
 
 def draw(rows: Sequence[dict[str, Any]], scans: Sequence[dict[str, Any]], path: Path) -> None:
-    """Time and memory of every sweep, on logarithmic axes, beside a line of slope 1; on the right, on plain ones, scans."""
+    """Time and memory of every sweep, on logarithmic axes beside a line of slope 1; on the right over scans."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     axes = figure.subplots(2, len(SWEEPS) + 1)
     for column, name in enumerate(SWEEPS):

@@ -40,8 +40,9 @@ def gemm_gflops(side: int = GEMM_SIDE) -> float:
 
 
 def compiled_gflop(function: Callable[..., Any], *arguments: Any) -> float:
-    """Floating-point operations of one call as the compiler counts them in its program, in 10^9; nothing is run."""
-    return float(jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]) / 1e9
+    """Floating-point operations of one call as the compiler counts them in its program, in 10^9; NaN if it does not."""
+    analysis = jax.jit(function).lower(*arguments).compile().cost_analysis()
+    return float("nan") if analysis is None else float(analysis["flops"]) / 1e9
 
 
 def share_of_peak(gflop: float, milliseconds: float, peak_gflops: float) -> float:
