@@ -100,6 +100,7 @@ def test_comparison_with_monai() -> None:
 def test_pipeline(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "STRETCH_STEPS", 2)
     monkeypatch.setattr(pipeline, "WARMUP_STEPS", 1)
+    config.adversary.enabled = False
     scans, started, ended = fake_scans(8, side=SIDE), [], []
 
     def batches(number: int) -> Generator[pipeline.Batch, None, None]:
@@ -131,6 +132,7 @@ def test_growth_of_memory_by_hand() -> None:
 
 
 def test_growth_at_one_point(config: ConfigDict) -> None:
+    config.adversary.enabled = False
     row = growth.measure(config, side_px=SIDE, batch=2, width=2)
     assert row["pixels"] == 512
     assert row["train_ms"] > 0.0 < row["inference_ms"]
