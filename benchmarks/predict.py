@@ -6,7 +6,8 @@ The scans are simulated: views of a few patients with their noise drawn again an
 anything is timed. `scans_per_second` is the whole way from file to results (masks, probabilities, overlays, tables, a
 page per patient); `memory_mib` is the process along it, also drawn (predict.png). `network` holds the network alone,
 ours and the twin's with the same weights on the same images, in turn, both on the processor. An untrained network marks
-no lesion, so that nothing is listed; --checkpoint takes a trained one.
+no lesion, so that nothing is listed; --checkpoint takes a trained one. As with `msanet predict`, memory comes in ordinary
+pages.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from benchmarks.tables import markdown_table, write_results
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
 from msanet_jax.devices import compile_probability
 from msanet_jax.figures import BLUE, save
-from msanet_jax.huge_pages import restart_with_huge_pages
 from msanet_jax.segmentation import find_place, model_input
 from msanet_jax.state import Networks, TrainState
 
@@ -127,5 +127,4 @@ def _page(result: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
     main()
