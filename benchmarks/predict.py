@@ -6,8 +6,8 @@ The scans are simulated: views of a few patients with their noise drawn again an
 anything is timed. `scans_per_second` is the whole way from file to results (masks, probabilities, overlays, tables, a
 page per patient); `memory_mib` is the process along it, also drawn (predict.png). `network` holds the network alone,
 ours and the twin's with the same weights on the same images, in turn, both on the processor. An untrained network marks
-no lesion, so that nothing is listed; --checkpoint takes a trained one. As with `msanet predict`, memory comes in ordinary
-pages.
+no lesion, so that nothing is listed; --checkpoint takes a trained one. Memory comes in
+ordinary pages, as with `msanet predict`.
 """
 
 from __future__ import annotations
