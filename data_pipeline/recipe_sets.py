@@ -40,9 +40,10 @@ def data_sets(runs: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
     for arguments in runs:
         values = flags.FlagValues()
-        config_flags.DEFINE_config_file("config", None, flag_values=values)
+        command = ["main.py", *arguments]
+        config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=command)
         try:
-            values(["main.py", *arguments])
+            values(command)
             data = values.config.data
             found[data.dataset, data.field] = None
         except Exception as error:  # a recipe is a program: it may raise anything
