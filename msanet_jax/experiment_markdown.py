@@ -58,6 +58,8 @@ def results_page(content: Mapping[str, Any], comparisons: Sequence[Comparison]) 
 
 def _facts(facts: Mapping[str, Any]) -> list[str]:
     design = f"{facts['folds']} folds over patients" if facts["folds"] else "the set's own splits"
+    if not facts["commits"]:
+        return [f"`{facts['command']}`; {design}; no run is finished."]
     lines = [
         f"`{facts['command']}`, commit {' and '.join(facts['commits'])}, {'; '.join(facts['machines'])}, "
         f"{facts['hours']} h of computing; {', '.join(facts['datasets'])}; {design}, seeds "

@@ -141,7 +141,7 @@ def _provenance(study: Study, record: Record, recorded: Sequence[Mapping[str, An
     return {
         "command": f"msanet experiment {file} --workdir=...",
         "commits": _distinct(entry.get("commit") or "unknown" for entry in recorded),
-        "machines": _distinct(machines) or ["unknown machine"],
+        "machines": _distinct(machines) or ["machine not recorded"],
         "versions": {
             name: _distinct(entry["versions"][name] for entry in recorded if name in entry.get("versions", {}))
             for name in names
