@@ -23,6 +23,7 @@ LAYERS = [
         "run_folder",
         "hosts",
         "huge_pages",
+        "compile_cache",
         "model",
         "model_card",
     },
