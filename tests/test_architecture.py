@@ -50,7 +50,7 @@ LAYERS = [
     {"evaluate", "ensemble"},
     {"metrics_file", "report", "score_plots", "lesion_list", "lesion_matching", "overlay", "export", "baselines"},
     {"segmentation", "follow_up", "comparison_table", "experiment_runs"},
-    {"report_data"},
+    {"report_data", "experiment_markdown"},
     {"report_plots", "report_gallery"},
     {"report_page"},
     {"dicom_seg", "nifti", "patient_record", "patient_sheet", "preview", "run_manifest"},
