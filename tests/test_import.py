@@ -64,7 +64,8 @@ def test_parts_of_a_simulated_patient_are_no_scans() -> None:
 def test_masks_find_their_scans_by_name(mask: str, scan: str, kind: str) -> None:
     assert mask_kind(mask) == kind
     assert mask_kind(scan) is None
-    assert pairing_key(mask) == pairing_key(scan)
+    channels = "Tr/" in mask
+    assert pairing_key(mask, channels=channels) == pairing_key(scan, channels=channels)
 
 
 def test_classes_of_scans_are_no_masks() -> None:
@@ -83,8 +84,36 @@ def test_classes_of_scans_are_no_masks() -> None:
     ],
 )
 def test_both_views_have_one_patient(one: str, other: str) -> None:
-    assert patient_of_path(one) == patient_of_path(other) != ""
+    channels = one.startswith("imagesTr/")
+    assert patient_of_path(one, channels=channels) == patient_of_path(other, channels=channels) != ""
     assert patient_of_path("p1/anterior.png") != patient_of_path("p2/anterior.png")
+
+
+def test_numbered_names_are_no_channels(tmp_path: Path) -> None:
+    """IM_0001... are files of several patients; only nnU-Net's images end in the number of a channel."""
+    source = tmp_path / "in"
+    for number in (1, 2, 3):
+        save_dicom(nm_header(body_scan(number), patient=f"X{number}"), source / f"IM_{number:04d}.dcm")
+    save_picture(lesion_mask(), source / "IM_0002_mask.png")
+    outcome = _import(source, tmp_path / "set", scans_without_mask="no-lesion")
+    assert outcome.problems == []
+    with (tmp_path / "set" / "private" / "sources.csv").open() as text:
+        file_of = {row["image_id"]: row["source_file"] for row in csv.DictReader(text)}
+    ill = {
+        file_of[entry.image_id]
+        for entry in outcome.entries
+        if load_masks(tmp_path / "set", entry, ("lesions",))["lesions"].any()
+    }
+    assert ill == {"IM_0002.dcm"}
+    for number in range(1, 5):
+        save_picture(body_scan(number), tmp_path / "pictures" / f"scan_{number:04d}.png")
+        save_picture(lesion_mask(), tmp_path / "pictures" / f"scan_{number:04d}_mask.png")
+    outcome = _import(tmp_path / "pictures", tmp_path / "of_pictures")
+    assert outcome.problems == []
+    assert len({entry.patient for entry in outcome.entries}) == 4
+    # A case of nnU-Net may end in a number of its own.
+    assert pairing_key("labelsTr/a_0001.png", channels=True) == pairing_key("imagesTr/a_0001_0000.png", channels=True)
+    assert patient_of_path("imagesTr/a_0001_0000.png", channels=True).endswith("a_0001")
 
 
 def test_pictures_with_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

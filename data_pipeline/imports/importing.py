@@ -153,7 +153,7 @@ class _Import:
 
     def run(self, *, progress: bool) -> None:
         """Imports every scan."""
-        pairing = pair_files(self._layout.source)
+        pairing = pair_files(self._layout.source, channels=self._layout.channels)
         for file, line in (*self._layout.problems, *pairing.problems):
             self._problem(file, line)
         self.outcome.notes += [f"not read: {note}" for note in pairing.notes]
@@ -191,7 +191,12 @@ class _Import:
             return
         for frame, scan in enumerate(scans):
             annotation, problems = annotate(
-                scan, file, frame=frame, views=len(scans), segments=self._segments, labels=self._labels
+                scan,
+                file,
+                frame=frame,
+                views=[other.view for other in scans],
+                segments=self._segments,
+                labels=self._labels,
             )
             for of, line in problems:
                 self._problem(of, line)
@@ -201,7 +206,9 @@ class _Import:
         way, name = self._options.patient_from, file.file.name
         if way == "header" or (way == "auto" and file.dicom):
             return scan.patient
-        return pseudonym(f"path {names.patient_of_folder(name) if way == 'folder' else names.patient_of_path(name)}")
+        if way == "folder":
+            return pseudonym(f"path {names.patient_of_folder(name)}")
+        return pseudonym(f"path {names.patient_of_path(name, channels=self._layout.channels)}")
 
     def _keep(self, scan: Scan, file: ScanFile, frame: int, annotation: Annotation) -> None:
         content = hashlib.sha256(repr(scan.counts.shape).encode() + scan.counts.tobytes()).hexdigest()

@@ -50,6 +50,11 @@ class Layout:
     problems: tuple[tuple[SourceFile, str], ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def channels(self) -> bool:
+        """Whether images end in the number of a channel, as only nnU-Net names them."""
+        return self.name == "nnunet"
+
 
 def recognise(source: Source, *, name: str) -> Layout:
     """Applies the layout `name`, or the one that the source has.
