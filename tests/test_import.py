@@ -306,9 +306,33 @@ def test_paraguay(tmp_path: Path) -> None:
     outcome = _import(tmp_path, tmp_path / "set", layout="paraguay")
     assert outcome.problems == []
     assert [(entry.image_label, str(entry.view)) for entry in outcome.entries] == [
-        ("metastasis", "anterior"), ("metastasis", "posterior"), ("normal", "anterior"), ("normal", "posterior")
+        ("metastasis", "anterior"), ("metastasis", "posterior"),
+        ("no_metastasis", "anterior"), ("no_metastasis", "posterior"),
     ]  # fmt: skip
     assert len({entry.patient for entry in outcome.entries}) == 2
+    assert outcome.notes == ["not there: lesion masks of 4 scans; they can be looked at and checked, not trained on"]
+    save_picture(lesion_mask(), tmp_path / "images" / "metastasis" / "Anterior" / "A1_mask.png")
+    save_picture(lesion_mask(()), tmp_path / "masks" / "normal" / "Posterior" / "P2.png")
+    outcome = _import(tmp_path, tmp_path / "with_masks")
+    assert outcome.problems == []
+    assert ["lesions" in entry.masks for entry in outcome.entries] == [True, False, False, True]
+    assert "not there: lesion masks of 2 scans; they can be looked at and checked, not trained on" in outcome.notes
+
+
+def test_folders_of_patients_are_no_classes(tmp_path: Path) -> None:
+    """PATIENT/Anterior/A12.png looks like the Paraguay set, whose folder names become labels."""
+    for source, options in ((tmp_path / "in", {}), (tmp_path / "images", {"layout": "paraguay"})):
+        for number in (12, 13):
+            for folder, letter in (("Anterior", "A"), ("Posterior", "P")):
+                name = source / "images" / "MUSTERFRAU_ERIKA" / folder / f"{letter}{number}"
+                save_picture(body_scan(number + ord(letter)), name.with_suffix(".png"))
+                save_picture(lesion_mask(), name.with_name(f"{name.name}_mask.png"))
+        outcome = _import(source, source / "set", **options)
+        assert outcome.problems == []
+        assert len(outcome.entries) == 4 and all("lesions" in entry.masks for entry in outcome.entries)
+        assert len({entry.patient for entry in outcome.entries}) == 2
+        assert "MUSTERFRAU" not in (source / "set" / "manifest.csv").read_text()
+        assert {entry.image_label for entry in outcome.entries} == {""}
 
 
 def _break(source: Path) -> dict[str, str]:

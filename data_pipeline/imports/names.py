@@ -117,9 +117,9 @@ def pairing_key(name: str, *, channels: bool = False) -> tuple[tuple[str, ...], 
     stem = stem_of(name)
     if match := _ENDING.match(stem):
         stem = match["base"]
-    return tuple(part for part in folders if part not in skipped), (
-        _without_channel(name, stem) if channels else stem
-    ).lower()
+    if channels:
+        stem = _without_channel(name, stem)
+    return tuple(part for part in folders if part not in skipped), stem.lower()
 
 
 def _without_channel(name: str, stem: str) -> str:
