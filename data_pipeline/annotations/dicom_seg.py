@@ -57,7 +57,8 @@ def read_segmentation(path: Path, *, labels: Labels) -> list[SegmentFrame]:
             frame_count = int(header.get("NumberOfFrames", 1))
             if frame_count > MAX_FRAMES or frame_count * int(header.Rows) * int(header.Columns) > MAX_PIXELS:
                 raise ScanError(
-                    f"{path}: {frame_count} frames of {header.Rows} x {header.Columns}, not a segmentation of planar scans"
+                    f"{path}: {frame_count} frames of {header.Rows} x {header.Columns} pixels, "
+                    "not a segmentation of planar scans; segment the scan itself"
                 )
             values = header.pixel_array
             values = values[None] if values.ndim == 2 else values

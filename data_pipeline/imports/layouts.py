@@ -32,9 +32,9 @@ _BS80K_FOLDERS = ("wholeBodyANT", "wholeBodyPOST")
 _PARAGUAY = re.compile(r"(?:^|/)images/([^/]+)/(?:Anterior/A|Posterior/P)\d+\.png$")
 _PARAGUAY_MASK = re.compile(r"(?:^|/)(?:images|masks|labels)/[^/]+/(?:Anterior/A|Posterior/P)\d+[^/]*$")
 _PARAGUAY_CLASSES = {
-    "metastasis": "metastasis|metastases|metastatic|metastasico|with metastasis|con metastasis|positive|abnormal|yes|si|1",
-    "no_metastasis": "no metastasis|no metastases|non metastatic|without metastasis|sin metastasis|negative|normal|healthy"
-    "|no|0",
+    "metastasis": "metastasis|metastases|metastatic|with metastasis|con metastasis|positive|abnormal|yes|si|1",
+    "no_metastasis": "no metastasis|no metastases|non metastatic|without metastasis|sin metastasis|negative|normal|"
+    "healthy|no|0",
 }
 _PARAGUAY_LABELS = {word: label for label, words in _PARAGUAY_CLASSES.items() for word in words.split("|")}
 _TABLE_LINE = re.compile(r"(\S+)\s+([01])\s*$")
