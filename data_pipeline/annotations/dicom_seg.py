@@ -14,8 +14,6 @@ from data_pipeline.readers.values import check_size
 from data_pipeline.scan import ScanError
 
 MAX_FRAMES = 1024
-MAX_PIXELS = 1 << 28
-"""Of all frames together; a whole body of 1024 x 256 pixels in each of `MAX_FRAMES`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +52,8 @@ def read_segmentation(path: Path, *, labels: Labels) -> list[SegmentFrame]:
         try:
             header = pydicom.dcmread(path)
             check_size((int(header.Rows), int(header.Columns)), str(path))
-            frame_count = int(header.get("NumberOfFrames", 1))
-            if frame_count > MAX_FRAMES or frame_count * int(header.Rows) * int(header.Columns) > MAX_PIXELS:
-                raise ScanError(
-                    f"{path}: {frame_count} frames of {header.Rows} x {header.Columns} pixels, "
-                    "not a segmentation of planar scans; segment the scan itself"
-                )
+            if int(header.get("NumberOfFrames", 1)) > MAX_FRAMES:
+                raise ScanError(f"{path}: {header.NumberOfFrames} frames, not a segmentation of planar scans")
             values = header.pixel_array
             values = values[None] if values.ndim == 2 else values
             kinds = {int(entry.SegmentNumber): _kind(entry, labels) for entry in header.SegmentSequence}
