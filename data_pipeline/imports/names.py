@@ -62,6 +62,8 @@ NOT_IMAGES = {".txt", ".md", ".csv", ".tsv", ".pdf", ".html", ".htm", ".log", ".
     ".cfg",
     ".ini",
     ".pkl",
+    ".nrrd",
+    ".nhdr",
     ".bat",
     ".sh",
     ".exe",

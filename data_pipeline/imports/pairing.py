@@ -159,12 +159,12 @@ class _Sorted:
     def take(self, file: SourceFile) -> None:
         """Sorts one file in."""
         suffix = names.suffix_of(file.name)
-        if names.is_derived(file.name) or suffix in names.NOT_IMAGES:
+        if suffix in _NRRD:
+            self.problems.append((file, "NRRD is not read; save it as .nii.gz (in 3D Slicer: Export to file)"))
+        elif names.is_derived(file.name) or suffix in names.NOT_IMAGES:
             self.ignored += 1
         elif suffix == ".json":
             self._take_json(file)
-        elif suffix in _NRRD:
-            self.problems.append((file, "NRRD is not read; save it as .nii.gz (in 3D Slicer: Export to file)"))
         elif suffix == ".xml":
             self.voc.append(file)
         elif suffix in names.PICTURES or suffix in (".npy", ".nii"):
