@@ -16,7 +16,7 @@ from data_pipeline.imports import quality
 from data_pipeline.imports.check import check_data_set
 from data_pipeline.imports.importing import ImportOptions, import_source
 from data_pipeline.imports.lesions import measure_lesions
-from data_pipeline.imports.manifest import DataSetFolder, ImageEntry, read_data_set
+from data_pipeline.imports.manifest import DataSetFolder, ImageEntry, load_masks, read_data_set
 from data_pipeline.readers import read_scans
 from data_pipeline.scan import View
 from data_pipeline.thorax import ThoraxBox
@@ -108,6 +108,55 @@ def test_every_fault_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) 
     report = json.loads((folder / "check.json").read_text())
     assert len(report["problems"]) == len(lines)
     assert all(problem["remedy"] for problem in report["problems"])
+
+
+def test_faults_of_counts_masks_and_boxes_are_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = _entries(folder)
+    front = [e for e in entries if e.view == View.ANTERIOR]
+    ill = [e for e in front if Image.open(folder / e.masks["lesions"]).getextrema()[1] > 0]
+    well = [e for e in front if e not in ill]
+    counts = {e.image_id: np.asarray(Image.open(folder / e.counts)) for e in entries}
+    _change(folder / well[0].counts, np.zeros((512, 128)))
+    _change(folder / well[1].counts, counts[well[1].image_id] // 20)
+    _change(folder / ill[0].counts, counts[ill[0].image_id] * 3)
+    smoothed = ndimage.uniform_filter(lesion_mask().astype(float), 3)
+    _change(folder / ill[1].masks["lesions"], np.rint(smoothed).astype(np.uint8))
+    _change(folder / ill[2].masks["lesions"], np.roll(lesion_mask(value=0), -115, axis=0))
+    manifest = (folder / "manifest.csv").read_text().splitlines()
+    columns = manifest[0].split(",")
+    for number, row in enumerate(manifest):
+        if row.startswith(ill[2].image_id):
+            cells = row.split(",")
+            cells[columns.index("thorax_row")] = "600"
+            manifest[number] = ",".join(cells)
+    (folder / "manifest.csv").write_text("\n".join(manifest) + "\n")
+    assert main(["check", str(folder), "--quiet"]) == 1
+    lines = capsys.readouterr().out.strip().splitlines()
+    few = (counts[well[1].image_id] // 20).sum()
+    for file, words in (
+        (well[0].counts, "is empty; remove its row"),
+        (well[1].counts, f"has {few} counts only"),
+        (ill[0].counts, "was rescaled or compressed"),
+        (ill[1].masks["lesions"], "has grey values"),
+        (ill[1].masks["lesions"], "a number per lesion, or 255 for all if no two lesions touch"),
+        (ill[2].masks["lesions"], "lies on little uptake"),
+        ("manifest.csv", f"thorax box of {ill[2].image_id} lies outside the scan"),
+    ):
+        assert any(line.startswith(f"{file}: ") and words in line for line in lines), (words, lines)
+
+
+def test_a_mask_drawn_anew_with_255_keeps_its_lesions(folder: Path) -> None:
+    """What a drawing program saves: 0 and 255, without numbers."""
+    entry = next(e for e in _entries(folder) if Image.open(folder / e.masks["lesions"]).getextrema()[1] > 0)
+    before = load_masks(folder, entry, ("lesions",))["lesions"]
+    _change(folder / entry.masks["lesions"], np.where(before > 0, 255, 0).astype(np.uint8))
+    np.testing.assert_array_equal(load_masks(folder, entry, ("lesions",))["lesions"], before)
+    report = check_data_set(folder, progress=False)
+    assert report.fingerprint["lesions"] == 12 and not report.problems
+    # One lesion among numbers may be the 255th: then numbers stay.
+    numbers = np.where(before == 1, 255, before)
+    _change(folder / entry.masks["lesions"], numbers.astype(np.uint8))
+    np.testing.assert_array_equal(load_masks(folder, entry, ("lesions",))["lesions"], numbers)
 
 
 def test_edits_that_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

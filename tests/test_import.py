@@ -64,7 +64,8 @@ def test_parts_of_a_simulated_patient_are_no_scans() -> None:
 def test_masks_find_their_scans_by_name(mask: str, scan: str, kind: str) -> None:
     assert mask_kind(mask) == kind
     assert mask_kind(scan) is None
-    assert pairing_key(mask) == pairing_key(scan)
+    channels = "Tr/" in mask
+    assert pairing_key(mask, channels=channels) == pairing_key(scan, channels=channels)
 
 
 def test_classes_of_scans_are_no_masks() -> None:
@@ -83,8 +84,36 @@ def test_classes_of_scans_are_no_masks() -> None:
     ],
 )
 def test_both_views_have_one_patient(one: str, other: str) -> None:
-    assert patient_of_path(one) == patient_of_path(other) != ""
+    channels = one.startswith("imagesTr/")
+    assert patient_of_path(one, channels=channels) == patient_of_path(other, channels=channels) != ""
     assert patient_of_path("p1/anterior.png") != patient_of_path("p2/anterior.png")
+
+
+def test_numbered_names_are_no_channels(tmp_path: Path) -> None:
+    """IM_0001... are files of several patients; only nnU-Net's images end in the number of a channel."""
+    source = tmp_path / "in"
+    for number in (1, 2, 3):
+        save_dicom(nm_header(body_scan(number), patient=f"X{number}"), source / f"IM_{number:04d}.dcm")
+    save_picture(lesion_mask(), source / "IM_0002_mask.png")
+    outcome = _import(source, tmp_path / "set", scans_without_mask="no-lesion")
+    assert outcome.problems == []
+    with (tmp_path / "set" / "private" / "sources.csv").open() as text:
+        file_of = {row["image_id"]: row["source_file"] for row in csv.DictReader(text)}
+    ill = {
+        file_of[entry.image_id]
+        for entry in outcome.entries
+        if load_masks(tmp_path / "set", entry, ("lesions",))["lesions"].any()
+    }
+    assert ill == {"IM_0002.dcm"}
+    for number in range(1, 5):
+        save_picture(body_scan(number), tmp_path / "pictures" / f"scan_{number:04d}.png")
+        save_picture(lesion_mask(), tmp_path / "pictures" / f"scan_{number:04d}_mask.png")
+    outcome = _import(tmp_path / "pictures", tmp_path / "of_pictures")
+    assert outcome.problems == []
+    assert len({entry.patient for entry in outcome.entries}) == 4
+    # A case of nnU-Net may end in a number of its own.
+    assert pairing_key("labelsTr/a_0001.png", channels=True) == pairing_key("imagesTr/a_0001_0000.png", channels=True)
+    assert patient_of_path("imagesTr/a_0001_0000.png", channels=True).endswith("a_0001")
 
 
 def test_pictures_with_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,9 +306,33 @@ def test_paraguay(tmp_path: Path) -> None:
     outcome = _import(tmp_path, tmp_path / "set", layout="paraguay")
     assert outcome.problems == []
     assert [(entry.image_label, str(entry.view)) for entry in outcome.entries] == [
-        ("metastasis", "anterior"), ("metastasis", "posterior"), ("normal", "anterior"), ("normal", "posterior")
+        ("metastasis", "anterior"), ("metastasis", "posterior"),
+        ("no_metastasis", "anterior"), ("no_metastasis", "posterior"),
     ]  # fmt: skip
     assert len({entry.patient for entry in outcome.entries}) == 2
+    assert outcome.notes == ["not there: lesion masks of 4 scans; they can be looked at and checked, not trained on"]
+    save_picture(lesion_mask(), tmp_path / "images" / "metastasis" / "Anterior" / "A1_mask.png")
+    save_picture(lesion_mask(()), tmp_path / "masks" / "normal" / "Posterior" / "P2.png")
+    outcome = _import(tmp_path, tmp_path / "with_masks")
+    assert outcome.problems == []
+    assert ["lesions" in entry.masks for entry in outcome.entries] == [True, False, False, True]
+    assert "not there: lesion masks of 2 scans; they can be looked at and checked, not trained on" in outcome.notes
+
+
+def test_folders_of_patients_are_no_classes(tmp_path: Path) -> None:
+    """PATIENT/Anterior/A12.png looks like the Paraguay set, whose folder names become labels."""
+    for source, options in ((tmp_path / "in", {}), (tmp_path / "images", {"layout": "paraguay"})):
+        for number in (12, 13):
+            for folder, letter in (("Anterior", "A"), ("Posterior", "P")):
+                name = source / "images" / "MUSTERFRAU_ERIKA" / folder / f"{letter}{number}"
+                save_picture(body_scan(number + ord(letter)), name.with_suffix(".png"))
+                save_picture(lesion_mask(), name.with_name(f"{name.name}_mask.png"))
+        outcome = _import(source, source / "set", **options)
+        assert outcome.problems == []
+        assert len(outcome.entries) == 4 and all("lesions" in entry.masks for entry in outcome.entries)
+        assert len({entry.patient for entry in outcome.entries}) == 2
+        assert "MUSTERFRAU" not in (source / "set" / "manifest.csv").read_text()
+        assert {entry.image_label for entry in outcome.entries} == {""}
 
 
 def _break(source: Path) -> dict[str, str]:
@@ -359,6 +412,15 @@ def test_nothing_is_left_of_an_import_that_fails(
 
     monkeypatch.setattr(writing, "write_image", full)
     assert "no space left on the disk; nothing was written" in refused(str(source), out)
+    out = f"--out={tmp_path / 'deep' / 'er' / 'set'}"
+    assert "no space left" in refused(str(source), out)
+    locked = source / "case0_ant.png"
+
+    def unreadable(folder: Path, stem: str, values: np.ndarray) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(locked))
+
+    monkeypatch.setattr(writing, "write_image", unreadable)
+    assert f"{locked}: cannot be read (Input/output error)" in refused(str(source), out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "in"]
 
 
@@ -378,6 +440,110 @@ def test_the_same_scan_twice_is_read_once(tmp_path: Path) -> None:
     outcome = _import(tmp_path / "in", tmp_path / "set")
     assert len(outcome.entries) == 1
     assert any("this scan of this patient is there already" in note for note in outcome.notes)
+
+
+def test_a_copy_gives_its_mask_to_the_scan_that_is_kept(tmp_path: Path) -> None:
+    for name in ("a.dcm", "b.dcm", "c.dcm"):
+        save_dicom(nm_header(body_scan(1)), tmp_path / "in" / name)
+    save_picture(lesion_mask(), tmp_path / "in" / "b_mask.png")
+    save_picture(lesion_mask(LESIONS[:1]), tmp_path / "in" / "c_mask.png")
+    outcome = _import(tmp_path / "in", tmp_path / "set")
+    (entry,) = outcome.entries
+    ids = load_masks(tmp_path / "set", entry, ("lesions",))["lesions"]
+    np.testing.assert_array_equal(ids > 0, lesion_mask() > 0)
+    assert [line.rpartition("/")[2] for line in outcome.problems] == [
+        "c.dcm: another annotation of lesions than the same scan has elsewhere; remove one"
+    ]
+
+
+_OUTLINE = [50, 120, 54, 120, 54, 126, 50, 126]
+"""Of the first lesion, x and y in turn."""
+
+
+def _annotate(form: str, folder: Path, stem: str) -> None:
+    """The first lesion of `stem`, as an outline or a box."""
+    corners = [[50, 120], [54, 126]]
+    if form == "labelme":
+        shape = {"label": "lesion", "shape_type": "rectangle", "points": corners}
+        (folder / f"{stem}.json").write_text(json.dumps({"imagePath": "elsewhere.png", "shapes": [shape]}))
+    elif form == "voc":
+        text = VOC.format(stem, "lesion MUSTERFRAU").replace("<object>", "{}<object>")
+        size = "<size><width>128</width><height>512</height></size>"
+        (folder / f"{stem}.xml").write_text(text.format(size))
+    else:
+        content = {
+            "images": [{"id": 1, "file_name": f"{stem}.png"}],
+            "categories": [{"id": 1, "name": "lesion"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [_OUTLINE]}],
+        }
+        (folder / f"{stem}_coco.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("form", ["labelme", "coco", "voc"])
+def test_text_annotations_of_two_views_say_which(tmp_path: Path, form: str) -> None:
+    both = np.stack([body_scan(1), body_scan(2)[:, ::-1]])
+    source = tmp_path / "in"
+    save_dicom(nm_header(both, views=("Anterior", "Posterior")), source / "a.dcm")
+    _annotate(form, source, "a")
+    outcome = _import(source, tmp_path / "set", scans_without_mask="no-lesion")
+    (line,) = outcome.problems
+    assert "its scan has two views; " in line and "..._anterior, one ..._posterior" in line
+    for path in source.glob("a*.[jx]*"):
+        path.unlink()
+    _annotate(form, source, "a_posterior")
+    outcome = _import(source, tmp_path / "named", scans_without_mask="no-lesion")
+    assert outcome.problems == []
+    marked = {str(entry.view): bool(entry.weak_boxes) for entry in outcome.entries}
+    if form != "voc":
+        marked = {
+            str(entry.view): bool(load_masks(tmp_path / "named", entry, ("lesions",))["lesions"].any())
+            for entry in outcome.entries
+        }
+    assert marked == {"anterior": False, "posterior": True}
+
+
+def test_annotations_that_fit_no_scan(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    save_dicom(nm_header(body_scan(1)), source / "a.dcm")
+    for stem in ("a", "a_posterior"):
+        _annotate("voc", source, stem)
+    (source / "a.seg.nrrd").write_bytes(b"NRRD0004\n")
+    for name, text in (("images", ["a.png"]), ("annotations", ["x"])):
+        content = {"images": [], "annotations": [], "categories": None, name: text}
+        (source / f"{name}.json").write_text(json.dumps(content))
+    lines = [line.rpartition("/in/")[2] for line in _import(source, tmp_path / "set").problems]
+    assert sorted(lines)[1:] == [
+        "a.seg.nrrd: NRRD is not read; save it as .nii.gz (in 3D Slicer: Export to file)",
+        "a_posterior.xml: its scan has no posterior view; name it as the scan, or correct the view",
+        "annotations.json: damaged (AttributeError); export it again",
+        "images.json: damaged (AttributeError); export it again",
+    ]
+    (boxes,) = (tmp_path / "set" / "weak").iterdir()
+    assert "MUSTERFRAU" not in boxes.read_text()
+    save_picture(body_scan(3)[:, :100], source / "b.png")
+    _annotate("voc", source, "b")
+    for stem in ("a", "b"):
+        for copy in ("1", "2"):
+            (source / copy).mkdir(exist_ok=True)
+            _annotate("voc", source / copy, stem)
+    lines = [line.rpartition("/in/")[2] for line in _import(source, tmp_path / "again").problems]
+    assert sum("a second Pascal VOC file of the same scan; remove one" in line for line in lines) == 4
+    assert any("drawn on 512 x 128 pixels, the scan has 512 x 100" in line for line in lines)
+
+
+def test_a_segmentation_by_highdicom_beside_its_scan(tmp_path: Path) -> None:
+    from tests.test_annotations import save_segmentation
+
+    source = save_dicom(nm_header(body_scan()), tmp_path / "in" / "scan.dcm")
+    save_dicom(nm_header(body_scan(3), patient="other"), tmp_path / "in" / "unmarked.dcm")
+    save_segmentation(source, tmp_path / "in" / "seg.dcm")
+    outcome = _import(tmp_path / "in", tmp_path / "set")
+    (line,) = outcome.problems
+    assert "unmarked.dcm: a scan without a lesion mask" in line
+    (entry,) = (entry for entry in outcome.entries if entry.masks)
+    ids = load_masks(tmp_path / "set", entry, ("lesions",))["lesions"]
+    np.testing.assert_array_equal(ids, lesion_mask(value=0))
+    np.testing.assert_array_equal(load_scan(tmp_path / "set", entry).counts, body_scan())
 
 
 def test_nothing_identifying_leaves(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

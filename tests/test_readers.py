@@ -413,11 +413,19 @@ def test_view_of_text(text: str, view: View) -> None:
 
 
 def test_file_names_of_public_sets() -> None:
-    assert view_of_file_name("A12") == View.ANTERIOR
-    assert view_of_file_name("P12") == View.POSTERIOR
+    assert view_of_file_name("A12", folder="Anterior") == View.ANTERIOR
+    assert view_of_file_name("P12", folder="Posterior") == View.POSTERIOR
     assert view_of_file_name("0001", folder="wholeBodyPOST") == View.POSTERIOR
-    assert without_view("A12") == without_view("P12") == "12"
+    assert without_view("A12", "Anterior") == without_view("P12", "Posterior") == "12"
     assert without_view("case7_ANT") == without_view("case7_POST") == "case7_"
+
+
+def test_a_letter_and_a_number_are_no_view() -> None:
+    """P1, P2... are patients, A1, A2... patients or runs, unless the folder says that the letter is a view."""
+    for stem, folder in (("P12", ""), ("A12", ""), ("P12", "scans"), ("A12", "images")):
+        assert view_of_file_name(stem, folder) == View.UNKNOWN
+        assert without_view(stem, folder) == stem
+    assert without_view("P12", "Anterior") == "P12"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Annotation:
 
     Attributes:
       masks: by kind `[rows, columns]` uint8 instance ids, 0 where there is nothing.
-      boxes: weak labels, `{"label", "kind", "row", "column", "rows", "columns"}` in pixels.
+      boxes: weak labels, `{"kind", "row", "column", "rows", "columns"}` in pixels.
       warnings: what was left out or assumed, one sentence each.
     """
 

@@ -6,7 +6,7 @@ import warnings as python_warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from data_pipeline.annotations.kinds import IGNORED, MAX_LESIONS, Annotation, Labels, check_number, connected_instances
 from data_pipeline.readers.nifti import read_planar_nifti
@@ -35,7 +35,8 @@ def read_pixel_mask(path: Path, *, kind: str, labels: Labels, numbered: bool = F
     if values.dtype == bool:
         values = values.astype(np.uint8)
     if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or not np.array_equal(values, np.rint(values)):
+        whole = np.isfinite(values).all() and np.array_equal(values, np.rint(values))
+        if not whole or np.abs(values).max(initial=0) > np.iinfo(np.int32).max:
             raise ScanError(f"{path}: a mask with fractions or NaN; save 0 and 1, or whole instance numbers")
         values = values.astype(np.int64)
     if values.dtype.kind not in "iu":
@@ -103,8 +104,8 @@ def _read(path: Path) -> np.ndarray:
                 values = np.asarray(picture)
     except ScanError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise ScanError(f"{path}: the mask cannot be decoded; save it again as PNG") from None
+    except Exception as error:  # every decoder has its own errors
+        raise ScanError(f"{path}: the mask cannot be decoded ({type(error).__name__}); save it again as PNG") from None
     if values.ndim == 3:
         colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
         if (colours != colours[..., :1]).any():
@@ -116,7 +117,7 @@ def _read(path: Path) -> np.ndarray:
 def _read_numpy(path: Path) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, OverflowError, SyntaxError) as error:
+    except Exception as error:  # the header is parsed as Python text
         pickled = any(word in str(error) for word in ("pickle", "objects"))
         reason = "holds pickled objects, which are never read" if pickled else "cannot be read"
         raise ScanError(f"{path}: {reason}; save a plain numeric array") from None

@@ -38,6 +38,8 @@ FEW_COUNTS = 100_000
 DARK_UPTAKE = 0.8
 """Mean normalised uptake under a mask (the body is at 1) below which the mask is elsewhere than the lesions."""
 
+GREY_REMEDY = "save it without interpolation: a number per lesion, or 255 for all if no two lesions touch"
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -211,7 +213,7 @@ def _check_masks(image: CheckedImage, scan: Scan, folder: Path) -> None:
         present = np.unique(ids)[1:] if (ids == 0).any() else np.unique(ids)
         if len(present) > 1 and present[-1] == 255:
             shown = ", ".join(map(str, present[:5].tolist()))
-            image.tell(file, f"has grey values ({shown}, ... 255)", "save it without interpolation, 0 and 255 only")
+            image.tell(file, f"has grey values ({shown}, ... 255)", GREY_REMEDY)
             continue
         if kind != "lesions":
             continue

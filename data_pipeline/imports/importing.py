@@ -141,7 +141,8 @@ class _Import:
         self._layout = layout
         self._labels = {**layout.labels, **options.labels}
         self._segments: dict[str, list[tuple[SourceFile, SegmentFrame]]] = defaultdict(list)
-        self._seen: set[tuple[str, str]] = set()
+        self._seen: dict[tuple[str, str], int] = {}
+        self._shapes: list[tuple[SourceFile, tuple[int, ...]]] = []
         self._used: Counter[str] = Counter()
         self.outcome = ImportOutcome(problems=list(layout.source.problems))
         self.outcome.notes += [f"not read: {note}" for note in layout.notes]
@@ -153,7 +154,7 @@ class _Import:
 
     def run(self, *, progress: bool) -> None:
         """Imports every scan."""
-        pairing = pair_files(self._layout.source)
+        pairing = pair_files(self._layout.source, channels=self._layout.channels)
         for file, line in (*self._layout.problems, *pairing.problems):
             self._problem(file, line)
         self.outcome.notes += [f"not read: {note}" for note in pairing.notes]
@@ -162,6 +163,7 @@ class _Import:
             self._take_segmentation(file, known)
         for scan in tqdm(pairing.scans, unit="file", desc="importing", disable=None if progress else True):
             self._take_scan(scan)
+        self._settle_unmasked()
 
     def tell_if_one_patient(self) -> None:
         """Files whose patient number was replaced by the same word for everybody cannot be split."""
@@ -189,9 +191,10 @@ class _Import:
         except ScanError as error:
             self._problem(file.file, str(error))
             return
+        views = [scan.view for scan in scans]
         for frame, scan in enumerate(scans):
             annotation, problems = annotate(
-                scan, file, frame=frame, views=len(scans), segments=self._segments, labels=self._labels
+                scan, file, frame=frame, views=views, segments=self._segments, labels=self._labels
             )
             for of, line in problems:
                 self._problem(of, line)
@@ -201,40 +204,69 @@ class _Import:
         way, name = self._options.patient_from, file.file.name
         if way == "header" or (way == "auto" and file.dicom):
             return scan.patient
-        return pseudonym(f"path {names.patient_of_folder(name) if way == 'folder' else names.patient_of_path(name)}")
+        if way == "folder":
+            return pseudonym(f"path {names.patient_of_folder(name)}")
+        return pseudonym(f"path {names.patient_of_path(name, channels=self._layout.channels)}")
 
     def _keep(self, scan: Scan, file: ScanFile, frame: int, annotation: Annotation) -> None:
         content = hashlib.sha256(repr(scan.counts.shape).encode() + scan.counts.tobytes()).hexdigest()
         if (content, scan.patient) in self._seen:
             self.outcome.notes.append(f"not read: {self._shown(file.file)}: this scan of this patient is there already")
+            self._add_to_twin(self._seen[content, scan.patient], file, annotation)
             return
-        self._seen.add((content, scan.patient))
-        masks = dict(annotation.masks)
-        if "lesions" not in masks and self._options.scans_without_mask == "no-lesion":
-            masks["lesions"] = np.zeros(scan.counts.shape, np.uint8)
-        elif "lesions" not in masks and not self._unmasked_by_layout():
-            self._problem(
-                file.file,
-                "a scan without a lesion mask: it is left out of training and scores; add a mask (empty if there is no "
-                "lesion), or say --scans-without-mask=no-lesion",
-            )
-        if "lesions" in masks and masks["lesions"].any():
-            self.with_lesion.add(scan.patient)
+        self._seen[content, scan.patient] = len(self.outcome.entries)
+        self._shapes.append((file.file, scan.counts.shape))
         self.all_simulated &= file.simulated
         image_id = self._image_id(scan)
         self.origins.append((image_id, file.file.name, frame))
-        facts = file.facts.get(str(scan.view)) if "lesions" in masks else None
+        facts = file.facts.get(str(scan.view)) if "lesions" in annotation.masks else None
         label = self._layout.image_labels.get(file.file.name, "")
-        self.outcome.entries.append(self._write(image_id, scan, masks, annotation, facts, label))
+        self.outcome.entries.append(self._write(image_id, scan, annotation, facts, label))
 
-    def _unmasked_by_layout(self) -> bool:
-        """Sets that have no masks at all: one line says so, not one per scan."""
-        if self._layout.name not in ("bs80k", "paraguay"):
-            return False
-        line = "not there: lesion masks; the set can be looked at and checked, not trained on"
-        if line not in self.outcome.notes:
-            self.outcome.notes.append(line)
-        return True
+    def _add_to_twin(self, number: int, file: ScanFile, annotation: Annotation) -> None:
+        """Of the same scan twice, the one that is kept gets the masks and boxes that only the other has."""
+        entry = self.outcome.entries[number]
+        for kind, ids in annotation.masks.items():
+            if kind not in entry.masks:
+                entry = dataclasses.replace(entry, masks={**entry.masks, **self._write_masks(entry, {kind: ids})})
+            elif not np.array_equal(ids, manifest.load_masks(self._folder, entry, (kind,))[kind]):
+                self._problem(file.file, f"another annotation of {kind} than the same scan has elsewhere; remove one")
+        if annotation.boxes and not entry.weak_boxes:
+            entry = dataclasses.replace(entry, weak_boxes=self._write_boxes(entry.image_id, annotation))
+        self.outcome.entries[number] = entry
+
+    def _write_masks(self, entry: ImageEntry, masks: Mapping[str, np.ndarray]) -> dict[str, str]:
+        if "lesions" in masks and masks["lesions"].any():
+            self.with_lesion.add(entry.patient)
+        return {
+            kind: f"masks/{writing.write_image(self._folder / 'masks', f'{entry.image_id}_{kind}', ids)}"
+            for kind, ids in masks.items()
+        }
+
+    def _write_boxes(self, image_id: str, annotation: Annotation) -> str:
+        if not annotation.boxes:
+            return ""
+        writing.write_json(self._folder / "weak" / f"{image_id}.json", {"boxes": annotation.boxes})
+        return f"weak/{image_id}.json"
+
+    def _settle_unmasked(self) -> None:
+        """What becomes of scans without a lesion mask, once every copy of them was seen."""
+        unmasked = [number for number, entry in enumerate(self.outcome.entries) if "lesions" not in entry.masks]
+        for number in unmasked:
+            entry, (file, shape) = self.outcome.entries[number], self._shapes[number]
+            if self._options.scans_without_mask == "no-lesion":
+                empty = self._write_masks(entry, {"lesions": np.zeros(shape, np.uint8)})
+                self.outcome.entries[number] = dataclasses.replace(entry, masks={**entry.masks, **empty})
+            elif not self._layout.without_masks:
+                self._problem(
+                    file,
+                    "a scan without a lesion mask: it is left out of training and scores; add a mask (empty if there "
+                    "is no lesion), or say --scans-without-mask=no-lesion",
+                )
+        if unmasked and self._layout.without_masks and self._options.scans_without_mask != "no-lesion":
+            self.outcome.notes.append(
+                f"not there: lesion masks of {len(unmasked)} scans; they can be looked at and checked, not trained on"
+            )
 
     def _image_id(self, scan: Scan) -> str:
         name = f"{scan.patient}-{scan.view}"
@@ -245,7 +277,6 @@ class _Import:
         self,
         image_id: str,
         scan: Scan,
-        masks: Mapping[str, np.ndarray],
         annotation: Annotation,
         facts: list[dict[str, object]] | None,
         label: str,
@@ -259,18 +290,11 @@ class _Import:
             pixel = (size, size)
             scan = dataclasses.replace(scan, pixel_size_mm=pixel)
         counts = writing.write_image(self._folder / "counts", image_id, scan.counts)
-        files = {
-            kind: f"masks/{writing.write_image(self._folder / 'masks', f'{image_id}_{kind}', ids)}"
-            for kind, ids in masks.items()
-        }
-        facts_file = boxes_file = ""
+        facts_file = ""
         if facts is not None:
             facts_file = f"masks/{image_id}_lesions.json"
             writing.write_json(self._folder / facts_file, {"lesions": facts})
-        if annotation.boxes:
-            boxes_file = f"weak/{image_id}.json"
-            writing.write_json(self._folder / boxes_file, {"boxes": annotation.boxes})
-        return ImageEntry(
+        entry = ImageEntry(
             image_id=image_id,
             patient=scan.patient,
             view=View(scan.view),
@@ -278,12 +302,13 @@ class _Import:
             pixel_size_from=pixel_from,
             thorax=find_thorax(scan),
             counts=f"counts/{counts}",
-            masks=files,
+            masks={},
             lesion_facts=facts_file,
-            weak_boxes=boxes_file,
+            weak_boxes=self._write_boxes(image_id, annotation),
             image_label=label,
             notes="; ".join((*notes, *annotation.warnings)),
         )
+        return dataclasses.replace(entry, masks=self._write_masks(entry, annotation.masks))
 
     def _shown(self, file: SourceFile) -> str:
         """The file as the user knows it: a zip's files lie in a temporary folder."""

@@ -6,26 +6,37 @@ of one patient share a number; `FOLDER/FOLDER.txt` has a line `0001.jpg<TAB>0|1`
 Abnormal. The 26 folders of body parts are crops of the same images and are left out.
 
 Paraguay (IICS-UNA, doi 10.5281/zenodo.13900966): `images/CLASS/Anterior/A12.png` and `images/CLASS/Posterior/P12.png`,
-16 bit, class of the patient, no masks.
+16 bit, class of the patient (with metastases or without), no masks. The class becomes `metastasis` or `no_metastasis`
+by the words below; any other folder may be the name of a patient, which must not get into the data set. Masks that
+users add lie beside the images (`A12_mask.png`) or in `masks/CLASS/Anterior/A12.png`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from data_pipeline.annotations.kinds import IGNORED, kind_of_label
 from data_pipeline.annotations.outlines import read_json
 from data_pipeline.errors import RequestError
+from data_pipeline.imports.names import mask_kind
 from data_pipeline.readers.sources import Source, SourceFile
 from data_pipeline.scan import ScanError
 
 FORMATS = ("auto", "files", "nnunet", "bs80k", "paraguay")
 
 _BS80K_FOLDERS = ("wholeBodyANT", "wholeBodyPOST")
-_PARAGUAY = re.compile(r"(?:.*/)?([^/]+)/(?:Anterior/A|Posterior/P)\d+\.png$")
+_PARAGUAY = re.compile(r"(?:^|/)images/([^/]+)/(?:Anterior/A|Posterior/P)\d+\.png$")
+_PARAGUAY_MASK = re.compile(r"(?:^|/)(?:images|masks|labels)/[^/]+/(?:Anterior/A|Posterior/P)\d+[^/]*$")
+_PARAGUAY_CLASSES = {
+    "metastasis": "metastasis|metastases|metastatic|with metastasis|con metastasis|positive|abnormal|yes|si|1",
+    "no_metastasis": "no metastasis|no metastases|non metastatic|without metastasis|sin metastasis|negative|normal|"
+    "healthy|no|0",
+}
+_PARAGUAY_LABELS = {word: label for label, words in _PARAGUAY_CLASSES.items() for word in words.split("|")}
 _TABLE_LINE = re.compile(r"(\S+)\s+([01])\s*$")
 _MAX_TABLE_BYTES = 16 << 20
 
@@ -50,6 +61,16 @@ class Layout:
     problems: tuple[tuple[SourceFile, str], ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def channels(self) -> bool:
+        """Whether images end in the number of a channel, as only nnU-Net names them."""
+        return self.name == "nnunet"
+
+    @property
+    def without_masks(self) -> bool:
+        """Whether the set is published without lesion masks: then one line says so, not one per scan."""
+        return self.name in ("bs80k", "paraguay")
+
 
 def recognise(source: Source, *, name: str) -> Layout:
     """Applies the layout `name`, or the one that the source has.
@@ -61,7 +82,7 @@ def recognise(source: Source, *, name: str) -> Layout:
         raise RequestError(f"--format={name}: is none of {', '.join(FORMATS)}")
     if name == "auto":
         name = next((known for known, test in _TESTS.items() if test(source)), "files")
-    elif name in _TESTS and not _TESTS[name](source):
+    elif name in _ASKED_TESTS and not _ASKED_TESTS[name](source):
         raise RequestError(f"--format={name}: the source has not that layout (docs/your_data.md shows it)")
     return _LAYOUTS[name](source)
 
@@ -114,40 +135,74 @@ def _is_bs80k(source: Source) -> bool:
 def _bs80k(source: Source) -> Layout:
     kept: list[SourceFile] = []
     labels: dict[str, str] = {}
+    problems: list[tuple[SourceFile, str]] = []
     for file in source.files:
         path = PurePosixPath(file.name)
         if not set(path.parts[:-1]) & set(_BS80K_FOLDERS):
             continue
         if path.suffix == ".txt":
-            labels |= _table(file)
+            try:
+                labels |= _table(file)
+            except ScanError as error:
+                problems.append((file, str(error)))
         else:
             kept.append(file)
     left = len(source.files) - len(kept)
     note = (f"{left} files: crops of body parts and tables",) if left else ()
-    return Layout("bs80k", Source(tuple(kept), source.problems), {}, labels, notes=note)
+    return Layout("bs80k", Source(tuple(kept), source.problems), {}, labels, tuple(problems), note)
 
 
 def _table(file: SourceFile) -> dict[str, str]:
-    if file.path.stat().st_size > _MAX_TABLE_BYTES:
-        return {}
+    """Labels of a folder's images.
+
+    Raises:
+      ScanError: the file cannot be read.
+    """
+    try:
+        if file.path.stat().st_size > _MAX_TABLE_BYTES:
+            raise ScanError(f"{file.path}: is too large for a table of labels; remove it")
+        lines = file.path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise ScanError(f"{file.path}: cannot be read ({error.strerror})") from None
     folder = PurePosixPath(file.name).parent
-    lines = file.path.read_text(encoding="utf-8", errors="replace").splitlines()
     matches = [match for line in lines if (match := _TABLE_LINE.match(line))]
     return {str(folder / match[1]): "abnormal" if match[2] == "1" else "normal" for match in matches}
 
 
+def _paraguay_images(source: Source) -> dict[str, str]:
+    """Files with the set's structure -> label; empty where the class is no word that we know."""
+    images = {}
+    for file in source.files:
+        if match := _PARAGUAY.search(file.name):
+            plain = unicodedata.normalize("NFKD", match[1]).encode("ascii", "ignore").decode().lower()
+            images[file.name] = _PARAGUAY_LABELS.get(re.sub(r"[\W_]+", " ", plain).strip(), "")
+    return images
+
+
 def _is_paraguay(source: Source) -> bool:
-    return any(_PARAGUAY.match(file.name) for file in source.files)
+    """Only if every class is known: another folder there is the name of something else, perhaps of a patient."""
+    labels = _paraguay_images(source).values()
+    return bool(labels) and all(labels)
+
+
+def _has_paraguay_structure(source: Source) -> bool:
+    return bool(_paraguay_images(source))
 
 
 def _paraguay(source: Source) -> Layout:
-    matches = {file.name: match for file in source.files if (match := _PARAGUAY.match(file.name))}
-    kept = tuple(file for file in source.files if file.name in matches)
-    left = len(source.files) - len(kept)
-    note = (f"{left} files outside CLASS/Anterior and CLASS/Posterior",) if left else ()
-    labels = {name: match[1] for name, match in matches.items()}
-    return Layout("paraguay", Source(kept, source.problems), {}, labels, notes=note)
+    labels = _paraguay_images(source)
+    kept = tuple(
+        file
+        for file in source.files
+        if file.name in labels or (mask_kind(file.name) is not None and _PARAGUAY_MASK.search(file.name))
+    )
+    left, unknown = len(source.files) - len(kept), sum(not label for label in labels.values())
+    notes = [f"{left} files outside images/CLASS/Anterior and images/CLASS/Posterior"] if left else []
+    notes += [f"the class of {unknown} images, a word that is not known"] if unknown else []
+    return Layout("paraguay", Source(kept, source.problems), {}, labels, notes=tuple(notes))
 
 
 _TESTS = {"nnunet": _is_nnunet, "bs80k": _is_bs80k, "paraguay": _is_paraguay}
+# Who names a layout vouches for it: then structure is enough.
+_ASKED_TESTS = {**_TESTS, "paraguay": _has_paraguay_structure}
 _LAYOUTS = {"files": _files, "nnunet": _nnunet, "bs80k": _bs80k, "paraguay": _paraguay}

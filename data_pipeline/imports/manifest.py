@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_pipeline.annotations.kinds import KINDS
+from data_pipeline.annotations.kinds import KINDS, connected_instances
 from data_pipeline.errors import RequestError
 from data_pipeline.readers.values import check_size
 from data_pipeline.scan import Scan, View
@@ -185,8 +185,11 @@ def load_scan(folder: Path, entry: ImageEntry) -> Scan:
 def load_masks(folder: Path, entry: ImageEntry, kinds: Iterable[str]) -> dict[str, np.ndarray]:
     """Instance ids uint8 of the given kinds.
 
+    A mask of 0 and 255 alone, as drawing programs save it, has no lesion numbers: its connected regions are numbered,
+    as in the import.
+
     Raises:
-      RequestError: a file is absent or damaged, or its size is not the scan's.
+      RequestError: a file is absent or damaged, its size is not the scan's, or it has more than 255 regions.
     """
     shape = stored_shape(folder / entry.counts)
     masks = {}
@@ -200,7 +203,8 @@ def load_masks(folder: Path, entry: ImageEntry, kinds: Iterable[str]) -> dict[st
             )
         if ids.max(initial=0) > 255:
             raise RequestError(f"{path}: values above 255; a mask holds instance numbers 0 to 255")
-        masks[kind] = ids.astype(np.uint8)
+        drawn = ids == 255
+        masks[kind] = connected_instances(drawn, str(path)) if (drawn == (ids > 0)).all() else ids.astype(np.uint8)
     return masks
 
 

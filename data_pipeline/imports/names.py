@@ -47,7 +47,8 @@ _MASK_FOLDERS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "an
 _KIND_FOLDERS = {"lesions", "lesions_isocontour", "reader_1", "reader_2", "benign"}
 _SCAN_FOLDERS = {"image", "images", "imagestr", "imagests", "scan", "scans", "img", "imgs", "counts"}
 _DERIVED = ("expected", "organs", "probability", "overlay", "preview")
-_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+_NNUNET_IMAGES = {"imagestr", "imagests"}
+_CHANNEL = re.compile(r"^(?P<case>.+)_\d{4}$")
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 NOT_IMAGES = {".txt", ".md", ".csv", ".tsv", ".pdf", ".html", ".htm", ".log", ".yaml", ".yml", ".py", ".ipynb"} | {
@@ -62,6 +63,7 @@ NOT_IMAGES = {".txt", ".md", ".csv", ".tsv", ".pdf", ".html", ".htm", ".log", ".
     ".ini",
     ".pkl",
     ".nrrd",
+    ".nhdr",
     ".bat",
     ".sh",
     ".exe",
@@ -104,21 +106,29 @@ def mask_kind(name: str) -> str | None:
     return next((part for part in reversed(folders) if part in _KIND_FOLDERS), "lesions")
 
 
-def pairing_key(name: str) -> tuple[tuple[str, ...], str]:
-    """What a scan and its masks have in common: folders without `images`, `masks`..., and the stem without endings."""
+def pairing_key(name: str, *, channels: bool = False) -> tuple[tuple[str, ...], str]:
+    """What a scan and its masks have in common: folders without `images`, `masks`..., and the stem without endings.
+
+    Args:
+      name: path within the source.
+      channels: whether images end in nnU-Net's number of a channel, which their labels have not.
+    """
     folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
     inside = bool(_MASK_FOLDERS & set(folders))
     skipped = _MASK_FOLDERS | _SCAN_FOLDERS | (_KIND_FOLDERS if inside else set())
     stem = stem_of(name)
     if match := _ENDING.match(stem):
         stem = match["base"]
-    return tuple(part for part in folders if part not in skipped), split_channel(stem)[0].lower()
+    if channels:
+        stem = _without_channel(name, stem)
+    return tuple(part for part in folders if part not in skipped), stem.lower()
 
 
-def split_channel(stem: str) -> tuple[str, int]:
-    """`case_0001` -> (`case`, 1) as nnU-Net names channels; (`stem`, 0) without a channel."""
-    match = _CHANNEL.match(stem)
-    return (match["case"], int(match["channel"])) if match else (stem, 0)
+def _without_channel(name: str, stem: str) -> str:
+    """`imagesTr/case_0000` -> `case`; a label is called as its case, whose name may well end in a number itself."""
+    image = _NNUNET_IMAGES & {part.lower() for part in PurePosixPath(name).parts[:-1]}
+    match = _CHANNEL.match(stem) if image else None
+    return match["case"] if match else stem
 
 
 def split_view(stem: str) -> tuple[View | None, str]:
@@ -132,13 +142,19 @@ def rank(name: str) -> int:
     return _RANKS.get(suffix_of(name), 6)
 
 
-def patient_of_path(name: str) -> str:
-    """What the two views of a patient share in their paths: every part without the words of a view."""
+def patient_of_path(name: str, *, channels: bool = False) -> str:
+    """What the two views of a patient share in their paths: every part without the words of a view.
+
+    Args:
+      name: path within the source.
+      channels: as in `pairing_key`.
+    """
     path = PurePosixPath(name)
     folders, _ = pairing_key(name)
-    # The stem keeps its capitals, which tell `A12` (anterior) from a name.
-    own = split_channel(stem_of(name))[0]
-    parts = [*(without_view(part) for part in path.parts[:-1] if part.lower() in folders), without_view(own)]
+    # The stem keeps its capitals: `wholeBodyANT` has its view in them.
+    own = _without_channel(name, stem_of(name)) if channels else stem_of(name)
+    own = without_view(own, path.parent.name)
+    parts = [*(without_view(part) for part in path.parts[:-1] if part.lower() in folders), own]
     return "/".join(part for part in (_trimmed(part) for part in parts) if part)
 
 

@@ -18,6 +18,10 @@ from data_pipeline.readers.sources import Source, SourceFile
 from data_pipeline.scan import ScanError, View
 
 Key = tuple[tuple[str, ...], str]
+CocoImage = tuple[SourceFile, Mapping[str, Any], list[Mapping[str, Any]]]
+
+_ALONE = "no scan of that name; name it as its scan with _mask behind, or remove it"
+_NRRD = {".nrrd", ".nhdr"}
 
 
 @dataclasses.dataclass
@@ -30,9 +34,9 @@ class ScanFile:
       uid: SOP instance UID of a DICOM, or empty.
       simulated: whether its header or folder says so.
       masks: (view or None, kind) -> file of pixels; a view only where the mask's name has one that the scan's has not.
-      labelme: JSON file.
-      coco: (file, image entry, annotations).
-      voc: XML file.
+      labelme: view or None -> JSON file.
+      coco: view or None -> (file, image entry, annotations).
+      voc: view or None -> XML file.
       label: of the image as a whole.
       facts: lesion rows by view, of simulated patients.
     """
@@ -42,9 +46,9 @@ class ScanFile:
     uid: str = ""
     simulated: bool = False
     masks: dict[tuple[View | None, str], SourceFile] = dataclasses.field(default_factory=dict)
-    labelme: SourceFile | None = None
-    coco: tuple[SourceFile, Mapping[str, Any], list[Mapping[str, Any]]] | None = None
-    voc: SourceFile | None = None
+    labelme: dict[View | None, SourceFile] = dataclasses.field(default_factory=dict)
+    coco: dict[View | None, CocoImage] = dataclasses.field(default_factory=dict)
+    voc: dict[View | None, SourceFile] = dataclasses.field(default_factory=dict)
     label: str = ""
     facts: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
 
@@ -66,11 +70,15 @@ class Pairing:
     notes: list[str]
 
 
-def pair_files(source: Source) -> Pairing:
+def pair_files(source: Source, *, channels: bool = False) -> Pairing:
     """Tells scans from annotations and gives every scan its own.
 
     The rules are those of `imports.names`, in this order: the same name after endings such as `_mask` and folders such
     as `masks` are taken off; else the only scan of that name in the whole source.
+
+    Args:
+      source: its files.
+      channels: whether images end in nnU-Net's number of a channel.
     """
     found = _Sorted()
     for file in source.files:
@@ -79,7 +87,7 @@ def pair_files(source: Source) -> Pairing:
     by_key: dict[Key, ScanFile] = {}
     copies = 0
     for scan in sorted(found.scans, key=lambda scan: names.rank(scan.file.name)):
-        key = names.pairing_key(scan.file.name)
+        key = names.pairing_key(scan.file.name, channels=channels)
         if (better := by_key.get(key)) is not None and names.suffix_of(better.file.name) != names.suffix_of(
             scan.file.name
         ):
@@ -93,37 +101,41 @@ def pair_files(source: Source) -> Pairing:
         pairing.notes.append(f"{copies} files beside a better one of the same name (DICOM before NPY before PNG)")
     if found.ignored:
         pairing.notes.append(f"{found.ignored} files that are no scans (texts, tables, results)")
-    _attach(pairing, found, Finder(pairing.scans))
+    _attach(pairing, found, Finder(pairing.scans, channels=channels))
     return pairing
 
 
 class Finder:
     """Finds the scan that an annotation belongs to."""
 
-    def __init__(self, scans: list[ScanFile]) -> None:
-        self._by_key = {names.pairing_key(scan.file.name): scan for scan in reversed(scans)}
-        self._by_stem: dict[str, list[ScanFile]] = defaultdict(list)
-        for scan in scans:
-            self._by_stem[names.pairing_key(scan.file.name)[1]].append(scan)
+    def __init__(self, scans: list[ScanFile], *, channels: bool = False) -> None:
+        self._channels = channels
+        keys = [(names.pairing_key(scan.file.name, channels=channels), scan) for scan in scans]
+        self._by_key = dict(reversed(keys))
+        self._by_stem: dict[str, list[tuple[Key, ScanFile]]] = defaultdict(list)
+        for key, scan in keys:
+            self._by_stem[key[1]].append((key, scan))
 
-    def __call__(self, name: str) -> ScanFile | None:
+    def __call__(self, *candidates: str) -> tuple[ScanFile | None, View | None]:
+        """The scan of the first name that has one; a view with it where only the name without that view has one."""
+        keys = [names.pairing_key(name, channels=self._channels) for name in candidates]
+        for key in keys:
+            if (scan := self._of_key(key)) is not None:
+                return scan, None
+        for folders, stem in keys:
+            view, rest = names.split_view(stem)
+            if view is not None and (scan := self._of_key((folders, rest))) is not None:
+                return scan, view
+        return None, None
+
+    def _of_key(self, key: Key) -> ScanFile | None:
         """The scan of the same key; else the only one of that stem, or the only one in a folder above."""
-        key = names.pairing_key(name)
         if key in self._by_key:
             return self._by_key[key]
-        candidates = self._by_stem.get(key[1], [])
-        if len(candidates) > 1:
-            candidates = [scan for scan in candidates if _above(names.pairing_key(scan.file.name)[0], key[0])]
-        return candidates[0] if len(candidates) == 1 else None
-
-    def of_view(self, name: str) -> tuple[ScanFile, View] | None:
-        """The scan of both views whose name is that of `name` without the word of a view."""
-        folders, stem = names.pairing_key(name)
-        view, rest = names.split_view(stem)
-        if view is None:
-            return None
-        scan = self._by_key.get((folders, rest))
-        return (scan, view) if scan is not None else None
+        alike = self._by_stem.get(key[1], [])
+        if len(alike) > 1:
+            alike = [(other, scan) for other, scan in alike if _above(other[0], key[0])]
+        return alike[0][1] if len(alike) == 1 else None
 
 
 def _above(folder: tuple[str, ...], other: tuple[str, ...]) -> bool:
@@ -137,7 +149,7 @@ class _Sorted:
         self.scans: list[ScanFile] = []
         self.masks: list[tuple[SourceFile, str]] = []
         self.segmentations: list[SourceFile] = []
-        self.labelme: list[tuple[SourceFile, Any]] = []
+        self.labelme: list[tuple[SourceFile, str]] = []
         self.coco: list[tuple[SourceFile, Any]] = []
         self.voc: list[SourceFile] = []
         self.patients: dict[str, Any] = {}
@@ -147,7 +159,9 @@ class _Sorted:
     def take(self, file: SourceFile) -> None:
         """Sorts one file in."""
         suffix = names.suffix_of(file.name)
-        if names.is_derived(file.name) or suffix in names.NOT_IMAGES:
+        if suffix in _NRRD:
+            self.problems.append((file, "NRRD is not read; save it as .nii.gz (in 3D Slicer: Export to file)"))
+        elif names.is_derived(file.name) or suffix in names.NOT_IMAGES:
             self.ignored += 1
         elif suffix == ".json":
             self._take_json(file)
@@ -169,7 +183,8 @@ class _Sorted:
             self.problems.append((file, str(error)))
             return
         if outlines.is_labelme(content):
-            self.labelme.append((file, content))
+            # Not the content: LabelMe keeps the whole picture in it.
+            self.labelme.append((file, str(content["imagePath"]).replace("\\", "/")))
         elif outlines.is_coco(content):
             self.coco.append((file, content))
         elif isinstance(content, dict) and "PhantomBone" in str(content.get("note", "")) and "views" in content:
@@ -199,37 +214,46 @@ def peek(path: Path) -> tuple[str, str, bool]:
 
 
 def _attach(pairing: Pairing, found: _Sorted, finder: Finder) -> None:
-    alone = "no scan of that name; name it as its scan with _mask behind, or remove it"
     for file, kind in found.masks:
-        scan, view = finder(file.name), None
-        if scan is None and (of_view := finder.of_view(file.name)) is not None:
-            scan, view = of_view
+        scan, view = finder(file.name)
         if scan is None:
-            pairing.problems.append((file, alone))
+            pairing.problems.append((file, _ALONE))
         elif (view, kind) in scan.masks:
             pairing.problems.append((file, "a second mask of the same scan and kind; remove one"))
         else:
             scan.masks[view, kind] = file
-    for file, content in found.labelme:
-        scan = finder(file.name) or finder(str(content["imagePath"]).replace("\\", "/"))
-        if scan is None or scan.labelme is not None:
-            pairing.problems.append((file, alone if scan is None else "a second LabelMe file of the scan; remove one"))
-        else:
-            scan.labelme = file
-    for file, content in found.coco:
-        for name, (image, entries) in outlines.coco_annotations(content).items():
-            scan = finder(name.replace("\\", "/"))
-            if scan is None:
-                pairing.problems.append((file, f"image {name} is not in the source; add the scan"))
-            else:
-                scan.coco = (file, image, entries)
+    for file, picture in found.labelme:
+        scan, view = finder(file.name, picture)
+        _give(pairing, file, None if scan is None else scan.labelme, view, file, "LabelMe file")
     for file in found.voc:
-        if (scan := finder(file.name)) is None:
-            pairing.problems.append((file, alone))
-        else:
-            scan.voc = file
+        scan, view = finder(file.name)
+        _give(pairing, file, None if scan is None else scan.voc, view, file, "Pascal VOC file")
+    for file, content in found.coco:
+        try:
+            images = outlines.coco_annotations(content)
+        except Exception as error:  # what should be a list of objects may be anything
+            pairing.problems.append((file, f"damaged ({type(error).__name__}); export it again"))
+            continue
+        for name, (image, entries) in images.items():
+            scan, view = finder(name.replace("\\", "/"))
+            if scan is None:
+                pairing.problems.append((file, f"image {name!r} is not in the source; add the scan"))
+            else:
+                _give(pairing, file, scan.coco, view, (file, image, entries), f"COCO annotation, {name!r},")
     for scan in pairing.scans:
         views = found.patients.get(str(PurePosixPath(scan.file.name).parent))
         if views is not None:
             scan.simulated = True
             scan.facts = {name: view.get("lesions", []) for name, view in views.items() if isinstance(view, dict)}
+
+
+def _give(
+    pairing: Pairing, file: SourceFile, slots: dict[View | None, Any] | None, view: View | None, value: Any, what: str
+) -> None:
+    """Puts `value` into the slot of its view, unless there is no scan or the slot is taken."""
+    if slots is None:
+        pairing.problems.append((file, _ALONE))
+    elif view in slots:
+        pairing.problems.append((file, f"a second {what} of the same scan; remove one"))
+    else:
+        slots[view] = value

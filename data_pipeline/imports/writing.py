@@ -36,6 +36,7 @@ def written_beside(out: Path) -> Iterator[Path]:
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise RequestError(f"--out={out}: exists; choose another folder or delete it")
     beside = out.parent / f".{out.name}.{os.getpid()}.partial"
+    made = [folder for folder in out.parents if not folder.exists()]
     try:
         beside.mkdir(parents=True)
         yield beside
@@ -45,9 +46,25 @@ def written_beside(out: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RequestError(f"--out={out}: no space left on the disk; nothing was written") from error
+        if not _concerns(error, out, beside):
+            raise RequestError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
         raise RequestError(f"--out={out}: cannot be written ({error.strerror or error}); choose another") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        if not out.exists():
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def _concerns(error: OSError, out: Path, beside: Path) -> bool:
+    """Whether an error is of the folder that is written, not of a file that is read."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return True
+    failed = Path(error.filename).absolute()
+    return any(
+        failed.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(failed) for folder in (out, beside)
+    )
 
 
 def read_or_draw_key(file: Path | None) -> tuple[str, bool]:

@@ -12,6 +12,7 @@ _WORDS = {
 }
 # A view from the side or aslant is neither, whatever else its name says.
 _OTHER = {"lat", "lateral", "oblique", "obl", "lao", "rao", "lpo", "rpo", "left", "right"}
+_INITIALS = {"A": View.ANTERIOR, "P": View.POSTERIOR}
 
 
 def view_of_text(text: str) -> View:
@@ -24,16 +25,18 @@ def view_of_text(text: str) -> View:
 
 
 def view_of_file_name(stem: str, folder: str = "") -> View:
-    """View named in a file name, else in its folder's; `A12` and `P12` as in public bone-scan sets count too."""
-    if match := re.fullmatch(r"([AP])\d+", stem):
-        return View.ANTERIOR if match[1] == "A" else View.POSTERIOR
+    """View named in a file name, else in its folder's; the letter of `A12` or `P12` alone says nothing."""
     view = view_of_text(stem)
     return view if view != View.UNKNOWN else view_of_text(folder)
 
 
-def without_view(stem: str) -> str:
-    """File name without the words of its view, so that both views of a patient share it."""
-    if re.fullmatch(r"[AP]\d+", stem):
+def without_view(stem: str, folder: str = "") -> str:
+    """File name without the words of its view, so that both views of a patient share it.
+
+    In a folder named after a view its initial is such a word: `Anterior/A12` and `Posterior/P12` as in the set of
+    IICS-UNA. Elsewhere `P12` is a name of its own: of a patient, more often than not.
+    """
+    if (match := re.fullmatch(r"([AP])\d+", stem)) and view_of_text(folder) == _INITIALS[match[1]]:
         return stem[1:]
     for word in _words(stem):
         if any(word.lower() in names for names in _WORDS.values()):
