@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_pipeline.readers.damage import read_or_refuse
 from data_pipeline.scan import Scan, ScanError
 
 _SIGNATURES = {
@@ -31,7 +32,10 @@ def read_scans(path: str | Path) -> list[Scan]:
     Raises:
       ScanError: the file cannot be used; one line that names the file, what is wrong and what to do.
     """
-    path = Path(path)
+    return read_or_refuse(Path(path), _read)
+
+
+def _read(path: Path) -> list[Scan]:
     try:
         with path.open("rb") as file:
             head = file.read(132)
