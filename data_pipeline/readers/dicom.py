@@ -201,7 +201,7 @@ def _notes_on_counts(header: pydicom.Dataset, frames: np.ndarray) -> tuple[str, 
 
 
 def _pixel_size(header: pydicom.Dataset, path: Path) -> tuple[float, float] | None:
-    spacing = _entry(header, "PixelSpacing", lambda value: [float(side) for side in value], [])
+    spacing: list[float] = _entry(header, "PixelSpacing", lambda value: [float(side) for side in value], [])
     if len(spacing) != 2:
         return None
     row, column = spacing
@@ -242,7 +242,9 @@ def _view_of_code(header: pydicom.Dataset, detector: int) -> View:
 
 def _vector(header: pydicom.Dataset, keyword: str, frames: int) -> list[int]:
     """A frame-wise index vector; all ones where it is absent or of another length."""
-    values = _entry(header, keyword, lambda value: [int(v) for v in ([value] if isinstance(value, int) else value)], [])
+    values: list[int] = _entry(
+        header, keyword, lambda value: [int(v) for v in ([value] if isinstance(value, int) else value)], []
+    )
     return values if len(values) == frames else [1] * frames
 
 
