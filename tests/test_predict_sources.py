@@ -238,7 +238,8 @@ def _segmentation(tmp_path: Path, **options: Any) -> tuple[Path, Dataset]:
 def test_segmentation_comes_back_through_highdicom(tmp_path: Path) -> None:
     path, source = _segmentation(tmp_path)
     stored = highdicom.seg.segread(path)
-    assert pydicom.dcmread(path).Modality == "SEG"
+    (reference,) = pydicom.dcmread(path).ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert reference.ReferencedSOPClassUID == pydicom.uid.NuclearMedicineImageStorage
     planes = stored.get_pixels_by_source_frame(
         source_sop_instance_uid=source.SOPInstanceUID, source_frame_numbers=[1], combine_segments=True
     )
