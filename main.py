@@ -10,14 +10,14 @@ Research software, not for diagnosis.
 from __future__ import annotations
 
 import logging
-import os
-import pathlib
 import sys
 import textwrap
 from collections.abc import Sequence
 
 from absl import app, flags
 from ml_collections import config_flags
+
+from msanet_jax.compile_cache import keep_compiled_programs
 
 EXIT_USAGE = 2
 EXIT_LOST_PEER = 69
@@ -44,8 +44,7 @@ def run(arguments: Sequence[str]) -> None:
     # Our own messages only: orbax and TensorFlow tell a page about every checkpoint.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("msanet_jax").setLevel(logging.INFO)
-    # Compiling takes minutes on a CPU; a second start of the same recipe finds its programs here.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "msanet_jax"))
+    keep_compiled_programs()
     # Imported late: a wrong flag should not have to wait for JAX and TensorFlow.
     from jax.errors import JaxRuntimeError
 

@@ -1,9 +1,9 @@
 """The peers of MSA-Net on PhantomBone, in the trainer, data, augmentation and budget of configs/msanet.py.
 
 Command:   python main.py --config=configs/peers.py:segan,cpu --workdir=runs/segan
-Variants:  first the peer, then cpu or smoke (see PEERS and SIZES; `help` lists them)
+Variants:  first the peer, then released, cpu or smoke (see PEERS and SIZES; `help` lists them)
 Rule:      widths are such that the generator has as many parameters as MSA-Net's, as nearly as a whole width allows, at
-           full size and at `cpu`; docs/peers.md holds the counts, the multiplications and the sources.
+           full size, at `released` and at `cpu`; docs/peers.md holds the counts, the multiplications and the sources.
 Scores on PhantomBone are scores on simulated scans: they are not comparable with the paper's 0.6671.
 """
 
@@ -33,13 +33,13 @@ def get_config(variants: str = "") -> ConfigDict:
 
 def _unet(config: ConfigDict, size: str) -> None:
     """U-Net, Ronneberger et al. 2015."""
-    config.generator = _generator(config, width={"full": 28, "cpu": 12, "smoke": 4}[size])
+    config.generator = _generator(config, width={"full": 28, "released": 16, "cpu": 12, "smoke": 4}[size])
     config.adversary.enabled = False
 
 
 def _unet_plus_plus(config: ConfigDict, size: str) -> None:
     """U-Net++, Zhou et al. 2018."""
-    config.generator = _generator(config, width={"full": 26, "cpu": 11, "smoke": 4}[size])
+    config.generator = _generator(config, width={"full": 26, "released": 15, "cpu": 11, "smoke": 4}[size])
     config.generator.deep_supervision = True  # a head on every column, all at full resolution
     config.loss.deep_supervision_decay = 1.0  # columns count alike, as published
     config.adversary.enabled = False
@@ -47,15 +47,15 @@ def _unet_plus_plus(config: ConfigDict, size: str) -> None:
 
 def _attention_unet(config: ConfigDict, size: str) -> None:
     """Attention U-Net, Oktay et al. 2018."""
-    config.generator = _generator(config, width={"full": 27, "cpu": 12, "smoke": 4}[size])
+    config.generator = _generator(config, width={"full": 27, "released": 15, "cpu": 12, "smoke": 4}[size])
     config.generator.deep_supervision = True  # a head at every decoder level
     config.adversary.enabled = False
 
 
 def _segan(config: ConfigDict, size: str) -> None:
     """SegAN, Xue et al. 2018: multiplied pairs, clipped critic, multi-scale L1 + Dice."""
-    config.generator = _generator(config, width={"full": 71, "cpu": 31, "smoke": 4}[size])
-    config.discriminator.width = {"full": 16, "cpu": 8, "smoke": 4}[size]
+    config.generator = _generator(config, width={"full": 71, "released": 41, "cpu": 31, "smoke": 4}[size])
+    config.discriminator.width = {"full": 16, "released": 8, "cpu": 8, "smoke": 4}[size]
     config.discriminator.depth = 6
     config.discriminator.norm = "batch"
     config.discriminator.pairing = "multiply"
@@ -71,13 +71,14 @@ def _segan(config: ConfigDict, size: str) -> None:
 
 def _patch_gan(config: ConfigDict, size: str) -> None:
     """Conditional patch-GAN, Isola et al. 2017, on the U-Net."""
-    config.generator = _generator(config, width={"full": 28, "cpu": 12, "smoke": 4}[size])
-    config.discriminator.depth = {"full": 3, "cpu": 2, "smoke": 1}[size]  # patches of 70 px at 256, 34 at 128, 16 at 64
+    config.generator = _generator(config, width={"full": 28, "released": 16, "cpu": 12, "smoke": 4}[size])
+    # Patches of 70 px at 256, 34 at 128, 16 at 64:
+    config.discriminator.depth = {"full": 3, "released": 2, "cpu": 2, "smoke": 1}[size]
     config.discriminator.norm = "batch"
     config.discriminator.pairing = "concat"
     config.discriminator.bound = "none"
     config.adversary.objective = "patch_gan"
-    config.adversary.weight = 0.01  # supervised : adversarial = 100 : 1, as published for L1
+    config.adversary.weight = 0.01  # the published 1 : 100, there to L1, here to Dice + cross-entropy as weighed above
     config.discriminator_optimizer.peak_learning_rate = 2e-4
     config.discriminator_optimizer.beta1 = 0.5
     config.discriminator_optimizer.beta2 = 0.999
@@ -112,4 +113,4 @@ PEERS: dict[str, Callable[[ConfigDict, str], None]] = {
     "threshold": _threshold,
     "kmeans": _kmeans,
 }
-SIZES: dict[str, Callable[[ConfigDict], None]] = {name: msanet.VARIANTS[name] for name in ("cpu", "smoke")}
+SIZES: dict[str, Callable[[ConfigDict], None]] = {name: msanet.VARIANTS[name] for name in ("released", "cpu", "smoke")}

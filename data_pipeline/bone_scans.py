@@ -176,7 +176,7 @@ def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -
             f"{builder.data_dir}: the built data set is damaged ({str(error).splitlines()[0]}); delete it to build anew"
         ) from error
     masks = builder.builder_config.masks if isinstance(builder, ImportedBone) else SET_MASKS
-    return stack_examples(examples, masks)
+    return stack_examples(examples, masks, version=str(builder.version))
 
 
 def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone | ImportedBone:

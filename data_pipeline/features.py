@@ -30,11 +30,13 @@ class BoneScans:
       counts: `[n, rows, columns]` int32; 256 x 256 or, of whole bodies, 1024 x 256.
       masks: by name `[n, rows, columns]` uint8 instance ids; an imported set has only the kinds that were annotated.
       rows: `n` image rows.
+      version: of the built set, None for scans that come from none.
     """
 
     counts: np.ndarray
     masks: dict[str, np.ndarray]
     rows: list[ImageRow]
+    version: str | None = None
 
 
 def image_features(shape: tuple[int, int], masks: Iterable[str]) -> tfds.features.FeaturesDict:
@@ -58,12 +60,13 @@ def image_features(shape: tuple[int, int], masks: Iterable[str]) -> tfds.feature
     return tfds.features.FeaturesDict(features)
 
 
-def stack_examples(examples: list[dict[str, Any]], masks: Iterable[str]) -> BoneScans:
-    """Examples of a split as arrays."""
+def stack_examples(examples: list[dict[str, Any]], masks: Iterable[str], *, version: str | None = None) -> BoneScans:
+    """Examples of a split as arrays; `version` is that of the built set."""
     return BoneScans(
         counts=np.stack([example["counts"] for example in examples]),
         masks={name: np.stack([example[name] for example in examples]) for name in masks},
         rows=[_image_row(example) for example in examples],
+        version=version,
     )
 
 

@@ -56,6 +56,7 @@ def _joined(parts: Sequence[BoneScans]) -> BoneScans:
         counts=np.concatenate([part.counts for part in parts]),
         masks={name: np.concatenate([part.masks[name] for part in parts]) for name in parts[0].masks},
         rows=[row for part in parts for row in part.rows],
+        version=parts[0].version,
     )
 
 
@@ -65,4 +66,5 @@ def _of_patients(scans: BoneScans, patients: set[str]) -> BoneScans:
         counts=scans.counts[kept],
         masks={name: mask[kept] for name, mask in scans.masks.items()},
         rows=[scans.rows[number] for number in kept],
+        version=scans.version,
     )

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from data_pipeline.errors import RequestError
+from msanet_jax.compile_cache import keep_compiled_programs
 
 EXIT_USAGE = 2
 
@@ -30,6 +31,7 @@ Training is `python main.py --config=configs/msanet.py --workdir=RUN`.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carries out a command line and returns its exit code."""
     options = _parser().parse_args(arguments)
+    keep_compiled_programs()
     try:
         return int(options.run(options))
     except RequestError as error:

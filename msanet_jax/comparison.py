@@ -140,6 +140,26 @@ def compare_runs(
     return sorted(found, key=lambda entry: order[entry.run])
 
 
+def check_same_data(provenances: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses runs that say they were scored on different versions of a data set; a run that says nothing passes.
+
+    Args:
+      provenances: name of a run -> `provenance` of its metrics.json.
+
+    Raises:
+      RequestError: the runs record more than one `dataset_version`.
+    """
+    first: dict[str, str] = {}
+    for name, provenance in provenances.items():
+        if (version := provenance.get("dataset_version")) is not None:
+            first.setdefault(str(version), name)
+    if len(first) > 1:
+        said = ", ".join(f"{name} on {version}" for version, name in first.items())
+        raise RequestError(
+            f"the runs were scored on different versions of the data set ({said}); train or score the older ones again"
+        )
+
+
 def two_sided_p(differences: np.ndarray) -> float:
     """2 min(share <= 0, share >= 0) of the bootstrap differences, at most 1; NaN if none is defined."""
     known = differences[~np.isnan(differences)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
-from msanet_jax.comparison import SAMPLES, SCORES, Comparison, compare_runs
+from msanet_jax.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
 from msanet_jax.metrics_file import nan_to_null, read_metrics
 from msanet_jax.run_folder import write_text
 
@@ -34,6 +34,7 @@ def compare_folders(
     splits = {name: content["split"] for name, content in contents.items()}
     if len(set(splits.values())) > 1:
         raise RequestError(f"the runs were scored on different splits: {splits}")
+    check_same_data({name: content.get("provenance", {}) for name, content in contents.items()})
     runs = {name: content["images"] for name, content in contents.items()}
     comparisons = compare_runs(runs, scores=scores or SCORES, samples=samples)
     split, note = splits[names[0]], contents[names[0]]["note"]

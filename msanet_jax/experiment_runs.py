@@ -1,8 +1,9 @@
-"""Carries out the runs of a study: a process each, on every given device one at a time, with time left."""
+"""Carries out the runs of a study: their data sets first, then a process each, one at a time on every device."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import statistics
@@ -56,9 +57,12 @@ def carry_out(
       The runs that failed now.
 
     Raises:
+      RequestError: the data sets could not be prepared.
       StudyInterrupted: SIGTERM, SIGINT, or a run that was stopped from outside.
     """
     waiting = [run for run in study.runs if not record.finished(run)]
+    if waiting:
+        _prepare_data(study, waiting, data_dir=data_dir, progress=progress)
     active: dict[str, _Active] = {}
     failed: list[Run] = []
     bar = tqdm(
@@ -96,6 +100,36 @@ def carry_out(
         signal.signal(signal.SIGTERM, former)
         bar.close()
     return failed
+
+
+def _prepare_data(study: Study, runs: Sequence[Run], *, data_dir: Path, progress: bool) -> None:
+    """Builds the runs' data sets in a process of its own: two runs starting at once would both build a missing one."""
+    packages = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    quiet = {} if progress else {"TQDM_DISABLE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_pipeline.recipe_sets", f"--data_dir={data_dir.resolve()}"],
+        cwd=study.root,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(packages)} | quiet,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=None if progress else subprocess.DEVNULL,
+        # As for a run: a signal reaches this process alone.
+        start_new_session=True,
+    )
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        process.communicate(json.dumps([run.arguments for run in runs]).encode())
+    except KeyboardInterrupt as error:
+        raise StudyInterrupted("stopped; the same command goes on") from error
+    finally:
+        process.terminate()
+        process.wait()
+        signal.signal(signal.SIGTERM, former)
+    if process.returncode:
+        raise RequestError(
+            f"--data_dir={data_dir}: the data sets could not be prepared (exit code {process.returncode}); "
+            "train one of the recipes with main.py to see why"
+        )
 
 
 def environment(device: str) -> dict[str, str]:
@@ -143,7 +177,7 @@ def _settle(entry: _Active, record: Record, workdir: Path) -> bool:
     if code == 0 and (folder / "metrics.json").is_file():
         record.end(entry.run, state=FINISHED, seconds=seconds)
         return True
-    reason = f"exit code {code}: {_last_line(folder / 'log.txt')} (see {folder / 'log.txt'})"
+    reason = f"exit code {code}: {_last_line(folder / 'log.txt')} (see {entry.run.name}/log.txt)"
     record.end(entry.run, state=FAILED, seconds=seconds, reason=reason)
     return False
 

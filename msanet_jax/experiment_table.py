@@ -11,32 +11,17 @@ import csv
 import dataclasses
 import io
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msanet_jax.comparison import Comparison, compare_runs
-from msanet_jax.comparison_table import markdown
-from msanet_jax.experiment import FAILED, Record, Study
+from msanet_jax.comparison import Comparison, check_same_data, compare_runs
+from msanet_jax.experiment import Record, Study
+from msanet_jax.experiment_markdown import KINDS, SCORES, WITH_INTERVAL, results_page
 from msanet_jax.image_statistics import columns, statistics
 from msanet_jax.intervals import bootstrap_weights, interval, value
 from msanet_jax.metrics_file import nan_to_null, read_metrics
 from msanet_jax.run_folder import write_text
-
-COLUMNS = {
-    "dsc_pooled": "DSC",
-    "precision_pooled": "precision",
-    "recall_pooled": "recall",
-    "lesion_recall": "lesions found",
-    "false_positives_per_image": "false pos. per scan",
-    "lesion_dsc_mean_small": "DSC small",
-    "lesion_dsc_mean_clustered": "DSC clustered",
-}
-"""Scores of the table and their headings."""
-WITH_INTERVAL = "dsc_pooled"
 
 Rows = list[dict[str, Any]]
 
@@ -46,7 +31,13 @@ def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, A
 
     Returns:
       What results.json holds.
+
+    Raises:
+      RequestError: a finished run's metrics.json cannot be read, or the runs were scored on different versions of the
+        data set.
     """
+    recorded = _recorded(study, record, workdir)
+    check_same_data(recorded)
     rows = {model: _rows(study, record, model, workdir) for model in study.models}
     samples = int(study.config.bootstrap_samples)
     models = [_scores(study, record, model, rows[model], samples) for model in study.models]
@@ -58,11 +49,11 @@ def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, A
         "models": models,
         "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
         "runs": {name: dataclasses.asdict(outcome) for name, outcome in record.outcomes.items()},
-        "provenance": _provenance(study, record),
+        "provenance": _provenance(study, record, list(recorded.values())),
     }
     write_text(workdir / "results.json", json.dumps(nan_to_null(content), indent=2) + "\n")
     write_text(workdir / "results.csv", _csv(models, comparisons))
-    write_text(workdir / "results.md", _markdown(content, comparisons))
+    write_text(workdir / "results.md", results_page(content, comparisons))
     return content
 
 
@@ -70,6 +61,12 @@ def _note(study: Study, record: Record, workdir: Path) -> str:
     """What the scores are not, as the finished runs say it; empty before the first."""
     finished = (run for model in study.models for run in study.runs_of(model) if record.finished(run))
     return next((str(read_metrics(workdir / run.name)["note"]) for run in finished), "")
+
+
+def _recorded(study: Study, record: Record, workdir: Path) -> dict[str, Mapping[str, Any]]:
+    """`provenance` of every finished run."""
+    finished = [run.name for run in study.runs if record.finished(run)]
+    return {name: read_metrics(workdir / name).get("provenance", {}) for name in finished}
 
 
 def _rows(study: Study, record: Record, model: str, workdir: Path) -> Rows:
@@ -95,9 +92,11 @@ def _scores(study: Study, record: Record, model: str, rows: Rows, samples: int) 
     if not rows:
         return entry
     entry["minutes_per_run"] = round(sum(record.outcomes[run.name].seconds for run in done) / len(done) / 60, 2)
-    table = statistics(columns(rows))
+    read = columns(rows)
+    table = statistics(read)
+    entry |= {f"lesions{kind}": int(read[f"lesions{kind}"].sum()) for kind in KINDS}
     weights = bootstrap_weights([str(row["patient"]) for row in rows], samples=samples, seed=0)
-    for score in COLUMNS:
+    for score in SCORES:
         low, high = interval(table[score](weights))
         entry |= {score: value(table[score], len(rows)), f"{score}_low": low, f"{score}_high": high}
     single = [_one_run(rows, run.replicate) for run in done]
@@ -120,7 +119,7 @@ def _comparisons(study: Study, rows: Mapping[str, Rows], samples: int) -> list[C
     found: list[Comparison] = []
     for chosen, members in groups.items():
         paired = {model: [row for row in rows[model] if row["replicate"] in chosen] for model in (reference, *members)}
-        found += compare_runs(paired, reference=reference, scores=tuple(COLUMNS), samples=samples)
+        found += compare_runs(paired, reference=reference, scores=SCORES, samples=samples)
     order = {model: place for place, model in enumerate(study.models)}
     return sorted(found, key=lambda entry: order[entry.run])
 
@@ -129,18 +128,42 @@ def _replicates(rows: Rows) -> set[int]:
     return {row["replicate"] for row in rows}
 
 
-def _provenance(study: Study, record: Record) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=study.root, capture_output=True, text=True
-    )
+def _provenance(study: Study, record: Record, recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where the scores come from, as the runs themselves say; every differing answer once."""
+    inside = study.path.resolve().is_relative_to(study.root)
+    file = study.path.resolve().relative_to(study.root).as_posix() if inside else study.path.name
+    machines = [
+        ", ".join(str(entry[key]) for key in ("devices", "host") if key in entry) + f", Python {entry['python']}"
+        for entry in recorded
+        if "python" in entry
+    ]
+    names = dict.fromkeys(name for entry in recorded for name in entry.get("versions", {}))
     return {
-        "command": f"msanet experiment {study.path}",
-        "commit": commit.stdout.strip() or "unknown",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "command": f"msanet experiment {file} --workdir=...",
+        "commits": _distinct(entry.get("commit") or "unknown" for entry in recorded),
+        "machines": _distinct(machines) or ["machine not recorded"],
+        "versions": {
+            name: _distinct(entry["versions"][name] for entry in recorded if name in entry.get("versions", {}))
+            for name in names
+        },
+        "datasets": _distinct(_data_set(entry) for entry in recorded),
         "hours": round(sum(outcome.seconds for outcome in record.outcomes.values()) / 3600, 2),
         "folds": study.config.folds,
         "seeds": list(study.config.seeds),
     }
+
+
+def _data_set(provenance: Mapping[str, Any]) -> str:
+    """Name and version; of an imported set the folder's name alone, whose path would be private."""
+    name = str(provenance.get("dataset", "unknown data set"))
+    name = name if name.startswith("phantom_bone/") else Path(name).name
+    version = provenance.get("dataset_version")
+    return f"{name} {version}" if version else name
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    """In the order of their first appearance."""
+    return list(dict.fromkeys(values))
 
 
 def _csv(models: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]) -> str:
@@ -162,48 +185,3 @@ def _csv(models: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison])
     writer.writeheader()
     writer.writerows({key: "" if cell != cell else cell for key, cell in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _markdown(content: Mapping[str, Any], comparisons: Sequence[Comparison]) -> str:
-    facts = content["provenance"]
-    design = f"{facts['folds']} folds over patients" if facts["folds"] else "the set's own splits"
-    lines = [
-        f"# Results of {content['experiment']}",
-        "",
-        content["note"],
-        "",
-        f"`{facts['command']}`, commit {facts['commit']}, {facts['machine']}, {facts['hours']} h of computing; "
-        f"{design}, seeds {', '.join(str(seed) for seed in facts['seeds'])}.",
-        "",
-        f"| model | runs | {' | '.join(COLUMNS.values())} | DSC of single runs | min per run |",
-        f"|{'---|' * (len(COLUMNS) + 4)}",
-        *(_line(model) for model in content["models"]),
-        "",
-        "Brackets: 95 % interval over patients. Small lesions and clusters as in docs/metrics.md.",
-        "",
-        f"## Paired differences from {content['reference']}",
-        "",
-        markdown(comparisons) if comparisons else "None yet.",
-    ]
-    failures = {name: run["reason"] for name, run in content["runs"].items() if run["state"] == FAILED}
-    if failures:
-        lines += ["", "## Failed runs", "", *(f"- {name}: {reason}" for name, reason in failures.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _line(model: Mapping[str, Any]) -> str:
-    runs = f"{model['runs_finished']} of {model['runs_planned']}"
-    if WITH_INTERVAL not in model:
-        return f"| {model['model']} | {runs} |{' - |' * (len(COLUMNS) + 2)}"
-    cells = []
-    for score in COLUMNS:
-        text = _text(model[score])
-        if score == WITH_INTERVAL:
-            text += f" [{_text(model[f'{score}_low'])}, {_text(model[f'{score}_high'])}]"
-        cells.append(text)
-    single = f"{_text(model['dsc_pooled_lowest_run'])} to {_text(model['dsc_pooled_highest_run'])}"
-    return f"| {model['model']} | {runs} | {' | '.join(cells)} | {single} | {model['minutes_per_run']:.1f} |"
-
-
-def _text(number: float) -> str:
-    return "-" if number != number else f"{number:.3f}"

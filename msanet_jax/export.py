@@ -195,7 +195,7 @@ def _read_scores(paths: Sequence[Path], *, required: bool) -> dict[int, Mapping[
 
 def _config_text(config: ConfigDict) -> str:
     """A recipe as JSON; of a data set folder of one's own only the name."""
-    public = ConfigDict(config)
+    public = ConfigDict(config).copy_and_resolve_references()
     with public.unlocked():
         public.data.dataset = public_dataset_name(str(config.data.dataset))
     return str(public.to_json(indent=2, sort_keys=True))

@@ -31,8 +31,6 @@ class Generator(nn.Module):
     The abstract of Wu, Lin et al. 2025 names these parts; their layout is our choice (docs/fidelity.md).
 
     Attributes:
-      fold_px: squares of this many pixels a side become channels at the entry and pixels again at the exit (sub-pixel
-        convolution, Shi et al. 2016), so that no layer works at full resolution; 1 folds nothing.
       width: channels at the finest level, doubled at every level down.
       max_width: most channels at any level.
       depth: number of halvings; rows and columns must be divisible by fold_px 2^depth.
@@ -43,11 +41,12 @@ class Generator(nn.Module):
       norm: `batch` or `group`.
       initial_lesion_share: the probability an untrained head gives every pixel, set through its bias.
       dropout_rate: at the bottleneck.
-      remat: the inside of every block is computed again for its gradients and not kept: less memory, more time.
       dtype: of the computation; parameters and logits are float32.
+      fold_px: squares of this many pixels a side become channels at the entry and pixels again at the exit (sub-pixel
+        convolution, Shi et al. 2016), so that no layer works at full resolution; 1 folds nothing.
+      remat: the inside of every block is computed again for its gradients and not kept: less memory, more time.
     """
 
-    fold_px: int
     width: int
     max_width: int
     depth: int
@@ -58,8 +57,9 @@ class Generator(nn.Module):
     norm: str
     initial_lesion_share: float
     dropout_rate: float
-    remat: bool
     dtype: str
+    fold_px: int = 1
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool, mapped: bool = False) -> tuple[jax.Array, ...]:

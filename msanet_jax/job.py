@@ -45,6 +45,8 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
     from_primary(lambda: run_folder.prepare(run, config))
     splits = primary_first(lambda: load_splits(config.data, data_dir))
+    version = splits["train"].version
+    from_primary(lambda: run_folder.keep_dataset_version(run, dataset=config.data.dataset, version=version))
     LOG.info(
         "%s: %d training, %d validation, %d test images",
         config.data.dataset,

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_pipeline.errors import RequestError
 from msanet_jax.case_file import Cases, read_cases
-from msanet_jax.comparison import Comparison, compare_runs
+from msanet_jax.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.comparison_table import run_names
 from msanet_jax.history import read_history
 from msanet_jax.metrics_file import read_metrics
@@ -78,6 +78,7 @@ def paired_differences(runs: Sequence[Run]) -> tuple[list[Comparison], str]:
     if len(splits) > 1:
         return [], f"The runs were scored on different splits ({', '.join(sorted(splits))})."
     try:
+        check_same_data({run.name: run.metrics.get("provenance", {}) for run in runs})
         return compare_runs({run.name: run.metrics["images"] for run in runs}, scores=COMPARED), ""
     except RequestError as error:
         return [], f"{error}."

@@ -47,6 +47,27 @@ def prepare(run: Path, config: ConfigDict) -> None:
     write_text(path, config.to_json(indent=2, sort_keys=True) + "\n")
 
 
+def keep_dataset_version(run: Path, *, dataset: str, version: str | None) -> None:
+    """Notes in dataset_version.txt which version of its set a run is trained on, or checks that it is still the same.
+
+    A run with checkpoints and without that file is of an older release: nothing is known, nothing is noted.
+
+    Raises:
+      RequestError: the run was begun on another version.
+    """
+    path = run / "dataset_version.txt"
+    if version is None or (not path.exists() and (run / "checkpoints").exists()):
+        return
+    if not path.exists():
+        write_text(path, f"{version}\n")
+        return
+    begun = path.read_text(encoding="utf-8").strip()
+    if begun != version:
+        raise RequestError(
+            f"--workdir={run} was begun on version {begun} of {dataset}, which is now {version}; choose another folder"
+        )
+
+
 def read_config(run: Path) -> ConfigDict:
     """The config of a run.
 

@@ -88,7 +88,7 @@ def score_and_write(
         threshold_baseline=threshold_baseline(splits["train"], scored, config=config),
         zero_input_dsc_pooled=blank.summary["dsc_pooled"],
         config=config,
-        provenance=_provenance(config, step=step, begin=begin),
+        provenance=_provenance(config, dataset_version=scored.version, step=step, begin=begin),
         simulated=simulated,
     )
     cases = compact_cases(
@@ -121,7 +121,7 @@ def decide_threshold(
     }
 
 
-def _provenance(config: ConfigDict, *, step: int, begin: float) -> dict[str, Any]:
+def _provenance(config: ConfigDict, *, dataset_version: str | None, step: int, begin: float) -> dict[str, Any]:
     return {
         "checkpoint_step": step,
         "wall_seconds": round(time.perf_counter() - begin, 1),
@@ -132,6 +132,7 @@ def _provenance(config: ConfigDict, *, step: int, begin: float) -> dict[str, Any
         "seed": config.seed,
         "model": config.model,
         "dataset": public_dataset_name(config.data.dataset),
+        "dataset_version": dataset_version,
         "variants": config.variants,
         "commit": source_commit(),
     }

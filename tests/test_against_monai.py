@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.metrics import hausdorff_distance
+from sklearn.metrics import average_precision_score, brier_score_loss
 
 from configs.msanet import get_config
 from msanet_jax.froc import Candidates, find_candidates, find_peaks, froc_curve, froc_score, hit_zones
 from msanet_jax.metrics import count_pixels
-from msanet_jax.probability_metrics import average_precision, calibration_errors, calibration_table
+from msanet_jax.probability_metrics import (
+    average_precision,
+    average_precisions,
+    brier_scores,
+    calibration_errors,
+    calibration_table,
+)
 from msanet_jax.surface_metrics import contour, surface_scores
 
 with warnings.catch_warnings():
@@ -140,6 +147,37 @@ def test_calibration_and_average_precision(seed: int) -> None:
     assert average_precision(probability, truth) == pytest.approx(
         float(reference.compute_average_precision(*flat)), abs=1e-5
     )
+
+
+@every_case
+@pytest.mark.parametrize("soft", [False, True], ids=["certain", "soft"])
+def test_probabilities_of_every_case(truth: np.ndarray, prediction: np.ndarray, soft: bool) -> None:
+    """ECE and Brier score are always defined; average precision not without a lesion pixel; of lesion alone it is 1.
+
+    MONAI has no average precision of lesion alone and no Brier score: there scikit-learn is the judge.
+    """
+    probability = prediction.astype(np.float32)
+    if soft:
+        probability = 0.05 + 0.9 * ndimage.gaussian_filter(probability, 1.0, mode="nearest")
+    table = calibration_table(probability[None], truth[None], bins=15)
+    once = np.ones((1, 1))
+    metric = reference.CalibrationErrorMetric(num_bins=15)
+    theirs = float(metric(y_pred=_tensor(probability), y=_tensor(truth))[0, 0])
+    assert calibration_errors(once, table)[0] == pytest.approx(theirs, abs=1e-5)
+    flat, labels = probability.ravel().astype(float), truth.ravel().astype(int)
+    assert brier_scores(once, table)[0] == pytest.approx(brier_score_loss(labels, flat, labels=[0, 1]), abs=1e-9)
+    above = calibration_errors(once, table, first_bin=1)[0]
+    assert math.isnan(above) == bool((probability <= table.edges[1]).all())
+    ours = average_precision(probability, truth)
+    theirs = float(reference.compute_average_precision(torch.from_numpy(flat), torch.from_numpy(labels)))
+    if truth.all():
+        assert ours == 1.0 == average_precision_score(labels, flat)
+        assert math.isnan(theirs)
+    else:
+        assert ours == pytest.approx(theirs, abs=1e-5, nan_ok=True)
+        assert math.isnan(ours) == (not truth.any())
+    binned = average_precisions(once, probability[None], truth[None])[0]
+    assert binned == pytest.approx(ours, abs=0.003, nan_ok=True)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -139,9 +139,11 @@ def test_unknown_score() -> None:
         compare_runs({"a": _rows([5]), "b": _rows([5])}, scores=("accuracy",))
 
 
-def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 2) -> Path:
+def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 2, data: str | None = None) -> Path:
     folder.mkdir(parents=True)
     content = {"schema_version": version, "note": note(simulated=True), "split": split, "images": rows}
+    if data is not None:
+        content["provenance"] = {"dataset_version": data}
     (folder / "metrics.json").write_text(json.dumps(content))
     return folder
 
@@ -166,6 +168,17 @@ def test_folders(tmp_path: Path) -> None:
         compare_folders([first, _write(tmp_path / "old", [], version=1)])
     with pytest.raises(RequestError, match=r"no metrics\.json"):
         compare_folders([first, tmp_path])
+
+
+def test_versions_of_the_data_set(tmp_path: Path) -> None:
+    """Two versions are refused; a run that records none is compared as ever."""
+    old, new = _write(tmp_path / "old", _rows([5, 6]), data="1.0.0"), _write(tmp_path / "new", _rows([5]), data="1.0.1")
+    silent = _write(tmp_path / "silent", _rows([5, 6]))
+    with pytest.raises(RequestError, match=r"versions of the data set \(old on 1\.0\.0, new on 1\.0\.1\)"):
+        compare_folders([silent, old, new])
+    assert "| recall_pooled | silent | 0.550 | old | 0.550 |" in compare_folders(
+        [old, silent], scores=("recall_pooled",)
+    )
 
 
 def test_rows_of_real_scores_and_of_their_csv_give_the_same(small_config: ConfigDict, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 from configs import msanet, peers
+from data_pipeline import recipe_sets
+from data_pipeline.errors import RequestError
 from msanet_jax.cli import main
 from msanet_jax.experiment import Record, read_study
 from msanet_jax.experiment_runs import carry_out, environment, expected_seconds
@@ -46,6 +49,10 @@ for number in (2 * fold, 2 * fold + 1):
         row |= {f"lesions_{group}": 1, f"detected_{group}": 1, f"lesion_dsc_sum_{group}": 0.5}
     rows.append(row)
 content = dict(schema_version=2, note="not comparable with the 0.6671", split="test", images=rows)
+if pathlib.Path("provenance.json").exists():
+    content["provenance"] = json.loads(pathlib.Path("provenance.json").read_text())[folder.parent.name]
+if pathlib.Path("needs_data").exists() and not (pathlib.Path(options["--data_dir"]) / "built").exists():
+    sys.exit("no data set")
 (folder / "metrics.json").write_text(json.dumps(content))
 """
 STUDY = """
@@ -114,6 +121,119 @@ def test_the_table_by_hand(study: Path) -> None:
     rows = {row["model"]: row for row in csv.DictReader((out / "results.csv").read_text().splitlines())}
     assert float(rows["b"]["dsc_pooled_difference"]) == pytest.approx(difference["difference"])
     assert rows["a"]["dsc_pooled_difference"] == ""
+
+
+def _provenance(**more: str) -> dict:
+    return {"commit": "abc", "devices": "1 gpu", "host": "arm", "python": "3.12", "dataset": "phantom_bone/cpu"} | more
+
+
+def test_differences_by_kind_of_lesion(study: Path) -> None:
+    """Model b finds the same lesions at the same DSC: no difference, in every size and neighbourhood."""
+    _write(study.parents[1], names='("a", "b")')
+    assert _experiment(study) == 0
+    out = study.parents[1] / "out"
+    content = json.loads((out / "results.json").read_text())
+    kinds = [f"lesion_dsc_mean{kind}" for kind in ("", "_small", "_medium", "_large", "_isolated", "_clustered")]
+    found = {entry["score"]: entry for entry in content["comparisons"]}
+    assert {*kinds, *(kind.replace("dsc_mean", "recall") for kind in kinds)} < set(found)
+    assert all(
+        found[kind]["difference"] == found[kind]["low"] == 0.0 and found[kind]["p_holm"] == 1.0 for kind in kinds
+    )
+    rows = {row["model"]: row for row in csv.DictReader((out / "results.csv").read_text().splitlines())}
+    assert rows["b"]["lesion_dsc_mean_medium"] == "0.5" and rows["b"]["lesions_large"] == "4"
+    assert float(rows["b"]["lesion_recall_isolated_difference_high"]) == 0.0
+    page = (out / "results.md").read_text()
+    assert "| model | all (4) | small (4) | medium (4) | large (4) | isolated (4) | clustered (4) |" in page
+    assert f"| b |{' +0.000 [+0.000, +0.000] p 1.000 |' * 6}" in page
+    # The table of every score stays as short as the main one.
+    assert "lesion_dsc_mean_small | b" in page and "lesion_dsc_mean_large | b" not in page
+
+
+def test_provenance_is_that_of_the_runs(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = study.parents[1]
+    _write(root, names='("a", "b")')
+    told = {"a": _provenance(dataset_version="1.0.1"), "b": _provenance(commit="def", dataset="/home/me/scans")}
+    (root / "provenance.json").write_text(json.dumps(told))
+    assert _experiment(study) == 0
+    facts = json.loads((root / "out" / "results.json").read_text())["provenance"]
+    assert facts["command"] == "msanet experiment experiments/study.py --workdir=..."
+    assert facts["commits"] == ["abc", "def"]
+    assert facts["machines"] == ["1 gpu, arm, Python 3.12"]
+    assert facts["datasets"] == ["phantom_bone/cpu 1.0.1", "scans"]
+    page = (root / "out" / "results.md").read_text()
+    assert "the runs come from 2 commits" in page
+    assert str(root) not in page and "/home/me" not in page
+    capsys.readouterr()
+    metrics = root / "out" / "b" / "fold0_seed0" / "metrics.json"
+    content = json.loads(metrics.read_text())
+    content["provenance"]["dataset_version"] = "1.0.0"
+    metrics.write_text(json.dumps(content))
+    assert _experiment(study, "--table") == 2
+    said = capsys.readouterr().err
+    assert "different versions of the data set (a/fold0_seed0 on 1.0.1, b/fold0_seed0 on 1.0.0)" in said
+
+
+BUILD = """
+import json, pathlib, sys, time
+runs, folder = json.loads(sys.stdin.read()), pathlib.Path(sys.argv[1].removeprefix("--data_dir="))
+folder.mkdir(exist_ok=True)
+(folder / "begun").mkdir()  # fails where another process has begun
+time.sleep(1)
+(folder / "recipes").write_text(json.dumps([arguments[0] for arguments in runs]))
+(folder / "built").touch()
+"""
+
+
+def test_data_sets_are_built_once_before_the_runs_of_two_devices(study: Path, tmp_path: Path) -> None:
+    """A builder that lets nobody build beside it, and runs that refuse to start without its set."""
+    root = study.parents[1]
+    (root / "data_pipeline").mkdir()
+    (root / "data_pipeline" / "__init__.py").touch()
+    (root / "data_pipeline" / "recipe_sets.py").write_text(BUILD)
+    for name in ("mended", "needs_data"):
+        (root / name).touch()
+    plan, data = read_study(study), tmp_path / "fresh"
+    record = Record(tmp_path / "out", plan)
+    settings = {"workdir": tmp_path / "out", "data_dir": data, "progress": False}
+    assert not carry_out(plan, record, devices=("0", "1"), **settings)
+    assert all(record.finished(run) for run in plan.runs)
+    assert json.loads((data / "recipes").read_text()) == ["--config=configs/x.py"] * 6
+    # Nothing is left to do: nothing is built. Something is left, and the build fails: one line, no run.
+    assert not carry_out(plan, record, devices=("0", "1"), **settings)
+    record.end(plan.runs[0], state="failed", seconds=0.0)
+    with pytest.raises(RequestError, match=r"fresh: the data sets could not be prepared \(exit code 1\)"):
+        carry_out(plan, record, **settings)
+    assert record.outcomes[plan.runs[0].name].attempts == 1
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of the library that reads recipes
+def test_data_sets_of_recipes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Overrides count, a set is built once, and what cannot be built or read is left to its run."""
+    monkeypatch.chdir(ROOT)
+    runs = [
+        ["--config=configs/msanet.py:cpu", "--config.data.fold=0"],
+        ["--config=configs/peers.py:unet,cpu", "--config.data.fold=1"],
+        ["--config=configs/absent.py"],
+        ["--config=configs/msanet.py:smoke", "--config.data.field=whole_body"],
+        ["--config=configs/msanet.py:smoke", "--config.data.dataset=nowhere"],
+    ]
+    built = []
+
+    def prepare(dataset: str, data_dir: str, field: str) -> None:
+        if dataset == "nowhere":
+            raise RequestError("no such set")
+        built.append((dataset, data_dir, field))
+
+    monkeypatch.setattr("data_pipeline.bone_scans.prepare", prepare)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(runs)))
+    assert recipe_sets.main([f"--data_dir={tmp_path}"]) == 0
+    names = [("phantom_bone/cpu", "thorax"), ("phantom_bone/tiny", "whole_body")]
+    assert built == [(name, str(tmp_path), field) for name, field in names]
+    said = capsys.readouterr().err
+    assert "nowhere could not be prepared, its runs will try: no such set" in said
+    assert "--config=configs/absent.py: not readable" in said
 
 
 def test_an_interrupted_study_goes_on(study: Path) -> None:
@@ -191,7 +311,7 @@ def test_time_left_from_what_is_finished(study: Path, tmp_path: Path) -> None:
 
 
 def test_the_projects_studies_name_real_recipes() -> None:
-    for name in ("paper_table", "quick"):
+    for name in ("paper_table", "large_table", "quick"):
         plan = read_study(ROOT / "experiments" / f"{name}.py")
         assert plan.root == ROOT
         for model in plan.config.models:
@@ -203,6 +323,10 @@ def test_the_projects_studies_name_real_recipes() -> None:
     table = read_study(ROOT / "experiments" / "paper_table.py")
     assert set(peers.PEERS) | {"msanet"} < set(table.models)
     assert all(len(table.runs_of(model)) >= 3 for model in table.models)
+    large = read_study(ROOT / "experiments" / "large_table.py")
+    assert set(large.models) == {"msanet", "unet"} and len(large.runs) == 2
+    sizes = [msanet.get_config("released"), peers.get_config("unet,released")]
+    assert [config.data.dataset for config in sizes] == ["phantom_bone/large"] * 2
     # The rows pairing_multiply, pyramid_1 and pyramid_2 are ablations only as long as the whole is this:
     whole = msanet.get_config("cpu")
     assert (whole.discriminator.pairing, whole.adversary.pyramid_levels) == ("concat", 3)

@@ -19,7 +19,7 @@ def _splits() -> dict[str, BoneScans]:
             dataclasses.replace(row, patient=f"{prefix}-{row.patient}", image_id=f"{prefix}-{row.image_id}")
             for row in scans.rows
         ]
-        return dataclasses.replace(scans, rows=rows)
+        return dataclasses.replace(scans, rows=rows, version="1.2.3")
 
     return {"train": named("a", 10, 0), "validation": named("b", 4, 1), "test": named("c", 6, 2)}
 
@@ -31,6 +31,7 @@ def test_every_patient_is_tested_once_and_validation_never() -> None:
     assert sorted(tested) == sorted(row.image_id for name in ("train", "test") for row in splits[name].rows)
     for fold in folds:
         assert fold["validation"] is splits["validation"]
+        assert {scans.version for scans in fold.values()} == {"1.2.3"}
         patients = {name: {row.patient for row in scans.rows} for name, scans in fold.items()}
         assert len(patients["train"] | patients["test"]) == 8  # 5 + 3 patients of two images
         assert not patients["train"] & patients["test"]

@@ -82,6 +82,14 @@ def test_computing_again_changes_no_number(small_config: ConfigDict) -> None:
 
         gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
         found.append(gradient(variables["params"], generator, variables["batch_stats"]))
+        assert (
+            "remat"
+            in str(
+                jax.make_jaxpr(jax.grad(loss, has_aux=True), static_argnums=1)(
+                    variables["params"], generator, variables["batch_stats"]
+                )
+            )
+        ) == remat
     for kept, again in zip(*(jax.tree.leaves(one) for one in found), strict=True):
         np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-6)
 

@@ -25,7 +25,10 @@ from msanet_jax.scoring import decide_threshold, headline, score_and_write
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text())
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
-SPLITS = {"train": fake_scans(12), "validation": fake_scans(6, seed=1), "test": fake_scans(10, seed=2)}
+SPLITS = {
+    name: dataclasses.replace(fake_scans(images, seed=seed), version="1.2.3")
+    for seed, (name, images) in enumerate({"train": 12, "validation": 6, "test": 10}.items())
+}
 PICTURES = ("reliability.png", "precision_recall.png", "froc.png", "lesion_size.png")
 
 
@@ -68,6 +71,7 @@ def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_
     content = _write(tmp_path / "run", small_config, split=split)
     jsonschema.validate(content, SCHEMA, cls=jsonschema.Draft202012Validator)
     assert content["split"] == split
+    assert content["provenance"]["dataset_version"] == "1.2.3"
     assert len(content["images"]) == len(SPLITS[split].rows)
     assert content == nan_to_null(read_metrics(tmp_path / "run"))
     assert {path.name for path in (tmp_path / "run").iterdir()} == {

@@ -65,14 +65,14 @@ def _config(name: str) -> ConfigDict:
 
 def test_the_table_holds_every_peer_and_its_numbers() -> None:
     table = _table()
-    assert set(table) == {f"{peer}{size}" for peer in ("msanet", *NETWORKS) for size in ("", ",cpu")}
+    assert set(table) == {f"{peer}{size}" for peer in ("msanet", *NETWORKS) for size in ("", ",released", ",cpu")}
     for name, (width, generator, discriminator) in table.items():
         config = _config(name)
         shapes = _shapes(config)
         assert (config.generator.width, _size(shapes[0]), _size(shapes[1])) == (width, generator, discriminator), name
 
 
-@pytest.mark.parametrize("size", ["", ",cpu"])
+@pytest.mark.parametrize("size", ["", ",released", ",cpu"])
 @pytest.mark.parametrize("peer", NETWORKS)
 def test_width_is_the_one_nearest_to_msanet(peer: str, size: str) -> None:
     """The rule of configs/peers.py: a width one smaller or one larger would miss MSA-Net's count by more."""

@@ -141,6 +141,14 @@ def test_runs_that_cannot_be_paired_say_why(runs: list[Path], tmp_path: Path) ->
     (other / "metrics.json").write_text(json.dumps(metrics | {"images": metrics["images"][1:]}))
     assert "No paired differences: " in page(read_runs([runs[0], other]))
     assert "not scored on the same images" in paired_differences(read_runs([runs[0], other]))[1]
+    for run, version in ((runs[0], "1.0.0"), (runs[1], "1.0.1")):
+        copy = tmp_path / version
+        shutil.copytree(run, copy)
+        metrics = json.loads((copy / "metrics.json").read_text())
+        metrics["provenance"]["dataset_version"] = version
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+    versions = read_runs([tmp_path / "1.0.0", tmp_path / "1.0.1"])
+    assert "different versions of the data set" in paired_differences(versions)[1]
 
 
 def test_names_are_escaped(runs: list[Path], tmp_path: Path) -> None:

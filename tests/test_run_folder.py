@@ -9,7 +9,15 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from msanet_jax.run_folder import decided_threshold, differing_keys, flatten, prepare, read_config, write_text
+from msanet_jax.run_folder import (
+    decided_threshold,
+    differing_keys,
+    flatten,
+    keep_dataset_version,
+    prepare,
+    read_config,
+    write_text,
+)
 
 
 def test_same_config_is_accepted_another_refused(tmp_path: Path) -> None:
@@ -41,6 +49,17 @@ def test_threshold_by_recipe_or_as_chosen(tmp_path: Path) -> None:
 def test_differing_keys_ignore_how_a_config_was_reached() -> None:
     assert differing_keys(ConfigDict({"variants": "a", "x": 1}), ConfigDict({"variants": "b", "x": 1})) == []
     assert differing_keys(ConfigDict({"x": 1}), ConfigDict({"x": 1, "y": 2})) == ["y: absent -> 2"]
+
+
+def test_a_run_stays_with_its_version_of_the_data(tmp_path: Path) -> None:
+    for _ in range(2):
+        keep_dataset_version(tmp_path, dataset="phantom_bone/cpu", version="1.0.0")
+    with pytest.raises(RequestError, match=r"begun on version 1\.0\.0 of phantom_bone/cpu, which is now 1\.0\.1"):
+        keep_dataset_version(tmp_path, dataset="phantom_bone/cpu", version="1.0.1")
+    older = tmp_path / "older"  # trained before versions were noted
+    (older / "checkpoints").mkdir(parents=True)
+    keep_dataset_version(older, dataset="phantom_bone/cpu", version="1.0.1")
+    assert [path.name for path in older.iterdir()] == ["checkpoints"]
 
 
 def test_unwritable_folder_is_named(tmp_path: Path) -> None:

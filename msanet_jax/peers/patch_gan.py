@@ -2,8 +2,10 @@
 
 Differs from the published recipe: the generator is the U-Net of msanet_jax/peers/unet.py, not the paper's with strided
 4 x 4 convolutions, and is not fed noise through dropout (a segmentation is not sampled); the supervised loss of this
-project stands where the paper has 100 x L1, in the same proportion (adversary weight 1/100); widths; the generator's
-optimiser, the schedule and the augmentation are this project's.
+project stands where the paper has L1; widths; the generator's optimiser, the schedule and the augmentation are this
+project's. The weights are the published ones, 100 : 1 (adversary weight 1/100), but the losses behind them are not:
+Dice plus ten times cross-entropy (`loss.cross_entropy_weight`) is of another size than L1, so the proportion of what
+reaches the generator is not the published one.
 """
 
 from __future__ import annotations
