@@ -6,6 +6,7 @@ that scan's patient and study, as the standard demands; `anonymous` puts pseudon
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.metadata
 import warnings
@@ -105,7 +106,8 @@ def _planar_source(header: pydicom.Dataset, result: Segmentation, *, anonymous: 
         source.PatientID = result.scan.patient
         source.PatientName = f"Anonymous^{result.scan.patient}"
     else:
-        source.update({element.tag: element for element in header})
+        # The elements themselves would be shared: the stand-in below would become the class of the header too.
+        source.update({element.tag: copy.deepcopy(element) for element in header})
     # highdicom takes every nuclear medicine file for an enhanced one with functional groups, which it is not.
     source.SOPClassUID = _STAND_IN
     for key in ("NumberOfFrames", "FrameIncrementPointer", "FrameOfReferenceUID"):

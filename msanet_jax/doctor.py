@@ -21,6 +21,11 @@ PACKAGES = (
     "tensorflow-datasets",
     "pydicom",
     "python-gdcm",
+    "highdicom",
+    "nibabel",
+    "pillow",
+    "scikit-image",
+    "flatbuffers",
 )
 # Device files that the drivers make; the JAX platform that should then be in use; the extra that brings it.
 ACCELERATORS = {
@@ -48,15 +53,26 @@ def examine() -> Report:
     facts = [f"python {platform.python_version()} on {platform.platform()}"]
     problems = []
     for package in PACKAGES:
-        try:
-            facts.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            facts.append(f"{package} is missing")
+        version = _version(package)
+        facts.append(f"{package} {version or 'is missing'}")
+        if version is None:
             problems.append(f"{package} is not installed: pip install -e .")
     if importlib.util.find_spec("gdcm") is None:
         problems.append("compressed DICOM cannot be read: pip install python-gdcm")
+    if _version("tensorflow") is not None and _version("tensorflow-cpu") is not None:
+        problems.append(
+            "tensorflow and tensorflow-cpu are both installed and overwrite each other: pip uninstall -y tensorflow "
+            "tensorflow-cpu && pip install tensorflow-cpu"
+        )
     device_facts, device_problems = _examine_devices()
     return Report((*facts, *device_facts), (*problems, *device_problems))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def unused_accelerators(platform_in_use: str, present: dict[str, bool]) -> list[str]:

@@ -15,6 +15,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 import data_pipeline
 from data_pipeline import phantom
@@ -25,7 +26,7 @@ from msanet_jax.checkpoints import Predictor, Restored, restore_run
 from msanet_jax.devices import compile_probability
 from msanet_jax.ensemble import check_same_input, ensemble_provenance
 from msanet_jax.exported import FORMAT_VERSION, MANIFEST, PLATFORMS, PROGRAM, load_exported
-from msanet_jax.model import config_digest, field_of, from_predictor, notice
+from msanet_jax.model import config_digest, field_of, from_predictor, notice, public_dataset_name
 from msanet_jax.model_card import model_card
 from msanet_jax.run_folder import decided_threshold
 from msanet_jax.steps import evaluation_step
@@ -76,8 +77,8 @@ def export_model(
     check_same_input(runs, configs)
     program = _program(members, weights)
     scores = _read_scores([metrics] if metrics else [run / "metrics.json" for run in runs], required=bool(metrics))
-    dataset = str(configs[0].data.dataset)
-    texts = {f"config_{number}.json": config.to_json(indent=2, sort_keys=True) for number, config in enumerate(configs)}
+    dataset = public_dataset_name(str(configs[0].data.dataset))
+    texts = {f"config_{number}.json": _config_text(config) for number, config in enumerate(configs)}
     texts |= {f"metrics_{number}.json": json.dumps(score, indent=2) for number, score in scores.items()}
     texts["data_card.md"] = _data_card(data_card, dataset)
     manifest = _manifest(members, weights, len(program), threshold=decided_threshold(runs[0], configs[0]))
@@ -183,13 +184,29 @@ def _read_scores(paths: Sequence[Path], *, required: bool) -> dict[int, Mapping[
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content.get(content.get("split", "test")), dict):
                 raise ValueError("it holds no scores")
-            scores[number] = {key: value for key, value in content.items() if key != "images"}
+            scores[number] = _without_folders({key: value for key, value in content.items() if key != "images"})
         except FileNotFoundError:
             if required:
                 raise RequestError(f"--metrics={path}: no such file") from None
         except (OSError, ValueError, AttributeError) as error:
             raise RequestError(f"{path}: not a readable metrics.json ({error})") from None
     return scores
+
+
+def _config_text(config: ConfigDict) -> str:
+    """A recipe as JSON; of a data set folder of one's own only the name."""
+    public = ConfigDict(config).copy_and_resolve_references()
+    with public.unlocked():
+        public.data.dataset = public_dataset_name(str(config.data.dataset))
+    return str(public.to_json(indent=2, sort_keys=True))
+
+
+def _without_folders(score: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Scores of older versions hold the whole path of a data set."""
+    provenance = score.get("provenance")
+    if not isinstance(provenance, dict) or "dataset" not in provenance:
+        return score
+    return {**score, "provenance": {**provenance, "dataset": public_dataset_name(str(provenance["dataset"]))}}
 
 
 def _data_card(path: Path | None, dataset: str) -> str:

@@ -65,8 +65,17 @@ def earlier_of(patient: str, patients: Mapping[str, Sequence[Record]], *, only: 
     return [], "not in the earlier folder (pseudonyms depend on the patient's number and the site's key)"
 
 
-def compare(now: Sequence[Record], earlier: Sequence[Record], note: str = "") -> dict[str, Any]:
-    """Every view that both times have exactly once, lesion by lesion (docs/outputs.md)."""
+def compare(
+    now: Sequence[Record], earlier: Sequence[Record], note: str = "", *, anonymous: bool = False
+) -> dict[str, Any]:
+    """Every view that both times have exactly once, lesion by lesion (docs/outputs.md).
+
+    Args:
+      now: records of a patient.
+      earlier: records of the same patient in the earlier folder.
+      note: what must be said about them.
+      anonymous: the earlier file is called by its pseudonym, for its name may be its patient's.
+    """
     notes = [note] if note else []
     views = []
     for view in sorted({record["view"] for record in now}) if earlier else []:
@@ -75,7 +84,8 @@ def compare(now: Sequence[Record], earlier: Sequence[Record], note: str = "") ->
         if len(current) != 1 or len(before) != 1:
             notes.append(f"{view}: {len(current)} scan(s) now, {len(before)} earlier; one of each is compared")
             continue
-        views.append(_compare_view(current[0], before[0]))
+        compared = _compare_view(current[0], before[0])
+        views.append({**compared, "earlier_source": before[0]["patient_pseudonym"]} if anonymous else compared)
         notes += _doubts(current[0], before[0])
     return {"rule": RULE, "limits": LIMITS, "notes": notes, "views": views}
 

@@ -5,6 +5,7 @@ A scan's way: field found -> counts of the field -> model (bins and normalises a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.readers.values import KEY_VARIABLE, has_own_key, pseudonym_key
 from msanet_jax.exported import default_model, load_exported
 from msanet_jax.follow_up import read_results
 from msanet_jax.model import Model, notice, with_flips
@@ -24,7 +26,8 @@ from msanet_jax.prediction_files import DEFAULT_FORMATS, OutputNames, save_predi
 from msanet_jax.run_folder import decided_threshold
 from msanet_jax.run_manifest import RUN_FILES, Failure, Result, write_manifest
 from msanet_jax.run_summary import Collector
-from msanet_jax.scan_sources import NamedScan, Tally, read_sources
+from msanet_jax.scan_choice import PATIENT_FROM
+from msanet_jax.scan_sources import NamedScan, Naming, Tally, read_sources
 from msanet_jax.segmentation import Place, Segmentation, find_place, model_input, segmentation
 
 _NO_USE_GOING_ON = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -38,6 +41,8 @@ class Request:
       threshold: probability above which a pixel is lesion; None for the recipe's.
       formats: names in `prediction_files.FORMATS`; the record STEM.json is always written.
       anonymous: no file names, and pseudonyms and keyed UIDs in DICOM SEG.
+      patient_from: what tells patients apart, one of `scan_choice.PATIENT_FROM`.
+      key_file: holds the key of the pseudonyms; None for the environment's, else the one that everybody knows.
       compare: results folder of an earlier time.
       progress: whether several files show a progress bar.
     """
@@ -45,6 +50,8 @@ class Request:
     threshold: float | None = None
     formats: tuple[str, ...] = DEFAULT_FORMATS
     anonymous: bool = False
+    patient_from: str = "auto"
+    key_file: Path | None = None
     compare: Path | None = None
     progress: bool = True
 
@@ -56,7 +63,7 @@ class Outcome:
     Attributes:
       written: stems of the results, in order.
       failed: the files that gave none.
-      left_out: how many files beside DICOM files were not opened.
+      left_out: how many files are no scans (masks, results, texts, what lies beside DICOM files).
     """
 
     written: tuple[str, ...]
@@ -131,11 +138,18 @@ def predict_with(
         if request.compare.resolve() == Path(out).resolve():
             raise RequestError(f"--compare={request.compare}: is the folder of the new results; choose another --out")
         earlier = read_results(request.compare)
-    folder = _output_folder(Path(out))
-    run = _Run(model, folder, request, threshold)
-    with Collector(folder, request.formats) as collector:
-        run.save_scans([Path(source) for source in sources], collector)
-        run.save_summary(collector, earlier)
+    if request.patient_from not in PATIENT_FROM:
+        raise RequestError(f"--patient-from={request.patient_from}: is none of {', '.join(PATIENT_FROM)}")
+    with _key(request.key_file):
+        if request.anonymous and not has_own_key():
+            _tell(
+                f"pseudonyms are made with a public key and can be guessed back: say --key-file, or set {KEY_VARIABLE}"
+            )
+        folder = _output_folder(Path(out))
+        run = _Run(model, folder, request, threshold)
+        with Collector(folder, request.formats, anonymous=request.anonymous) as collector:
+            run.save_scans([Path(source) for source in sources], collector)
+            run.save_summary(collector, earlier)
     failed = tuple(dict.fromkeys(failure.path for failure in run.failures))
     return Outcome(tuple(result.stem for result in run.results), failed, run.tally.left_out)
 
@@ -156,10 +170,9 @@ class _Run:
         scans = read_sources(
             sources,
             self._report,
-            names=self._names,
+            naming=Naming(self._names, self._request.anonymous, self._request.patient_from),
             tally=self.tally,
             headers="seg" in self._request.formats,
-            anonymous=self._request.anonymous,
             skip=self._folder.resolve(),
         )
         hidden = not self._request.progress or not (len(sources) > 1 or any(not path.is_file() for path in sources))
@@ -170,6 +183,11 @@ class _Run:
                 bar.total = max(bar.total or 0, self.tally.found)
                 bar.update(self.tally.done - bar.n)
             bar.update((bar.total or 0) - bar.n)
+        if self.tally.one_number_for_all:
+            _tell(
+                f"all {self.tally.dicoms} scans carry the same patient number; if they were anonymised so, say "
+                "--patient-from=folder or --patient-from=file"
+            )
 
     def _save(self, item: NamedScan, result: Segmentation, collector: Collector) -> bool:
         """Whether it makes sense to go on."""
@@ -183,10 +201,13 @@ class _Run:
                 folder, item.stem, result, formats=formats, header=item.header, anonymous=request.anonymous
             )
         except OSError as error:
-            self._report(item.file, f"{folder / item.stem}: cannot be written ({error.strerror or error})")
+            reason = error.strerror or type(error).__name__
+            self._report(item.file, f"its results cannot be written ({reason})", str(folder / item.stem))
             if error.errno not in _NO_USE_GOING_ON:
                 return True
-            self._report(item.file, f"{folder}: nothing more is written; what is there is whole. Make room and repeat")
+            self._report(
+                item.file, "nothing more is written; what is there is whole. Make room and repeat", str(folder)
+            )
             return False
         self.results.append(Result(item.stem, result.scan.patient, result.scan.view.value, tuple(files)))
         return True
@@ -218,12 +239,23 @@ class _Run:
                 anonymous=request.anonymous,
             )
         except OSError as error:
-            reason = error.strerror or error
-            self._report(self._folder, f"{self._folder}: the run's summary cannot be written ({reason}); make room")
+            reason = error.strerror or type(error).__name__
+            self._report(self._folder, f"the run's summary cannot be written ({reason}); make room")
 
-    def _report(self, file: Path, reason: str) -> None:
+    def _report(self, file: Path, reason: str, name: str | None = None) -> None:
         self.failures.append(Failure(file, reason))
-        _tell(reason)
+        _tell(f"{file if name is None else name}: {reason}")
+
+
+@contextlib.contextmanager
+def _key(file: Path | None) -> Iterator[None]:
+    if file is None:
+        yield
+        return
+    from data_pipeline.imports.writing import read_or_draw_key
+
+    with pseudonym_key(read_or_draw_key(file)[0]):
+        yield
 
 
 def _tell(line: str) -> None:

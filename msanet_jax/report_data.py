@@ -15,6 +15,7 @@ from msanet_jax.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.comparison_table import run_names
 from msanet_jax.history import read_history
 from msanet_jax.metrics_file import read_metrics
+from msanet_jax.model import public_dataset_name
 from msanet_jax.run_folder import flatten, read_config
 
 COMPARED = (
@@ -106,10 +107,17 @@ def _read(name: str, folder: Path, home: Path) -> Run:
         metrics=metrics,
         scores=metrics[metrics["split"]],
         history=history,
-        config=json.loads(json.dumps(flatten(read_config(home)))),
+        config=_public(json.loads(json.dumps(flatten(read_config(home))))),
         lesions=lesions,
         cases=cases,
     )
+
+
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a data set folder only the name: the page is passed on."""
+    if "data.dataset" not in config:
+        return config
+    return {**config, "data.dataset": public_dataset_name(str(config["data.dataset"]))}
 
 
 def _home(folder: Path) -> Path:

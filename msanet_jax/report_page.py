@@ -130,7 +130,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     threshold = run.metrics["threshold"]
     epochs = [row["epoch"] for row in run.history if row.get("epoch") is not None]
     return [
-        ("folder", str(run.folder)),
+        ("folder", run.folder.name),
         ("model", f"{facts['model']} {facts['variants']}".strip()),
         (
             "data set",

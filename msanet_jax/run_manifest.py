@@ -23,7 +23,7 @@ class Failure:
 
     Attributes:
       path: as it was named or found.
-      reason: one line, with the path.
+      reason: one line without any name or path.
     """
 
     path: Path
@@ -65,9 +65,8 @@ def write_manifest(
 
     device = jax.devices()[0]
     failed = [
-        {"file": name, "reason": _without_path(failure, name)}
+        {"file": f"file {number}" if anonymous else failure.path.name, "reason": failure.reason}
         for number, failure in enumerate(failures, 1)
-        for name in [f"file {number}" if anonymous else failure.path.name]
     ]
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -85,9 +84,3 @@ def write_manifest(
         "left_out": left_out,
     }
     write_text(out / MANIFEST_NAME, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def _without_path(failure: Failure, name: str) -> str:
-    """The reason without the folders, which may be named after people."""
-    reason = failure.reason.removeprefix(f"{failure.path}: ")
-    return reason.replace(str(failure.path), name).replace(str(failure.path.parent), "...")

@@ -28,10 +28,12 @@ class Collector:
     Args:
       folder: of the results.
       formats: `sheet` and `csv` decide what is written.
+      anonymous: no file names, neither of this run nor of the earlier one.
     """
 
-    def __init__(self, folder: Path, formats: Sequence[str]) -> None:
+    def __init__(self, folder: Path, formats: Sequence[str], *, anonymous: bool = False) -> None:
         self._folder = folder
+        self._anonymous = anonymous
         self._formats = formats
         self._tiles: list[Tile] = []
         self._pictures = tempfile.TemporaryDirectory(prefix="msanet-sheets-")
@@ -80,7 +82,7 @@ class Collector:
             comparison = None
             if earlier is not None:
                 before, note = earlier_of(patient, earlier, only=len(stems) == 1)
-                comparison = compare([record for _, record in scans], before, note)
+                comparison = compare([record for _, record in scans], before, note, anonymous=self._anonymous)
                 for line in comparison["notes"]:
                     tell(f"patient {patient}: {line}")
             content = patient_record(patient, scans, comparison)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from data_pipeline.errors import RequestError
-from data_pipeline.readers import read_scans
+from data_pipeline.readers import is_dicom, read_scans
 from data_pipeline.readers.sources import Source, SourceFile, open_source
+from data_pipeline.readers.values import pseudonym
 from data_pipeline.scan import Scan, ScanError
 from msanet_jax.prediction_files import OutputNames
+from msanet_jax.scan_choice import Choice, choose_scans, common_folder, patient_of
 
 _SUFFIXES = re.compile(r"\.(dcm|dicom|ima|png|jpe?g|tiff?|npy|nii(\.gz)?)$", re.IGNORECASE)
 _STEM_MAX = 120
-Report = Callable[[Path, str], None]
+_VIEWS = 2
+
+
+class Report(Protocol):
+    """Told of everything that cannot be used."""
+
+    def __call__(self, file: Path, reason: str, name: str | None = None) -> None:
+        """The file (or source), the reason without any name in it, and the name to show instead of the file's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,79 +52,165 @@ class Tally:
     Attributes:
       found: files that were found so far.
       done: files that were read or passed over.
-      left_out: files beside DICOM files, never opened.
+      left_out: files that are no scans, see `scan_choice.Choice`.
+      dicoms: scans read of DICOM files, their folders and their patients.
     """
 
     found: int = 0
     done: int = 0
     left_out: int = 0
+    dicoms: int = 0
+    folders: set[Path] = dataclasses.field(default_factory=set)
+    patients: set[str] = dataclasses.field(default_factory=set)
+
+    @property
+    def one_number_for_all(self) -> bool:
+        """Whether DICOMs of several folders, more than two views, all carry one patient: perhaps anonymised so."""
+        return self.dicoms > _VIEWS and len(self.folders) > 1 and len(self.patients) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Naming:
+    """What results and patients are called.
+
+    Attributes:
+      names: keeps names apart.
+      anonymous: names results after pseudonym and view.
+      patient_from: one of `scan_choice.PATIENT_FROM`; `auto` is the DICOM header, else the path.
+    """
+
+    names: OutputNames
+    anonymous: bool = False
+    patient_from: str = "auto"
 
 
 def read_sources(
     sources: Sequence[Path],
     report: Report,
     *,
-    names: OutputNames,
+    naming: Naming,
     tally: Tally,
     headers: bool = False,
-    anonymous: bool = False,
     skip: Path | None = None,
 ) -> Iterator[NamedScan]:
     """Reads source after source and file after file, so that memory never holds more than one scan of them.
 
     Results are named after their file; in a folder or archive after the path in it, with `_` for `/`; a file with two
-    views gives STEM_anterior and STEM_posterior. A folder or archive that holds DICOM files is taken for an export of
-    them, and what else lies in it (viewers, pictures, reports) is left out. A file named twice is read once.
+    views gives STEM_anterior and STEM_posterior. Of a folder or archive `scan_choice.choose_scans` is read. A file
+    named twice is read once.
 
     Args:
       sources: paths.
-      report: told of everything that cannot be used.
-      names: keeps names apart.
+      report: see `Report`.
+      naming: of results and patients.
       tally: counted up.
       headers: whether DICOM headers are wanted.
-      anonymous: names results after pseudonym and view instead.
-      skip: a folder whose files are read only if they are named: that of the results.
+      skip: folder of the results; where it lies inside a source it is not read.
     """
     seen: set[Path] = set()
+    common = common_folder(sources)
     for source in sources:
         try:
             with open_source(source) as opened:
                 single = len(opened.files) == 1 and opened.files[0].path == source
                 for problem in opened.problems:
-                    report(source, problem)
-                files = [file for file in opened.files if _is_wanted(file, seen, None if single else skip)]
-                chosen = files if single else _only_dicom(files)
-                tally.found += len(chosen)
-                tally.left_out += len(files) - len(chosen)
-                if not chosen and not single and not opened.problems and _had_none(opened, skip):
-                    report(source, f"{source}: no file in it; name a folder with scans")
-                for file in chosen:
+                    report(source, problem.reason, problem.removesuffix(f": {problem.reason}"))
+                choice = _choose(opened, seen, None if single else _inside(skip, source), single=single)
+                tally.found += len(choice.files)
+                tally.left_out += choice.left_out
+                _tell_of_choice(choice, source, report, silent=single or bool(opened.problems))
+                for file in choice.files:
                     shown = file.path if file.path.is_relative_to(source.parent) else source / file.name
-                    yield from _read(file, shown, report, names, headers=headers, anonymous=anonymous)
+                    reader = _Reader(file, shown, _below(common, source, None if single else file.name), naming)
+                    yield from reader.read(report, tally, common, headers=headers)
                     tally.done += 1
         except RequestError as error:
-            report(source, str(error))
+            report(source, str(error).removeprefix(f"{source}: "))
 
 
-def _read(
-    file: SourceFile, shown: Path, report: Report, names: OutputNames, *, headers: bool, anonymous: bool
-) -> Iterator[NamedScan]:
-    try:
-        scans = read_scans(file.path)
-    except ScanError as error:
-        # A file of an archive was unpacked somewhere; its user knows it by its place in the archive.
-        report(shown, str(error).replace(str(file.path), str(shown)))
-        return
-    header = _header(file.path) if headers else None
-    stem = None if anonymous else names.claim(_stem(file.name))
-    for scan in scans:
-        if stem is None:
-            own = names.claim(f"{scan.patient}_{scan.view.value}")
-        elif len(scans) == 1:
-            own = stem
-        else:
-            own = names.claim(f"{stem}_{scan.view.value}")
-        yield NamedScan(shown, own, scan, header)
+def _choose(opened: Source, seen: set[Path], skip: Path | None, *, single: bool) -> Choice:
+    files = []
+    for file in opened.files:
+        path = file.path.resolve()
+        if path not in seen and not (skip is not None and path.is_relative_to(skip)):
+            files.append(file)
+        seen.add(path)
+    if single:
+        return Choice(tuple(files), 0)
+    # Nothing but files that were named before is no reason to complain.
+    return choose_scans(files) if files or not opened.files or skip is not None else Choice((), 0)
+
+
+def _tell_of_choice(choice: Choice, source: Path, report: Report, *, silent: bool) -> None:
+    for folder, modality, number in choice.other:
+        reason = f"{number} files of modality {modality}; a planar bone scan has modality NM: name the scans alone"
+        report(source, reason, str(source / folder))
+    if not choice.files and not choice.other and not silent:
+        beside = f" ({choice.left_out} masks, results or other files)" if choice.left_out else ""
+        report(source, f"no scan in it{beside}; name a folder with scans")
+
+
+def _inside(skip: Path | None, source: Path) -> Path | None:
+    """`skip` if it lies strictly inside the source: at or above it, it would hide the scans themselves."""
+    place = source.resolve()
+    return skip if skip is not None and skip != place and skip.is_relative_to(place) else None
+
+
+def _below(common: Path, source: Path, name: str | None) -> str:
+    """A file's path below the folder of all sources."""
+    path = source.resolve() if name is None else source.resolve() / name
+    return path.name if path == common else path.relative_to(common).as_posix()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads one file.
+
+    Attributes:
+      file: where it lies.
+      shown: as the user knows it.
+      below: its path below the folder of all sources.
+      naming: of results and patients.
+    """
+
+    file: SourceFile
+    shown: Path
+    below: str
+    naming: Naming
+
+    def read(self, report: Report, tally: Tally, common: Path, *, headers: bool) -> Iterator[NamedScan]:
+        path, names = self.file.path, self.naming.names
+        try:
+            scans = [self._named(scan, tally, common) for scan in read_scans(path)]
+        except ScanError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            # A file of an archive was unpacked somewhere; its user knows it by its place in the archive.
+            report(self.shown, reason.replace(str(path), "the file").replace(str(path.parent), "..."))
+            return
+        header = _header(path) if headers else None
+        stem = None if self.naming.anonymous else names.claim(_stem(self.file.name))
+        for scan in scans:
+            if stem is None:
+                own = names.claim(f"{scan.patient}_{scan.view.value}")
+            elif len(scans) == 1:
+                own = stem
+            else:
+                own = names.claim(f"{stem}_{scan.view.value}")
+            yield NamedScan(self.shown, own, scan, header)
+
+    def _named(self, scan: Scan, tally: Tally, common: Path) -> Scan:
+        way = self.naming.patient_from
+        # What the reader gives a DICOM that names neither patient nor study is its file's name, as of a picture.
+        stated = is_dicom(self.file.path) and scan.patient != pseudonym(f"file {self.file.path.name}")
+        if stated and way in ("auto", "header"):
+            tally.dicoms += 1
+            tally.folders.add(self.shown.parent)
+            tally.patients.add(scan.patient)
+            return scan
+        if way == "header":
+            return scan
+        identity = patient_of(self.below, common.parent if common == self.shown.resolve() else common, way)
+        return dataclasses.replace(scan, patient=pseudonym(f"path {identity}"))
 
 
 def _stem(name: str) -> str:
@@ -127,28 +222,3 @@ def _header(path: Path) -> Any:
     from msanet_jax.dicom_seg import read_header  # loads highdicom
 
     return read_header(path)
-
-
-def _is_wanted(file: SourceFile, seen: set[Path], skip: Path | None) -> bool:
-    path = file.path.resolve()
-    if path in seen or (skip is not None and path.is_relative_to(skip)):
-        return False
-    seen.add(path)
-    return True
-
-
-def _had_none(opened: Source, skip: Path | None) -> bool:
-    return all(skip is not None and file.path.resolve().is_relative_to(skip) for file in opened.files)
-
-
-def _only_dicom(files: Sequence[SourceFile]) -> list[SourceFile]:
-    marked = [file for file in files if _has_dicom_mark(file.path)]
-    return marked or list(files)
-
-
-def _has_dicom_mark(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False

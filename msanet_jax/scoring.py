@@ -30,6 +30,7 @@ from msanet_jax.evaluate import (
 from msanet_jax.figures import footer
 from msanet_jax.hosts import is_primary
 from msanet_jax.metrics_file import write_metrics
+from msanet_jax.model import public_dataset_name
 from msanet_jax.report import write_pictures
 from msanet_jax.run_folder import read_config
 from msanet_jax.score_plots import write_score_plots
@@ -130,7 +131,7 @@ def _provenance(config: ConfigDict, *, dataset_version: str | None, step: int, b
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         "seed": config.seed,
         "model": config.model,
-        "dataset": config.data.dataset,
+        "dataset": public_dataset_name(config.data.dataset),
         "dataset_version": dataset_version,
         "variants": config.variants,
         "commit": source_commit(),

@@ -173,6 +173,17 @@ def test_doctor_names_devices_and_missing_packages(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
+    ("missing", "problems"), [({"tensorflow"}, 0), ({"tensorflow-cpu"}, 0), (set(), 1)], ids=["cpu", "gpu", "both"]
+)
+def test_doctor_names_two_tensorflows(monkeypatch: pytest.MonkeyPatch, missing: set[str], problems: int) -> None:
+    monkeypatch.setattr(doctor, "_examine_devices", lambda: ([], []))
+    monkeypatch.setattr(doctor, "_version", lambda package: None if package in missing else "1")
+    found = doctor.examine().problems
+    assert len(found) == problems
+    assert all("pip uninstall -y tensorflow tensorflow-cpu && pip install tensorflow-cpu" in line for line in found)
+
+
+@pytest.mark.parametrize(
     ("platform", "present", "problems"),
     [
         ("cpu", {"/dev/nvidia0": True}, 1),

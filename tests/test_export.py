@@ -21,7 +21,7 @@ from data_pipeline.errors import RequestError
 from msanet_jax import run_folder
 from msanet_jax.checkpoints import Checkpoints
 from msanet_jax.ensemble import check_same_input
-from msanet_jax.export import export_model
+from msanet_jax.export import _config_text, _read_scores, export_model
 from msanet_jax.exported import load_exported, read_manifest
 from msanet_jax.predict import load_model
 from msanet_jax.state import create_networks, create_state
@@ -251,3 +251,13 @@ def test_threshold_chosen_on_validation_patients_is_the_models(runs: list[Path],
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(RequestError, match=r"bad\.json: not a readable metrics\.json \(it holds no scores\)"):
         export_model([run], tmp_path / "x.msanet", metrics=tmp_path / "bad.json")
+
+
+def test_a_folder_of_ones_own_is_named_by_its_last_part(tmp_path: Path) -> None:
+    config = get_config("smoke")
+    config.data.dataset = "/home/MUSTERFRAU/scans"
+    assert json.loads(_config_text(config))["data"]["dataset"] == "scans"
+    assert config.data.dataset == "/home/MUSTERFRAU/scans"
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"test": {}, "images": [1], "provenance": {"dataset": "/home/MUSTERFRAU/scans"}}))
+    assert _read_scores([path], required=True) == {0: {"test": {}, "provenance": {"dataset": "scans"}}}

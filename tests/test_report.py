@@ -121,6 +121,16 @@ def test_page_of_one_run(runs: list[Path]) -> None:
     assert "http" not in text.replace("http-equiv", ""), "nor named"
 
 
+def test_the_page_holds_no_folder(runs: list[Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs[0], tmp_path / "first"))
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["dataset"] = "/home/MUSTERFRAU/scans"
+    (run / "config.json").write_text(json.dumps(config))
+    text = page(read_runs([run]))
+    assert "MUSTERFRAU" not in text and str(tmp_path) not in text
+    assert ">scans<" in text and ">first<" in text
+
+
 def test_page_of_two_runs(runs: list[Path]) -> None:
     read = read_runs(runs)
     differences, unpaired = paired_differences(read)

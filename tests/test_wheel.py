@@ -45,3 +45,24 @@ def test_command_and_licence(wheel: zipfile.ZipFile) -> None:
     assert wheel.read(points).decode().split() == ["[console_scripts]", "msanet", "=", "msanet_jax.cli:main"]
     licences = {Path(name).name for name in wheel.namelist() if "/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
+
+
+def test_runs_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """What the wheel holds is enough: modules, data and templates, found from another folder."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    wheel.extractall(site)
+    work.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu"}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=work, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    where = run("-c", "import data_pipeline, msanet_jax; print(data_pipeline.__file__); print(msanet_jax.__file__)")
+    assert all(Path(line).is_relative_to(site) for line in where.splitlines())
+    run("-m", "data_pipeline.phantom", "--patients=1", "--seed=0", f"--out={work / 'scans'}")
+    assert (work / "scans" / "patient_0000" / "anterior.dcm").is_file()
+    assert "device 0: cpu" in run("-m", "msanet_jax", "doctor")

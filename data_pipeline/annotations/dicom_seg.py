@@ -10,7 +10,7 @@ import pydicom
 
 from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, combine, connected_instances, kind_of_label
 from data_pipeline.readers.dicom import quiet
-from data_pipeline.readers.values import check_size
+from data_pipeline.readers.values import check_pixels
 from data_pipeline.scan import ScanError
 
 MAX_FRAMES = 1024
@@ -51,7 +51,7 @@ def read_segmentation(path: Path, *, labels: Labels) -> list[SegmentFrame]:
     with quiet():
         try:
             header = pydicom.dcmread(path)
-            check_size((int(header.Rows), int(header.Columns)), str(path))
+            check_pixels(int(header.get("NumberOfFrames", 1)), (int(header.Rows), int(header.Columns)), str(path))
             if int(header.get("NumberOfFrames", 1)) > MAX_FRAMES:
                 raise ScanError(f"{path}: {header.NumberOfFrames} frames, not a segmentation of planar scans")
             values = header.pixel_array

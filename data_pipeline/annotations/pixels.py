@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.annotations.kinds import IGNORED, MAX_LESIONS, Annotation, Labels, check_number, connected_instances
+from data_pipeline.readers.damage import read_or_refuse
 from data_pipeline.readers.nifti import read_planar_nifti
 from data_pipeline.readers.values import check_size
 from data_pipeline.scan import ScanError
@@ -31,7 +32,7 @@ def read_pixel_mask(path: Path, *, kind: str, labels: Labels, numbered: bool = F
     Raises:
       ScanError: damaged, JPEG, colour, grey values.
     """
-    values = _read(path)
+    values = read_or_refuse(path, _read)
     if values.dtype == bool:
         values = values.astype(np.uint8)
     if values.dtype.kind == "f":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_pipeline.readers.damage import read_or_refuse
 from data_pipeline.scan import Scan, ScanError
 
 _SIGNATURES = {
@@ -31,7 +32,24 @@ def read_scans(path: str | Path) -> list[Scan]:
     Raises:
       ScanError: the file cannot be used; one line that names the file, what is wrong and what to do.
     """
-    path = Path(path)
+    return read_or_refuse(Path(path), _read)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a readable file is taken for DICOM, which says who the patient is."""
+    with path.open("rb") as file:
+        return _kind(file.read(132), path.name) == "dicom"
+
+
+def _kind(head: bytes, name: str) -> str:
+    """Format by the first 132 bytes; a DICOM preamble may hold the signature of another: its own mark goes first."""
+    if head[128:] == b"DICM":
+        return "dicom"
+    other = "nifti" if name.lower().endswith((".nii", ".nii.gz")) else "dicom"
+    return next((kind for mark, kind in _SIGNATURES.items() if head.startswith(mark)), other)
+
+
+def _read(path: Path) -> list[Scan]:
     try:
         with path.open("rb") as file:
             head = file.read(132)
@@ -44,16 +62,14 @@ def read_scans(path: str | Path) -> list[Scan]:
     if not head:
         raise ScanError(f"{path}: the file is empty; copy it again")
     # The libraries behind the readers take a second to load: only the one that is needed.
-    # A DICOM preamble may hold the signature of another format: its own mark goes first.
-    is_dicom = head[128:] == b"DICM"
-    kind = next((kind for mark, kind in _SIGNATURES.items() if head.startswith(mark) and not is_dicom), "dicom")
+    kind = _kind(head, path.name)
     if kind == "archive":
         raise ScanError(f"{path}: is an archive; unpack it and name the files (of an NPZ, save one array as NPY)")
     if kind == "picture":
         from data_pipeline.readers.images import read_picture
 
         return [read_picture(path)]
-    if kind == "nifti" or path.name.lower().endswith((".nii", ".nii.gz")):
+    if kind == "nifti":
         from data_pipeline.readers.nifti import read_nifti
 
         return [read_nifti(path)]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings as python_warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from data_pipeline.readers.values import check_size, pseudonym, to_counts
+from data_pipeline.readers.values import check_pixels, pseudonym, to_counts
 from data_pipeline.readers.views import view_of_file_name, view_of_text
 from data_pipeline.scan import Scan, ScanError, View
 
@@ -20,6 +21,21 @@ from data_pipeline.scan import Scan, ScanError, View
 _VIEW_CODES = {"399321004": View.ANTERIOR, "399001007": View.POSTERIOR}
 # On two-headed whole-body cameras detector 1 is above the patient, who lies on the back.
 _VIEW_OF_DETECTOR = {1: View.ANTERIOR, 2: View.POSTERIOR}
+# Codes of modalities that may be repeated in a message; anything else in that field may be free text.
+_MODALITIES = {"CR", "CT", "DX", "ECG", "ES", "IO", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "REG", "RF"} | {
+    "RTDOSE",
+    "RTIMAGE",
+    "RTPLAN",
+    "RTSTRUCT",
+    "SC",
+    "SEG",
+    "SR",
+    "US",
+    "XA",
+    "XC",
+}
+T = TypeVar("T")
+_LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
 _NOT_PLANAR = ("TOMO", "DYNAMIC", "GATED", "RECON")
 # Relative difference of two spacings (or of two sums of counts) that is still rounding.
 _PIXEL_ASPECT_TOLERANCE = 0.05
@@ -40,11 +56,35 @@ def read_dicom(path: Path) -> list[Scan]:
             _check_planar(header, path)
             frames = _decode(header, path)
             return _scans(header, frames, path)
-        except ScanError:
-            raise
+        except _EntryError as error:
+            raise ScanError(f"{path}: the header entry cannot be read ({error}); export the file again") from None
         except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise ScanError(f"{path}: a header entry cannot be read ({reason}); export the file again") from None
+            if isinstance(error, ScanError):
+                raise
+            kind = type(error).__name__
+            raise ScanError(f"{path}: a header entry cannot be read ({kind}); export the file again") from None
+
+
+def read_modality(path: Path) -> str:
+    """Code of the modality of a DICOM file; empty where there is none, or none that is known."""
+    with quiet(), contextlib.suppress(Exception):  # what is wrong with a file its reader says
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
+        code = str(header.get("Modality", ""))
+        return code if code in _MODALITIES else ""
+    return ""
+
+
+class _EntryError(Exception):
+    """Keyword of a header entry and the type of its failure: never the value, which may be about the patient."""
+
+
+def _entry(header: pydicom.Dataset, keyword: str, convert: Callable[[Any], T], absent: T) -> T:
+    """An entry's value as a type of ours; `absent` where it is missing or empty."""
+    try:
+        value = header.get(keyword, None)
+        return absent if value is None or value == "" else convert(value)
+    except Exception as error:  # pydicom converts late, and fails in many ways
+        raise _EntryError(f"{keyword}, {type(error).__name__}") from None
 
 
 @contextlib.contextmanager
@@ -84,22 +124,23 @@ def _open(path: Path) -> pydicom.Dataset:
 
 
 def _check_planar(header: pydicom.Dataset, path: Path) -> None:
-    modality = str(header.get("Modality", "") or "none")
+    modality = _entry(header, "Modality", str, "none")
     if modality != "NM":
-        raise ScanError(f"{path}: modality {modality}; a planar bone scan has modality NM: export the scan itself")
+        shown = modality if modality in {*_MODALITIES, "none"} else "unknown"
+        raise ScanError(f"{path}: modality {shown}; a planar bone scan has modality NM: export the scan itself")
     if "PixelData" not in header:
         raise ScanError(f"{path}: has no pixel data (header only, or truncated); export it with the image")
-    if int(header.get("SamplesPerPixel", 1)) != 1:
+    if _entry(header, "SamplesPerPixel", int, 1) != 1:
         raise ScanError(f"{path}: a colour picture (secondary capture?); export the original scan")
-    if str(header.get("PhotometricInterpretation", "MONOCHROME2")) not in ("MONOCHROME1", "MONOCHROME2"):
+    if _entry(header, "PhotometricInterpretation", str, "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2"):
         raise ScanError(f"{path}: a palette or colour picture; export the original scan")
-    kind = " ".join(str(part) for part in header.get("ImageType", None) or ())
-    if any(word in kind.upper() for word in _NOT_PLANAR) or int(header.get("NumberOfSlices", None) or 1) > 1:
+    kind = " ".join(_entry(header, "ImageType", lambda value: [str(part) for part in value], []))
+    if any(word in kind.upper() for word in _NOT_PLANAR) or (_entry(header, "NumberOfSlices", int, 1) or 1) > 1:
         raise ScanError(f"{path}: a tomographic, dynamic or gated study, not a planar scan; export the whole-body scan")
-    check_size((int(header.get("Rows", 0)), int(header.get("Columns", 0))), str(path))
-    frames = int(header.get("NumberOfFrames", None) or 1)
+    frames = _entry(header, "NumberOfFrames", int, 1) or 1
     if frames > 64:
         raise ScanError(f"{path}: {frames} frames; a planar scan has one or two (anterior, posterior)")
+    check_pixels(frames, (_entry(header, "Rows", int, 0), _entry(header, "Columns", int, 0)), str(path))
 
 
 def _decode(header: pydicom.Dataset, path: Path) -> np.ndarray:
@@ -110,17 +151,20 @@ def _decode(header: pydicom.Dataset, path: Path) -> np.ndarray:
     syntax = header.file_meta.TransferSyntaxUID
     try:
         values = header.pixel_array
-    except Exception as error:  # every decoder has its own errors
-        reason = " ".join(str(error).split())[:160]
+    except Exception as error:  # every decoder has its own errors, which may quote the header
+        name = syntax.name if syntax.name != syntax else "unknown"
+        if syntax in _LOSSY_JPEG:
+            remedy = "lossy JPEG of that kind is not read, or the file is truncated: export it lossless or uncompressed"
+        else:
+            remedy = "the file is truncated, or export it uncompressed"
         raise ScanError(
-            f"{path}: the pixel data cannot be decoded (transfer syntax {syntax.name}: {reason}); "
-            "the file is truncated, or export it uncompressed"
+            f"{path}: the pixel data cannot be decoded (transfer syntax {name}, {type(error).__name__}); {remedy}"
         ) from None
     return values[None] if values.ndim == 2 else values
 
 
 def _scans(header: pydicom.Dataset, frames: np.ndarray, path: Path) -> list[Scan]:
-    windows = [int(window) for window in _vector(header, "EnergyWindowVector", len(frames))]
+    windows = _vector(header, "EnergyWindowVector", len(frames))
     notes: tuple[str, ...] = ()
     chosen = [index for index in range(len(frames)) if windows[index] == windows[0]]
     if len(chosen) < len(frames):
@@ -145,22 +189,22 @@ def _scans(header: pydicom.Dataset, frames: np.ndarray, path: Path) -> list[Scan
 
 def _notes_on_counts(header: pydicom.Dataset, frames: np.ndarray) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
-    if str(header.get("LossyImageCompression", "00")) == "01":
+    if _entry(header, "LossyImageCompression", str, "00") == "01":
         notes += ("lossy compression: the counts are not original",)
-    slope, intercept = float(header.get("RescaleSlope", None) or 1), float(header.get("RescaleIntercept", None) or 0)
+    slope, intercept = _entry(header, "RescaleSlope", float, 1.0) or 1.0, _entry(header, "RescaleIntercept", float, 0.0)
     if (slope, intercept) != (1.0, 0.0):
         notes += (f"rescale slope {slope:g} and intercept {intercept:g} ignored: stored values are taken as counts",)
-    stated, summed = header.get("CountsAccumulated", None), int(np.maximum(frames, 0).sum(dtype=np.int64))
-    if len(frames) == 1 and stated and abs(int(stated) - summed) > _SUM_TOLERANCE * int(stated):
-        notes += (f"the header states {int(stated)} counts, the pixels sum to {summed}",)
+    stated, summed = _entry(header, "CountsAccumulated", int, 0), int(np.maximum(frames, 0).sum(dtype=np.int64))
+    if len(frames) == 1 and stated and abs(stated - summed) > _SUM_TOLERANCE * stated:
+        notes += (f"the header states {stated} counts, the pixels sum to {summed}",)
     return notes
 
 
 def _pixel_size(header: pydicom.Dataset, path: Path) -> tuple[float, float] | None:
-    spacing = header.get("PixelSpacing", None)
-    if not spacing or len(spacing) != 2:
+    spacing: list[float] = _entry(header, "PixelSpacing", lambda value: [float(side) for side in value], [])
+    if len(spacing) != 2:
         return None
-    row, column = float(spacing[0]), float(spacing[1])
+    row, column = spacing
     if not (row > 0 and column > 0):
         return None
     if abs(row - column) > _PIXEL_ASPECT_TOLERANCE * column:
@@ -170,10 +214,10 @@ def _pixel_size(header: pydicom.Dataset, path: Path) -> tuple[float, float] | No
 
 def _views(header: pydicom.Dataset, chosen: list[int], path: Path, frames: int) -> tuple[list[View], bool]:
     """Views of the chosen frames, and whether they are only the convention of detector numbers."""
-    detectors = [int(number) for number in _vector(header, "DetectorVector", frames)]
+    detectors = _vector(header, "DetectorVector", frames)
     stated = [_view_of_code(header, detectors[index]) for index in chosen]
     if len(chosen) == 1 and stated[0] == View.UNKNOWN:
-        texts = [str(header.get(key, "") or "") for key in ("ImageID", "SeriesDescription", "ProtocolName")]
+        texts = [_entry(header, key, str, "") for key in ("ImageID", "SeriesDescription", "ProtocolName")]
         named = [view_of_text(text) for text in texts] + [view_of_file_name(path.stem)]
         stated = [next((view for view in named if view != View.UNKNOWN), View.UNKNOWN)]
     if View.UNKNOWN not in stated and len(set(stated)) == len(stated):
@@ -198,15 +242,16 @@ def _view_of_code(header: pydicom.Dataset, detector: int) -> View:
 
 def _vector(header: pydicom.Dataset, keyword: str, frames: int) -> list[int]:
     """A frame-wise index vector; all ones where it is absent or of another length."""
-    value = header.get(keyword, None)
-    values = [value] if isinstance(value, int) else list(value or [])
+    values: list[int] = _entry(
+        header, keyword, lambda value: [int(v) for v in ([value] if isinstance(value, int) else value)], []
+    )
     return values if len(values) == frames else [1] * frames
 
 
 def _patient(header: pydicom.Dataset, path: Path) -> str:
     """Pseudonym of the patient, or of the study or the file where the header names none."""
-    patient, issuer = str(header.get("PatientID", "") or "").strip(), str(header.get("IssuerOfPatientID", "") or "")
-    study = str(header.get("StudyInstanceUID", "") or "").strip()
+    patient, issuer = _entry(header, "PatientID", str, "").strip(), _entry(header, "IssuerOfPatientID", str, "")
+    study = _entry(header, "StudyInstanceUID", str, "").strip()
     if patient:
         return pseudonym(f"patient {issuer} {patient}")
     return pseudonym(f"study {study}") if study else pseudonym(f"file {path.name}")

@@ -31,7 +31,7 @@ def read_picture(path: Path) -> Scan:
     except ScanError:
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ScanError(f"{path}: the picture cannot be decoded ({_short(error)}); export it again") from None
+        raise ScanError(f"{path}: the picture cannot be decoded ({type(error).__name__}); export it again") from None
     if mode not in _GREY_MODES:
         raise ScanError(f"{path}: a picture of mode {mode} (colour, palette or transparency); save 8 or 16 bit grey")
     if pages > 1:
@@ -66,7 +66,7 @@ def read_numpy(path: Path) -> list[Scan]:
             raise ScanError(
                 f"{path}: holds pickled objects, which are never read; save a plain numeric array"
             ) from None
-        raise ScanError(f"{path}: the array cannot be read ({_short(error)}); save it again") from None
+        raise ScanError(f"{path}: the array cannot be read ({type(error).__name__}); save it again") from None
     if values.ndim == 3 and values.shape[0] in (1, 2):
         views = [View.ANTERIOR, View.POSTERIOR][: values.shape[0]] if values.shape[0] == 2 else [_named_view(path)]
         frames = list(zip(values, views, strict=True))
@@ -103,8 +103,3 @@ def _refuse_inverted(counts: np.ndarray, path: Path) -> None:
     border = np.concatenate([counts[0], counts[-1], counts[:, 0], counts[:, -1]])
     if np.median(border) > _BRIGHT_BORDER_SHARE * counts.max():
         raise ScanError(f"{path}: the background is brighter than the patient: invert the picture (hot = bright)")
-
-
-def _short(error: Exception) -> str:
-    """First line of a library's message, without the path that the caller names anyway."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -41,6 +41,23 @@ class SourceFile:
     path: Path
 
 
+class Problem(str):
+    """A line about what was passed over: the name, and the reason with what to do.
+
+    Attributes:
+      reason: the line without the name, for records that may name nobody.
+    """
+
+    __slots__ = ("reason",)
+    reason: str
+
+    def __new__(cls, name: object, reason: str) -> Problem:
+        """The line `NAME: REASON`."""
+        line = super().__new__(cls, f"{name}: {reason}")
+        line.reason = reason
+        return line
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """What `open_source` found.
@@ -51,7 +68,7 @@ class Source:
     """
 
     files: tuple[SourceFile, ...]
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @contextlib.contextmanager
@@ -99,26 +116,26 @@ def _is_zip(source: Path) -> bool:
 def _walk(folder: Path) -> Source:
     root = folder.resolve()
     files: list[SourceFile] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
 
     def cannot_list(error: OSError) -> None:
-        problems.append(f"{error.filename}: cannot be read ({error.strerror}); passed over")
+        problems.append(Problem(error.filename, f"cannot be read ({error.strerror}); passed over"))
 
     for here, folders, names in os.walk(folder, onerror=cannot_list):
         place = Path(here)
         for name in [name for name in folders if (place / name).is_symlink()]:
-            problems.append(f"{place / name}: a symbolic link to a folder is not followed; copy the folder")
+            problems.append(Problem(place / name, "a symbolic link to a folder is not followed; copy the folder"))
         folders[:] = sorted(name for name in folders if not _is_litter(name) and not (place / name).is_symlink())
         for name in names:
             path = place / name
             if _is_litter(name):
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(root):
-                problems.append(f"{path}: a symbolic link out of the folder is not followed; copy the file")
+                problems.append(Problem(path, "a symbolic link out of the folder is not followed; copy the file"))
             elif not path.exists():
-                problems.append(f"{path}: a symbolic link to nothing; remove it")
+                problems.append(Problem(path, "a symbolic link to nothing; remove it"))
             elif not path.is_file():
-                problems.append(f"{path}: no regular file; remove it")
+                problems.append(Problem(path, "no regular file; remove it"))
             else:
                 files.append(SourceFile(path.relative_to(folder).as_posix(), path))
             if len(files) > MAX_FILES:
@@ -145,15 +162,19 @@ def _is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
-def _unpack(source: Path, folder: Path) -> tuple[str, ...]:
+def _unpack(source: Path, folder: Path) -> tuple[Problem, ...]:
     """Unpacks what is safe; returns a line for everything else."""
     try:
         with zipfile.ZipFile(source) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check_archive(source, members, folder)
-            problems = [reason for member in members if (reason := _extract(archive, member, source, folder))]
+            problems = [
+                Problem(f"{source}: {member.filename}", reason)
+                for member in members
+                if (reason := _extract(archive, member, folder))
+            ]
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
-        raise RequestError(f"{source}: the archive is damaged ({str(error)[:80]}); copy it again") from None
+        raise RequestError(f"{source}: the archive is damaged ({type(error).__name__}); copy it again") from None
     except OSError as error:
         if isinstance(error, PermissionError):
             raise
@@ -172,28 +193,27 @@ def _check_archive(source: Path, members: list[zipfile.ZipInfo], folder: Path) -
         )
     if size > (free := shutil.disk_usage(folder).free):
         raise RequestError(
-            f"{source}: needs {size / 2**30:.1f} GiB to unpack, {folder.parent} has {free / 2**30:.1f} GiB; "
+            f"{source}: needs {size / 2**30:.1f} GiB to unpack, the temporary folder has {free / 2**30:.1f} GiB; "
             "set TMPDIR to a larger disk"
         )
 
 
-def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Path, folder: Path) -> str:
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:
     """Writes one member; returns why not, or nothing."""
     name = PurePosixPath(member.filename.replace("\\", "/"))
-    where = f"{source}: {name}"
     if any(_is_litter(part) for part in name.parts if part != ".."):
         return ""
     if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-        return f"{where}: a path out of the archive; passed over"
+        return "a path out of the archive; passed over"
     if stat.S_ISLNK(member.external_attr >> 16):
-        return f"{where}: a symbolic link in an archive is not followed; pack the file itself"
+        return "a symbolic link in an archive is not followed; pack the file itself"
     if member.flag_bits & 1:
-        return f"{where}: encrypted; unpack it with its password and name the folder"
+        return "encrypted; unpack it with its password and name the folder"
     if member.file_size > MAX_FILE_BYTES:
-        return f"{where}: {member.file_size / 2**30:.1f} GiB; no planar scan is that large; passed over"
+        return f"{member.file_size / 2**30:.1f} GiB; no planar scan is that large; passed over"
     target = folder.joinpath(*name.parts)
     if target.exists():
-        return f"{where}: occurs twice in the archive; the first is used"
+        return "occurs twice in the archive; the first is used"
     written = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -210,10 +230,10 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Path, fo
         NotADirectoryError,
     ) as error:
         target.unlink(missing_ok=True)
-        return f"{where}: cannot be unpacked ({type(error).__name__}); pack it again"
+        return f"cannot be unpacked ({type(error).__name__}); pack it again"
     if written > member.file_size:
         target.unlink()
-        return f"{where}: larger than the archive says; passed over"
+        return "larger than the archive says; passed over"
     return ""
 
 
@@ -231,7 +251,7 @@ def _dicomdir(source: Path) -> Source:
     except Exception:  # damaged files fail in many ways
         raise RequestError(f"{source}: is no readable DICOMDIR; name the folder instead") from None
     files: dict[str, SourceFile] = {}
-    problems: list[str] = []
+    problems: list[Problem] = []
     for entry in listed:
         if not entry:
             continue
@@ -239,9 +259,9 @@ def _dicomdir(source: Path) -> Source:
         name = "/".join(parts)
         path = source.parent.joinpath(*parts)
         if not path.resolve().is_relative_to(root):
-            problems.append(f"{source}: names {name}, which lies out of its folder; passed over")
+            problems.append(Problem(f"{source}: {name}", "lies out of the disc's folder; passed over"))
         elif not path.is_file():
-            problems.append(f"{source}: names {name}, which is not there; copy the whole disc")
+            problems.append(Problem(f"{source}: {name}", "is listed, but not there; copy the whole disc"))
         else:
             files[name] = SourceFile(name, path)
     return Source(tuple(sorted(files.values(), key=lambda file: natural_order(file.name))), tuple(problems))

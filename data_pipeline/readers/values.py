@@ -17,6 +17,9 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 8192
 """Whole-body matrices have up to 2048 rows; more than this is a mistake or a trap."""
 
+MAX_PIXELS = 1 << 27
+"""Pixels of all frames of a file together; a decoder is not asked for more."""
+
 MENDED_SHARE_MAX = 0.05
 """Clipping and rounding may change the sum of the counts by this share; beyond it the values are no counts."""
 
@@ -34,6 +37,16 @@ def check_size(shape: tuple[int, ...], source: str) -> None:
     if min(shape) < MIN_SIDE_PX or max(shape) > MAX_SIDE_PX:
         raise ScanError(
             f"{source}: {shape[0]} x {shape[1]} pixels; a planar scan has sides of {MIN_SIDE_PX} to {MAX_SIDE_PX}"
+        )
+
+
+def check_pixels(frames: int, shape: tuple[int, int], source: str) -> None:
+    """Refuses a header that promises more pixels than fit memory with ease; called before they are decoded."""
+    check_size(shape, source)
+    if frames * shape[0] * shape[1] > MAX_PIXELS:
+        raise ScanError(
+            f"{source}: {frames} frames of {shape[0]} x {shape[1]} pixels are too many for a planar scan; export the "
+            "whole-body scan alone"
         )
 
 
@@ -90,6 +103,11 @@ def keyed_digest(identity: str) -> bytes:
     """HMAC-SHA256 of `identity` under the site's key, 32 bytes."""
     key = _key.get() or os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
     return hmac.new(key.encode(), identity.encode(), hashlib.sha256).digest()
+
+
+def has_own_key() -> bool:
+    """Whether pseudonyms are made with a key of the site's own, not with the one that everybody can read here."""
+    return bool(_key.get() or os.environ.get(KEY_VARIABLE))
 
 
 @contextlib.contextmanager

@@ -48,6 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="name results by pseudonym and view; pseudonyms and new UIDs in DICOM SEG",
     )
+    parser.add_argument(
+        "--patient-from",
+        choices=("auto", "header", "folder", "file"),
+        default="auto",
+        help="what tells patients apart (auto: the DICOM header, else the file's path without the view)",
+    )
+    parser.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: $MSANET_PSEUDONYM_KEY)"
+    )
     parser.add_argument("--compare", type=Path, metavar="EARLIER", help="results folder of an earlier time")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
@@ -69,13 +78,15 @@ def run(options: argparse.Namespace) -> int:
             threshold=options.threshold,
             formats=parse_formats(options.formats),
             anonymous=options.anonymous,
+            patient_from=options.patient_from,
+            key_file=options.key_file,
             compare=options.compare,
             progress=not options.quiet,
         ),
     )
     if not options.quiet:
         failed = f", {len(outcome.failed)} file(s) passed over" if outcome.failed else ""
-        left_out = f", {outcome.left_out} file(s) beside the DICOM files left out" if outcome.left_out else ""
+        left_out = f", {outcome.left_out} file(s) that are no scans left out" if outcome.left_out else ""
         print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
     if not outcome.failed:
         return 0
