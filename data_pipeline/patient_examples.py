@@ -111,7 +111,7 @@ def simulate_in_processes(
       processes: default as many as this process may use cores.
     """
     missing = [index for index in plan if not store.path(index).exists()]
-    processes = min(processes or len(os.sched_getaffinity(0)), len(missing) // PATIENTS_PER_PROCESS)
+    processes = min(processes or _cores(), len(missing) // PATIENTS_PER_PROCESS)
     if processes < 2:
         return
     running: list[subprocess.Popen[bytes]] = []
@@ -132,6 +132,11 @@ def simulate_in_processes(
         for process in running:
             process.terminate()
             process.wait()
+
+
+def _cores() -> int:
+    """Cores that this process may use; where the system does not say (macOS), those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _started(task: str) -> subprocess.Popen[bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -10,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,6 +23,8 @@ from msanet_jax.experiment import FAILED, FINISHED, STARTED, Record, Run, Study,
 EXIT_PREEMPTED = 75
 """main.py's exit code after SIGTERM: its state is saved."""
 POLL_SECONDS = 0.5
+LOCK = ".lock"
+"""File of a study's folder that a working `msanet experiment` holds locked."""
 
 
 class StudyInterrupted(Exception):  # noqa: N818 - an event, not an error
@@ -32,6 +36,28 @@ class _Active:
     run: Run
     process: subprocess.Popen[bytes]
     begin: float
+
+
+@contextlib.contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Keeps a second `msanet experiment` out of the folder until this one ends, however it ends.
+
+    Raises:
+      RequestError: another one is at work in it, or the folder cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / LOCK).open("w")
+    except OSError as error:
+        raise RequestError(f"--workdir={workdir}: cannot be used ({error}); choose another folder") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RequestError(
+                f"--workdir={workdir}: another msanet experiment is at work in it; wait for it, or stop it first"
+            ) from error
+        yield
 
 
 def carry_out(

@@ -21,7 +21,7 @@ from data_pipeline import recipe_sets
 from data_pipeline.errors import RequestError
 from msanet_jax.cli import main
 from msanet_jax.experiment import Record, read_study
-from msanet_jax.experiment_runs import carry_out, environment, expected_seconds
+from msanet_jax.experiment_runs import alone, carry_out, environment, expected_seconds
 from msanet_jax.lesion_metrics import GROUPS
 
 ROOT = Path(__file__).parents[1]
@@ -255,6 +255,14 @@ def test_an_interrupted_study_goes_on(study: Path) -> None:
         path.touch() if name == "mended" else path.unlink()
     assert _experiment(study) == 0
     assert json.loads((out / "experiment.json").read_text())["runs"]["a/fold0_seed0"]["attempts"] == 2
+
+
+def test_two_at_work_in_one_folder_are_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone(study.parents[1] / "out"):
+        assert _experiment(study) == 2
+    assert "another msanet experiment is at work in it" in capsys.readouterr().err
+    with alone(study.parents[1] / "out"):  # free again
+        pass
 
 
 def test_another_study_is_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -32,25 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing and writes the table; 1 if runs failed, 75 if stopped."""
     from msanet_jax.experiment import Record, read_study
-    from msanet_jax.experiment_runs import StudyInterrupted, carry_out, environment
+    from msanet_jax.experiment_runs import StudyInterrupted, alone, carry_out, environment
     from msanet_jax.experiment_table import write_results
 
     study = read_study(options.file)
     devices = options.devices.split(",")
     for device in devices:
         environment(device)
-    record = Record(options.workdir, study)
     failed, code = [], 0
-    if not options.table:
+    with contextlib.nullcontext() if options.table else alone(options.workdir):
+        record = Record(options.workdir, study)
         try:
-            failed = carry_out(
-                study,
-                record,
-                workdir=options.workdir,
-                data_dir=options.data_dir,
-                devices=devices,
-                progress=not options.quiet,
-            )
+            if not options.table:
+                failed = carry_out(
+                    study,
+                    record,
+                    workdir=options.workdir,
+                    data_dir=options.data_dir,
+                    devices=devices,
+                    progress=not options.quiet,
+                )
         except StudyInterrupted as event:
             print(f"msanet experiment: {event}", file=sys.stderr)
             code = EXIT_PREEMPTED
