@@ -13,7 +13,7 @@ from msanet_jax import scan_sources
 from msanet_jax.model import Model
 from msanet_jax.predict import segment_scans
 from msanet_jax.prediction_files import OutputNames
-from msanet_jax.scan_sources import NamedScan, Tally, read_sources
+from msanet_jax.scan_sources import NamedScan, Naming, Tally, read_sources
 
 BATCH = 3
 
@@ -62,7 +62,7 @@ def test_a_file_is_read_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(scan_sources, "read_scans", counted)
     for number in range(4):
         np.save(tmp_path / f"{number}.npy", _scan(number).counts)
-    scans = read_sources([tmp_path], pytest.fail, names=OutputNames(), tally=Tally())
+    scans = read_sources([tmp_path], pytest.fail, naming=Naming(OutputNames()), tally=Tally())
     assert read == []
     for number in range(4):
         assert next(scans).stem == f"{number}"
