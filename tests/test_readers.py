@@ -292,7 +292,7 @@ def test_absent_file_and_folder(tmp_path: Path) -> None:
 )
 def test_grey_pictures(tmp_path: Path, dtype: str, suffix: str) -> None:
     counts = _counts().astype(dtype) * (100 if dtype == "uint16" else 1)
-    path = tmp_path / f"A12.{suffix}"
+    path = tmp_path / f"A12_ant.{suffix}"
     Image.fromarray(counts).save(path)
     (scan,) = read_scans(path)
     np.testing.assert_array_equal(scan.counts, counts)
