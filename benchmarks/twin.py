@@ -66,29 +66,32 @@ class MultiScaleModule(nn.Module):
             setattr(self, f"branch_{dilation}", branch)
         self.norm = nn.BatchNorm2d(total)
         self.fuse = ConvNorm(total, channels, kernel=1, activate=False)
+        self.gain = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[b, c, h, w]` -> `[b, c, h, w]`."""
         first, *parts = torch.split(self.reduce(x), self.share, dim=1)
         branches = [getattr(self, f"branch_{d}")(part) for d, part in zip(self.dilations, parts, strict=True)]
-        return functional.relu(x + self.fuse(functional.relu(self.norm(torch.cat([first, *branches], dim=1)))))
+        fused = self.fuse(functional.relu(self.norm(torch.cat([first, *branches], dim=1))))
+        return functional.relu(x + self.gain[:, None, None] * fused)
 
 
 class CascadeDilatedConvolution(nn.Module):
-    """Dilated convolutions in cascade, all results summed."""
+    """Dilated convolutions in cascade, all results summed with gains."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
         self.dilations = dilations
         for dilation in dilations:
             setattr(self, f"dilated_{dilation}", ConvNorm(channels, channels, dilation=dilation))
+            setattr(self, f"gain_{dilation}", nn.Parameter(torch.zeros(channels)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[b, c, h, w]` -> `[b, c, h, w]`."""
         total, y = x, x
         for dilation in self.dilations:
             y = getattr(self, f"dilated_{dilation}")(y)
-            total = total + y
+            total = total + getattr(self, f"gain_{dilation}")[:, None, None] * y
         return total
 
 
@@ -218,7 +221,7 @@ def load_flax(module: nn.Module, params: Mapping[str, Any], statistics: Mapping[
     expected = {key for key in state if not key.endswith("num_batches_tracked")}
     for path, value in [*_leaves(params), *_leaves(statistics)]:
         parts = [part for number, part in enumerate(path[:-1]) if path[number - 1 : number] != (part,)]
-        key = ".".join([*parts, last[path[-1]]])
+        key = ".".join([*parts, last.get(path[-1], path[-1])])
         array = np.asarray(value)
         state[key] = torch.tensor(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
         expected.remove(key)

@@ -205,11 +205,12 @@ class ResidualBlock(nn.Module):
 
 
 class MultiScaleModule(nn.Module):
-    """Parallel receptive fields, fused: ReLU(x + fuse(ReLU(norm(concat(r_0, conv_d(r_d)))))), r = split(reduce(x)).
+    """Parallel receptive fields, fused: ReLU(x + g fuse(ReLU(norm(concat(r_0, conv_d(r_d)))))), r = split(reduce(x)).
 
     A 1 x 1 convolution reduces to equal shares, one a branch; the branch of dilation d looks through a 3 x 3 kernel
     that sees 2d + 1 pixels, and one share passes as it is. One norm serves all branches and a 1 x 1 convolution fuses
-    them: on a CPU the many small norms of separate branches would cost more than the convolutions.
+    them: on a CPU the many small norms of separate branches would cost more than the convolutions. `g` is a gain per
+    channel, learned from 0 (see `gain`).
     """
 
     dilations: tuple[int, ...]
@@ -229,13 +230,14 @@ class MultiScaleModule(nn.Module):
             branches.append(Convolution(share, 3, dilation, self.dtype, name=f"branch_{dilation}")(part))
         joined = self.norm("norm", True)(jnp.concatenate(branches, axis=-1))
         fused = ConvNorm(channels, self.norm, kernel=1, activate=False, dtype=self.dtype, name="fuse")(joined)
-        return nn.relu(x + fused)
+        return nn.relu(x + gain(self, "gain", channels) * fused)
 
 
 class CascadeDilatedConvolution(nn.Module):
-    """Dilated convolutions in cascade, every intermediate result aggregated: x + sum_i y_i, y_i = conv_{d_i}(y_{i-1}).
+    """Dilated convolutions in cascade, every result aggregated: x + sum_i g_i y_i, y_i = conv_{d_i}(y_{i-1}), y_0 = x.
 
     With dilations 1, 2, 4, 8 the last result sees 31 x 31 pixels of the bottleneck and the sum holds 3, 7, 15 and 31.
+    `g_i` are gains per channel, learned from 0 (see `gain`).
     """
 
     dilations: tuple[int, ...]
@@ -248,5 +250,16 @@ class CascadeDilatedConvolution(nn.Module):
         total, y = x, x
         for dilation in self.dilations:
             y = ConvNorm(x.shape[-1], self.norm, dilation=dilation, dtype=self.dtype, name=f"dilated_{dilation}")(y)
-            total = total + y
+            total = total + gain(self, f"gain_{dilation}", x.shape[-1]) * y
         return total
+
+
+def gain(module: nn.Module, name: str, channels: int) -> jax.Array:
+    """Parameter `[channels]` of `module` in its computing type, 0 at the start.
+
+    A part that is added through it starts as the identity and comes in where it lowers the loss (ReZero, Bachlechner et
+    al. 2021; per channel, as LayerScale, Touvron et al. 2021). Added in full from the start, the cascade cost DSC in a
+    short training (docs/results.md).
+    """
+    value: jax.Array = module.param(name, nn.initializers.zeros_init(), (channels,))
+    return value.astype(module.dtype)

@@ -13,12 +13,12 @@ from configs.msanet import get_config
 from msanet_jax.state import create_generator
 
 COUNTS = {
-    "": 5_805_324,
-    "cpu": 1_087_756,
-    "smoke": 68_419,
-    "cpu,no_cdc": 755_212,
-    "cpu,no_msm": 1_042_144,
-    "cpu,no_deep_supervision": 1_087_585,
+    "": 5_806_684,
+    "cpu": 1_088_308,
+    "smoke": 68_571,
+    "cpu,no_cdc": 755_380,
+    "cpu,no_msm": 1_042_528,
+    "cpu,no_deep_supervision": 1_088_137,
     "cpu,unet": 709_429,
 }
 
@@ -114,3 +114,19 @@ def test_bfloat16_computes_close_to_float32(small_config: ConfigDict) -> None:
 def test_indivisible_side_is_refused(small_config: ConfigDict) -> None:
     with pytest.raises(ValueError, match="divisible by 4"):
         create_generator(small_config).init(jax.random.key(0), jnp.zeros((1, 16, 18, 1)), train=False)
+
+
+def test_gains_start_the_parts_as_identity(small_config: ConfigDict) -> None:
+    image = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
+    whole = create_generator(small_config)
+    variables = whole.init(jax.random.key(0), image, train=False)
+    small_config.generator.cascade_dilations = ()
+    small_config.generator.multi_scale_dilations = ()
+    plain = create_generator(small_config)
+    left = {
+        group: {name: leaf for name, leaf in tree.items() if not name.startswith(("cascade", "multi_scale"))}
+        for group, tree in variables.items()
+    }
+    np.testing.assert_array_equal(
+        whole.apply(variables, image, train=False)[0], plain.apply(left, image, train=False)[0]
+    )

@@ -41,8 +41,18 @@ def _torch(array: np.ndarray) -> torch.Tensor:
 
 def _start(config: ConfigDict) -> tuple[Networks, TrainState]:
     networks = create_networks(config, steps_per_epoch=2)
+    state = create_state(networks)
+    params = jax.tree_util.tree_map_with_path(_open_gain, state.generator_params)
     # An iteration from the random start would leave the adversarial weight at 0: its warm-up counts steps.
-    return networks, create_state(networks).replace(step=jax.numpy.ones((), jax.numpy.int32))
+    one = jax.numpy.ones((), jax.numpy.int32)
+    return networks, state.replace(step=one, generator_params=params, generator_average=params)
+
+
+def _open_gain(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> jax.Array:
+    # Gains start at 0, where whatever lies behind them would go unnoticed.
+    if not path[-1].key.startswith("gain"):
+        return leaf
+    return jax.numpy.linspace(0.3, 0.9, leaf.size)
 
 
 @pytest.mark.parametrize("fold_px", [1, 2])
