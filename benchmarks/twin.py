@@ -101,6 +101,7 @@ class Generator(nn.Module):
     def __init__(self, section: ConfigDict) -> None:
         super().__init__()
         self.section = section
+        self._cascade_level = min(section.cascade_level, section.depth)
         widths = [min(section.width * 2**level, section.max_width) for level in range(section.depth + 1)]
         channels = section.fold_px**2
         for level in range(section.depth):
@@ -109,13 +110,12 @@ class Generator(nn.Module):
             if self._has_multi_scale(level):
                 module = MultiScaleModule(channels, tuple(section.multi_scale_dilations))
                 setattr(self, f"multi_scale_{level}", module)
+            if level == self._cascade_level:
+                self.cascade = self._make_cascade(channels)
         self.bottleneck = ResidualBlock(channels, widths[-1])
         channels = widths[-1]
-        self.cascade = (
-            CascadeDilatedConvolution(channels, tuple(section.cascade_dilations))
-            if section.cascade_dilations
-            else nn.Identity()
-        )
+        if section.depth == self._cascade_level:
+            self.cascade = self._make_cascade(channels)
         self.dropout = nn.Dropout(section.dropout_rate)
         for level in reversed(range(section.depth)):
             setattr(self, f"reduce_{level}", nn.Conv2d(channels, widths[level], 1, bias=False))
@@ -124,6 +124,10 @@ class Generator(nn.Module):
             if level == 0 or section.deep_supervision:
                 logits = section.fold_px**2 if level == 0 else 1
                 setattr(self, f"head_{level}", nn.Conv2d(channels, logits, 1))
+
+    def _make_cascade(self, channels: int) -> nn.Module:
+        dilations = tuple(self.section.cascade_dilations)
+        return CascadeDilatedConvolution(channels, dilations) if dilations else nn.Identity()
 
     def _has_multi_scale(self, level: int) -> bool:
         return bool(self.section.multi_scale_dilations) and level >= self.section.multi_scale_from_level
@@ -135,9 +139,14 @@ class Generator(nn.Module):
             x = getattr(self, f"encoder_{level}")(x)
             if self._has_multi_scale(level):
                 x = getattr(self, f"multi_scale_{level}")(x)
+            if level == self._cascade_level:
+                x = self.cascade(x)
             skips.append(x)
             x = functional.max_pool2d(x, 2)
-        x = self.dropout(self.cascade(self.bottleneck(x)))
+        x = self.bottleneck(x)
+        if self.section.depth == self._cascade_level:
+            x = self.cascade(x)
+        x = self.dropout(x)
         logits = []
         for level in reversed(range(self.section.depth)):
             x = _upsample2(getattr(self, f"reduce_{level}")(x))

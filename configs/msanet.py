@@ -98,11 +98,12 @@ def _generator() -> ConfigDict:
     generator = ConfigDict()
     generator.fold_px = 1  # squares of this side become channels at the entry and pixels again at the exit; 1 for none
     generator.width = 24  # channels at the finest level; doubled at every level down, at most max_width
-    generator.max_width = 256  # channels at most, at any level
+    generator.max_width = 384  # channels at most, at any level
     generator.depth = 4  # number of halvings; image sides must be divisible by fold_px 2^depth
     generator.multi_scale_dilations = (1, 2, 3)  # parallel branches of a multi-scale module; () for none
     generator.multi_scale_from_level = 1  # first encoder level with one; 0 is the finest
-    generator.cascade_dilations = (1, 2, 4, 8)  # bottleneck; () for none
+    generator.cascade_dilations = (1, 2, 4, 8)  # of the cascade; () for none
+    generator.cascade_level = 3  # encoder level that it ends, where the image has 32 px; `depth` is the bottleneck
     generator.deep_supervision = True  # a head at every decoder level
     generator.norm = "batch"  # batch | group
     generator.initial_lesion_share = 0.01  # probability that an untrained head gives every pixel
@@ -153,7 +154,8 @@ def _cpu(config: ConfigDict) -> None:
     config.data.dataset = "phantom_bone/cpu"
     config.data.image_size_px = 128
     config.generator.width = 12
-    config.generator.max_width = 96
+    config.generator.max_width = 176
+    config.generator.cascade_level = 2
     config.discriminator.width = 8
     config.discriminator.depth = 3
     config.train.batch_size = 8
@@ -168,7 +170,8 @@ def _released(config: ConfigDict) -> None:
     config.data.dataset = "phantom_bone/large"
     config.data.image_size_px = 128
     config.generator.width = 16
-    config.generator.max_width = 128
+    config.generator.max_width = 224
+    config.generator.cascade_level = 2
     config.discriminator.width = 8
     config.discriminator.depth = 3
     config.train.batch_size = 8
@@ -188,6 +191,7 @@ def _smoke(config: ConfigDict) -> None:
     config.data.image_size_px = 64
     config.generator.width = 4
     config.generator.depth = 3
+    config.generator.cascade_level = 1
     config.discriminator.width = 4
     config.discriminator.depth = 3
     config.train.batch_size = 4
@@ -210,6 +214,7 @@ def _tpu(config: ConfigDict) -> None:
     config.generator.width = 96
     config.generator.max_width = 384
     config.generator.multi_scale_from_level = 0
+    config.generator.cascade_level = 2
     config.generator.dtype = "bfloat16"
     config.discriminator.width = 64
     config.discriminator.dtype = "bfloat16"

@@ -16,6 +16,7 @@ from msanet_jax.layers import (
     CascadeDilatedConvolution,
     Convolution,
     MultiScaleModule,
+    NormFactory,
     ResidualBlock,
     downsample2,
     fold_pixels,
@@ -26,7 +27,7 @@ from msanet_jax.layers import (
 
 
 class Generator(nn.Module):
-    """U-shaped encoder-decoder with multi-scale modules, cascade dilated bottleneck and deep supervision.
+    """U-shaped encoder-decoder with multi-scale modules, cascade dilated convolutions and deep supervision.
 
     The abstract of Wu, Lin et al. 2025 names these parts; their layout is our choice (docs/fidelity.md).
 
@@ -36,7 +37,8 @@ class Generator(nn.Module):
       depth: number of halvings; rows and columns must be divisible by fold_px 2^depth.
       multi_scale_dilations: branches of the multi-scale module behind every encoder block; () leaves it out.
       multi_scale_from_level: first encoder level with such a module; 0 is the finest.
-      cascade_dilations: cascade at the bottleneck; () leaves it out.
+      cascade_dilations: of the cascade; () leaves it out.
+      cascade_level: encoder level whose end the cascade is, before the skip; `depth` or more is the bottleneck.
       deep_supervision: a head at every decoder level, else at the finest only.
       norm: `batch` or `group`.
       initial_lesion_share: the probability an untrained head gives every pixel, set through its bias.
@@ -53,6 +55,7 @@ class Generator(nn.Module):
     multi_scale_dilations: tuple[int, ...]
     multi_scale_from_level: int
     cascade_dilations: tuple[int, ...]
+    cascade_level: int
     deep_supervision: bool
     norm: str
     initial_lesion_share: float
@@ -93,12 +96,14 @@ class Generator(nn.Module):
             if self.multi_scale_dilations and level >= self.multi_scale_from_level:
                 module = kept(MultiScaleModule)
                 x = module(self.multi_scale_dilations, norm, self.dtype, name=f"multi_scale_{level}")(x)
+            if level == self.cascade_level:
+                x = self._cascade(x, norm)
             skips.append(x)
             x = downsample2(x)
 
         x = block(widths[self.depth], name="bottleneck")(x)
-        if self.cascade_dilations:
-            x = kept(CascadeDilatedConvolution)(self.cascade_dilations, norm, self.dtype, name="cascade")(x)
+        if self.depth <= self.cascade_level:
+            x = self._cascade(x, norm)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
 
         logits = []
@@ -115,6 +120,13 @@ class Generator(nn.Module):
             elif self.deep_supervision:
                 logits.append(self._head(level, 1)(x).astype(jnp.float32))
         return tuple(reversed(logits))
+
+    def _cascade(self, x: jax.Array, norm: NormFactory) -> jax.Array:
+        if not self.cascade_dilations:
+            return x
+        module = nn.remat(CascadeDilatedConvolution) if self.remat else CascadeDilatedConvolution
+        cascaded: jax.Array = module(self.cascade_dilations, norm, self.dtype, name="cascade")(x)
+        return cascaded
 
     def _head(self, level: int, channels: int) -> nn.Conv:
         share = self.initial_lesion_share

@@ -236,7 +236,7 @@ class MultiScaleModule(nn.Module):
 class CascadeDilatedConvolution(nn.Module):
     """Dilated convolutions in cascade, every result aggregated: x + sum_i g_i y_i, y_i = conv_{d_i}(y_{i-1}), y_0 = x.
 
-    With dilations 1, 2, 4, 8 the last result sees 31 x 31 pixels of the bottleneck and the sum holds 3, 7, 15 and 31.
+    With dilations 1, 2, 4, 8 the last result sees 31 x 31 pixels of its level and the sum holds 3, 7, 15 and 31.
     `g_i` are gains per channel, learned from 0 (see `gain`).
     """
 

@@ -13,13 +13,13 @@ from configs.msanet import get_config
 from msanet_jax.state import create_generator
 
 COUNTS = {
-    "": 5_806_684,
-    "cpu": 1_088_308,
-    "smoke": 68_571,
-    "cpu,no_cdc": 755_380,
-    "cpu,no_msm": 1_042_528,
-    "cpu,no_deep_supervision": 1_088_137,
-    "cpu,unet": 709_429,
+    "": 5_782_108,
+    "cpu": 1_129_108,
+    "smoke": 33_723,
+    "cpu,no_cdc": 1_045_588,
+    "cpu,no_msm": 1_083_328,
+    "cpu,no_deep_supervision": 1_128_937,
+    "cpu,unet": 999_637,
 }
 
 
