@@ -142,7 +142,7 @@ def test_pictures_with_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_nothing_that_speaks_of_lesions_is_declared_free_of_them(tmp_path: Path) -> None:
-    """A refused mask, one in a format that is not read, boxes, a reader's mask: the scan stays out, and a line says so."""
+    """A refused mask, one in a format that is not read, boxes, a reader's mask: the scan stays out, with a line."""
     source = tmp_path / "in"
     for number, name in enumerate(("healthy", "size", "nrrd", "json", "boxes", "read", "benign")):
         save_picture(body_scan(number), source / f"{name}.png")

@@ -1,7 +1,7 @@
-"""Scans without a lesion mask: may they be declared free of lesions?
+"""Scans without a lesion mask, and what speaks against declaring them free of lesions.
 
-Only where nothing speaks against it: a mask that was refused, a box or a label of the whole image says that somebody saw
-something there, and a scan with lesions taken for a healthy one spoils training and scores without a trace.
+A mask that was refused, a box or a label of the whole image says that somebody saw something there, and a scan with
+lesions taken for a healthy one spoils training and scores without a trace.
 """
 
 from __future__ import annotations
