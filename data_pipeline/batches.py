@@ -28,7 +28,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
       RequestError: fewer images than one batch.
     """
     if images < batch_size:
-        raise RequestError(f"train.batch_size={batch_size} is larger than the training set of {images} images")
+        raise RequestError(
+            f"train.batch_size={batch_size} is larger than the training set of {images} images; use at most that: "
+            f"--config.train.batch_size={images}"
+        )
     return images // batch_size
 
 

@@ -38,9 +38,11 @@ def check_batch_size(batch_size: int, key: str) -> None:
     """Refuses a global batch that the devices cannot share evenly.
 
     Raises:
-      RequestError: `batch_size` is not divisible by the number of devices.
+      RequestError: `batch_size` is not positive, or not divisible by the number of devices.
     """
     devices = jax.device_count()
+    if batch_size < 1:
+        raise RequestError(f"{key}={batch_size} must be positive, e.g. --{key}={devices}")
     if batch_size % devices:
         raise RequestError(
             f"{key}={batch_size} is not divisible by {devices} devices; use a multiple, e.g. "

@@ -212,7 +212,7 @@ def _without_folders(score: Mapping[str, Any]) -> Mapping[str, Any]:
 def _data_card(path: Path | None, dataset: str) -> str:
     is_phantom = dataset.startswith("phantom_bone/")
     if path is None and not (is_phantom and _CARD_OF_PHANTOM.is_file()):
-        what = f"PhantomBone {phantom.VERSION}, simulated scans" if is_phantom else "no data card was given"
+        what = f"PhantomBone {phantom.VERSION}, simulated scans" if is_phantom else "No data card was given"
         return f"# Training data\n\n{what}.\n"
     try:
         return (path or _CARD_OF_PHANTOM).read_text(encoding="utf-8")

@@ -119,7 +119,9 @@ def _data(members: Sequence[Mapping[str, Any]], simulated: bool) -> list[str]:
 def _scores(scores: Sequence[Mapping[str, Any]], members: int, *, whole: bool, simulated: bool) -> list[str]:
     if not scores:
         return ["The run has not been scored."]
-    lines = [_SIMULATED, ""] if simulated else []
+    # Imported scans may be simulated ones; the run's own note says what its scores are.
+    notes = [_SIMULATED] if simulated else [*dict.fromkeys(score["note"] for score in scores if "note" in score)]
+    lines = [line for note in notes for line in (note, "")]
     if members > 1 and not whole:
         lines += [f"Single networks ({len(scores)} of {members}); their mean was not scored.", ""]
     for score in scores:

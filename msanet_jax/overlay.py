@@ -39,7 +39,7 @@ class Drawing:
       probability: of lesion, [rows, columns] of the scan.
       threshold: outlines are drawn at this probability.
       lesions: rows of `lesion_list.list_lesions`.
-      title: the scan's name; its view is added.
+      title: the scan's name; its view is added where the name does not end in it.
       subtitle: one line on where the prediction comes from.
       notice: what must be said beside it.
     """
@@ -181,4 +181,5 @@ def black_level(counts: np.ndarray) -> float:
 
 def _title(drawing: Drawing) -> str:
     view = drawing.scan.view
-    return drawing.title if view == View.UNKNOWN else f"{drawing.title}, {view.value}"
+    said = view == View.UNKNOWN or drawing.title.lower().endswith(view.value)
+    return drawing.title if said else f"{drawing.title}, {view.value}"

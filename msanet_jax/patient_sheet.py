@@ -59,8 +59,9 @@ def _figures(patient: Mapping[str, Any], scans: Sequence[tuple[str, Mapping[str,
     both = " (seen in both views counted once)" if patient["view_pairs"] else ""
     fraction = patient["lesion_area_fraction"]
     shown = "unknown" if fraction is None else f"{100 * fraction:.2f} %"
+    count = patient["lesion_count"]
     return (
-        f'<div class="figures"><div><b>{patient["lesion_count"]}</b> lesions marked{both}</div>'
+        f'<div class="figures"><div><b>{count}</b> lesion{"s" if count != 1 else ""} marked{both}</div>'
         f"<div><b>{shown}</b> lesion area fraction (uncalibrated, no bone scan index)</div></div>"
     )
 
@@ -169,7 +170,8 @@ def _value(value: float | None, digits: int) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.0f} %"
+    # As a whole number: a small decrease is +0, not -0.
+    return "" if value is None else f"{round(100 * value):+d} %"
 
 
 def _list(ids: Sequence[int]) -> str:

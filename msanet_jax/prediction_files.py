@@ -185,7 +185,8 @@ def _save(name: str, paths: list[Path], stem: str, result: Segmentation, header:
         np.save(array, result.probability.astype(np.float32))
         paths[0].write_bytes(array.getvalue())
     elif name == "overlay":
-        save_overlay(drawing(result), paths[0])
+        # In a folder of patients the files themselves may all be called anterior.dcm.
+        save_overlay(drawing(result, stem), paths[0])
     elif name == "csv":
         paths[0].write_text(lesion_table(stem, result.record), encoding="utf-8")
     elif name == "nifti":

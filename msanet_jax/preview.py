@@ -62,7 +62,8 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
       failures: how many files gave none.
       notice: printed below the heading.
     """
-    columns = min(_COLUMNS_MAX, max(4, math.ceil(math.sqrt(5.0 * len(tiles)))))
+    # An even number, so that the two views of a patient stay side by side.
+    columns = min(_COLUMNS_MAX, 2 * max(2, math.ceil(math.sqrt(5.0 * len(tiles)) / 2)))
     rows = max(1, math.ceil(len(tiles) / columns))
     # A sheet of thorax pictures needs no room for legs.
     tall = max((picture.picture.shape[0] for picture in tiles), default=1)

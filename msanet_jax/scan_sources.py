@@ -95,9 +95,9 @@ def read_sources(
 ) -> Iterator[NamedScan]:
     """Reads source after source and file after file, so that memory never holds more than one scan of them.
 
-    Results are named after their file; in a folder or archive after the path in it, with `_` for `/`; a file with two
-    views gives STEM_anterior and STEM_posterior. Of a folder or archive `scan_choice.choose_scans` is read. A file
-    named twice is read once.
+    Results are named after their file; in a folder or archive after the path in it, with `_` for `/`, and with its own
+    name in front where there are several sources; a file with two views gives STEM_anterior and STEM_posterior. Of a
+    folder or archive `scan_choice.choose_scans` is read. A file named twice is read once.
 
     Args:
       sources: paths.
@@ -121,7 +121,9 @@ def read_sources(
                 _tell_of_choice(choice, source, report, silent=single or bool(opened.problems))
                 for file in choice.files:
                     shown = file.path if file.path.is_relative_to(source.parent) else source / file.name
-                    reader = _Reader(file, shown, _below(common, source, None if single else file.name), naming)
+                    below = _below(common, source, None if single else file.name)
+                    title = file.name if single or len(sources) == 1 else f"{_title(source)}/{file.name}"
+                    reader = _Reader(file, shown, below, title, naming)
                     yield from reader.read(report, tally, common, headers=headers)
                     tally.done += 1
         except RequestError as error:
@@ -162,6 +164,14 @@ def _below(common: Path, source: Path, name: str | None) -> str:
     return path.name if path == common else path.relative_to(common).as_posix()
 
 
+def _title(source: Path) -> str:
+    """Name of a folder, of an archive without its ending, or of the folder that a DICOMDIR lies in."""
+    place = source.resolve()
+    if place.is_dir():
+        return place.name
+    return place.parent.name if place.name.upper() == "DICOMDIR" else place.stem
+
+
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     """Reads one file.
@@ -170,12 +180,14 @@ class _Reader:
       file: where it lies.
       shown: as the user knows it.
       below: its path below the folder of all sources.
+      title: what its results are named after, with `/`.
       naming: of results and patients.
     """
 
     file: SourceFile
     shown: Path
     below: str
+    title: str
     naming: Naming
 
     def read(self, report: Report, tally: Tally, common: Path, *, headers: bool) -> Iterator[NamedScan]:
@@ -188,7 +200,7 @@ class _Reader:
             report(self.shown, reason.replace(str(path), "the file").replace(str(path.parent), "..."))
             return
         header = _header(path) if headers else None
-        stem = None if self.naming.anonymous else names.claim(_stem(self.file.name))
+        stem = None if self.naming.anonymous else names.claim(_stem(self.title))
         for scan in scans:
             if stem is None:
                 own = names.claim(f"{scan.patient}_{scan.view.value}")

@@ -201,6 +201,8 @@ def test_a_set_that_cannot_be_trained_on(tmp_path: Path) -> None:
         "validation has no patient with a lesion mask",
         "test has no patient with a lesion mask",
     ]
+    # Two patients do not fill three splits, however they are moved.
+    assert {problem.remedy for problem in report.set_problems} == {"training needs one at least: add masks"}
     assert any("it is assumed from their width" in note for note in report.notes)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.measure_step import place
 from benchmarks.scaling_page import merge, page, with_efficiency
-from msanet_jax.devices import map_iteration, place_state, shard
+from data_pipeline.errors import RequestError
+from msanet_jax.devices import check_batch_size, map_iteration, place_state, shard
 from msanet_jax.layers import AXIS
 
 
@@ -35,6 +36,16 @@ def test_a_placed_state_stays_where_it_is() -> None:
     after, _ = map_iteration(_descent)(state, shard({"x": np.ones(8, np.float32)}))
     assert after.sharding.is_equivalent_to(state.sharding, 0)
     assert len(after.sharding.device_set) == 4
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "message"),
+    [(0, "must be positive, e.g. --k=4"), (-4, "must be positive"), (6, "not divisible by 4 devices")],
+)
+def test_batch_sizes_that_cannot_be(batch_size: int, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        check_batch_size(batch_size, "k")
+    check_batch_size(8, "k")
 
 
 def _row(devices: int, images_per_s: float, *, scaling: str, batch: int) -> dict[str, object]:

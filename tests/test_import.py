@@ -141,6 +141,31 @@ def test_pictures_with_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     np.testing.assert_array_equal(load_scan(tmp_path / "set", with_lesions[0]).counts, body_scan(0))
 
 
+def test_nothing_that_speaks_of_lesions_is_declared_free_of_them(tmp_path: Path) -> None:
+    """A refused mask, one in a format that is not read, boxes, a reader's mask: the scan stays out, with a line."""
+    source = tmp_path / "in"
+    for number, name in enumerate(("healthy", "size", "nrrd", "json", "boxes", "read", "benign")):
+        save_picture(body_scan(number), source / f"{name}.png")
+    save_picture(lesion_mask()[::2, ::2], source / "size_mask.png")
+    (source / "nrrd_mask.nrrd").write_bytes(b"NRRD0004\n")
+    (source / "json.json").write_text("{")
+    (source / "boxes.xml").write_text(VOC.format("boxes", "lesion"))
+    save_picture(lesion_mask(), source / "read_reader_1.png")
+    save_picture(lesion_mask(), source / "benign_benign.png")
+    outcome = _import(source, tmp_path / "set", scans_without_mask="no-lesion")
+    told = {Path(line.partition(": ")[0]).stem: line for line in outcome.problems if ".png: " in line}
+    assert {name for name, line in told.items() if "an annotation of this scan cannot be used" in line} == {
+        "size",
+        "nrrd",
+        "json",
+    }
+    assert {name for name, line in told.items() if "something marks lesions" in line} == {"boxes", "read"}
+    with (tmp_path / "set" / "private" / "sources.csv").open() as text:
+        file_of = {row["image_id"]: row["source_file"] for row in csv.DictReader(text)}
+    free = {file_of[entry.image_id] for entry in outcome.entries if "lesions" in entry.masks}
+    assert free == {"healthy.png", "benign.png"}
+
+
 def test_scans_without_masks_may_be_healthy(tmp_path: Path) -> None:
     source = picture_source(tmp_path / "in", 3, healthy=0)
     save_picture(body_scan(9, ()), source / "case9_ant.png")
@@ -369,7 +394,7 @@ def _break(source: Path) -> dict[str, str]:
         "holes.npy": "NaN or infinite",
         "pickle.npy": "pickled objects, which are never read",
         "wide_mask.png": "a mask of 1024 x 256 pixels for a scan of 512 x 128",
-        "wide.png": "a scan without a lesion mask",
+        "wide.png": "an annotation of this scan cannot be used",
     }
 
 
@@ -486,13 +511,14 @@ def test_text_annotations_of_two_views_say_which(tmp_path: Path, form: str) -> N
     save_dicom(nm_header(both, views=("Anterior", "Posterior")), source / "a.dcm")
     _annotate(form, source, "a")
     outcome = _import(source, tmp_path / "set", scans_without_mask="no-lesion")
-    (line,) = outcome.problems
+    line, *of_scans = outcome.problems
     assert "its scan has two views; " in line and "..._anterior, one ..._posterior" in line
+    assert len(of_scans) == 2 and all("an annotation of this scan cannot be used" in line for line in of_scans)
     for path in source.glob("a*.[jx]*"):
         path.unlink()
     _annotate(form, source, "a_posterior")
     outcome = _import(source, tmp_path / "named", scans_without_mask="no-lesion")
-    assert outcome.problems == []
+    assert ["something marks lesions" in line for line in outcome.problems] == [True] * (form == "voc")
     marked = {str(entry.view): bool(entry.weak_boxes) for entry in outcome.entries}
     if form != "voc":
         marked = {

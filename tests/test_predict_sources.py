@@ -72,6 +72,18 @@ def test_patients_of_pictures_are_told_apart_by_folder(tmp_path: Path) -> None:
         assert patients == {of_folder["scans"][0]["patient"]}
 
 
+def test_results_of_several_folders_say_which(tmp_path: Path) -> None:
+    source = _pictures(tmp_path / "in")
+    for place in ("p1", "p2"):
+        with zipfile.ZipFile(tmp_path / f"{place}.zip", "w") as archive:
+            for view in ("anterior", "posterior"):
+                archive.write(source / place / f"{view}.png", f"{view}.png")
+    stems = [f"{place}_{view}" for place in ("p1", "p2") for view in ("anterior", "posterior")]
+    for number, sources in enumerate(([source / "p1", source / "p2"], [tmp_path / "p1.zip", tmp_path / "p2.zip"])):
+        assert [scan["stem"] for scan in _run(sources, tmp_path / f"out{number}")["scans"]] == stems
+    assert [scan["stem"] for scan in _run([source / "p1"], tmp_path / "one")["scans"]] == ["anterior", "posterior"]
+
+
 def test_one_number_for_every_patient_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
         save_dicom(nm_header(body_scan(number), patient="ANON"), tmp_path / "in" / f"p{number}" / "anterior.dcm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,7 @@ def test_file_without_preamble_and_suffix(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda header: setattr(header, "Modality", "CT"), "modality CT"),
+        (lambda header: header.__delitem__("Modality"), "states no modality; it was cut short"),
         (lambda header: header.__delitem__("PixelData"), "no pixel data"),
         (lambda header: setattr(header, "ImageType", ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]), "tomographic"),
         (lambda header: setattr(header, "ImageType", ["ORIGINAL", "PRIMARY", "DYNAMIC", "EMISSION"]), "tomographic"),
@@ -267,7 +269,7 @@ def test_dicom_with_the_preamble_of_a_tiff(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.dcm", b"This is a letter about a scan.\n" * 40, "is no DICOM"),
+        ("text.dcm", b"This is a letter about a scan.\n" * 40, "is no DICOM, PNG, JPEG, TIFF, NPY or NIfTI file"),
         ("short.dcm", b"hello", "is no DICOM"),
         ("empty.dcm", b"", "empty"),
         ("list.npz", b"PK\x03\x04" + bytes(200), "archive"),
@@ -280,6 +282,15 @@ def test_files_that_are_no_scan(tmp_path: Path, name: str, content: bytes, messa
     path = tmp_path / name
     path.write_bytes(content)
     _assert_refused(path, message)
+
+
+def test_a_picture_larger_than_any_scan(tmp_path: Path) -> None:
+    """A header that promises 30000 x 30000 pixels; nothing is decoded."""
+    chunks = (b"IHDR" + (30_000).to_bytes(4) * 2 + bytes((8, 0, 0, 0, 0)), b"IDAT" + zlib.compress(b""))
+    path = tmp_path / "huge.png"
+    packed = [(len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4) for chunk in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    _assert_refused(path, "far more pixels than a planar scan has")
 
 
 def test_absent_file_and_folder(tmp_path: Path) -> None:

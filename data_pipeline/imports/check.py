@@ -267,11 +267,8 @@ def _check_set(data_set: DataSetFolder) -> list[Problem]:
     for split in SPLITS:
         patients = data_set.splits[split]
         if not masked & set(patients):
-            problems.append(
-                Problem(
-                    SPLITS_FILE, f"{split} has no patient with a lesion mask", "training needs one at least: move one"
-                )
-            )
+            remedy = "training needs one at least: " + ("move one" if len(masked) >= len(SPLITS) else "add masks")
+            problems.append(Problem(SPLITS_FILE, f"{split} has no patient with a lesion mask", remedy))
     for entry in data_set.entries:
         if "lesions" not in entry.masks and any(entry.patient in data_set.splits[split] for split in SPLITS):
             problems.append(

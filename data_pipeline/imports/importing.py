@@ -18,8 +18,9 @@ from data_pipeline.imports import manifest, names, writing
 from data_pipeline.imports.annotate import annotate
 from data_pipeline.imports.layouts import Layout, recognise
 from data_pipeline.imports.manifest import ImageEntry
-from data_pipeline.imports.pairing import ScanFile, pair_files
+from data_pipeline.imports.pairing import Finder, ScanFile, pair_files
 from data_pipeline.imports.splitting import draw_splits
+from data_pipeline.imports.unmasked import UNMASKED, Origin
 from data_pipeline.readers import read_scans
 from data_pipeline.readers.sources import SourceFile, open_source
 from data_pipeline.readers.values import pseudonym, pseudonym_key
@@ -38,7 +39,8 @@ class ImportOptions:
     Attributes:
       layout: one of `layouts.FORMATS`.
       labels: label or number in annotations -> kind or `ignored`.
-      scans_without_mask: `left-out` of training and scores, or `no-lesion`: they get an empty mask.
+      scans_without_mask: `left-out` of training and scores, or `no-lesion`: they get an empty mask, unless something
+        speaks against it (`imports.unmasked`).
       patient_from: `header` (DICOM), `folder` or `file` says who the patient is; `auto`: the header where there is one.
       pixel_mm: of files that state none.
       key_file: holds the key of the pseudonyms; None draws one.
@@ -142,7 +144,7 @@ class _Import:
         self._labels = {**layout.labels, **options.labels}
         self._segments: dict[str, list[tuple[SourceFile, SegmentFrame]]] = defaultdict(list)
         self._seen: dict[tuple[str, str], int] = {}
-        self._shapes: list[tuple[SourceFile, tuple[int, ...]]] = []
+        self._origins: list[Origin] = []
         self._used: Counter[str] = Counter()
         self.outcome = ImportOutcome(problems=list(layout.source.problems))
         self.outcome.notes += [f"not read: {note}" for note in layout.notes]
@@ -158,9 +160,11 @@ class _Import:
         for file, line in (*self._layout.problems, *pairing.problems):
             self._problem(file, line)
         self.outcome.notes += [f"not read: {note}" for note in pairing.notes]
+        finder = Finder(pairing.scans, channels=self._layout.channels)
         known = {scan.uid for scan in pairing.scans}
         for file in pairing.segmentations:
-            self._take_segmentation(file, known)
+            if not self._take_segmentation(file, known):
+                finder.refuse(file)
         for scan in tqdm(pairing.scans, unit="file", desc="importing", disable=None if progress else True):
             self._take_scan(scan)
         self._settle_unmasked()
@@ -174,16 +178,19 @@ class _Import:
                 "--patient-from=folder or --patient-from=file"
             )
 
-    def _take_segmentation(self, file: SourceFile, known: set[str]) -> None:
+    def _take_segmentation(self, file: SourceFile, known: set[str]) -> bool:
+        """Whether its scan is known."""
         try:
             frames = read_segmentation(file.path, labels=self._labels)
         except ScanError as error:
             self._problem(file, str(error))
-            return
+            return False
         for frame in frames:
             self._segments[frame.references].append((file, frame))
-        if not {frame.references for frame in frames} & known:
+        found = bool({frame.references for frame in frames} & known)
+        if not found:
             self._problem(file, "the scan that it segments is not in the source; add it")
+        return found
 
     def _take_scan(self, file: ScanFile) -> None:
         try:
@@ -198,6 +205,7 @@ class _Import:
             )
             for of, line in problems:
                 self._problem(of, line)
+            file.refused |= bool(problems)
             self._keep(dataclasses.replace(scan, patient=self._patient(file, scan)), file, frame, annotation)
 
     def _patient(self, file: ScanFile, scan: Scan) -> str:
@@ -215,17 +223,20 @@ class _Import:
             self._add_to_twin(self._seen[content, scan.patient], file, annotation)
             return
         self._seen[content, scan.patient] = len(self.outcome.entries)
-        self._shapes.append((file.file, scan.counts.shape))
         self.all_simulated &= file.simulated
         image_id = self._image_id(scan)
         self.origins.append((image_id, file.file.name, frame))
         facts = file.facts.get(str(scan.view)) if "lesions" in annotation.masks else None
         label = self._layout.image_labels.get(file.file.name, "")
+        self._origins.append(Origin([file], scan.counts.shape))
+        self._origins[-1].add(annotation, label)
         self.outcome.entries.append(self._write(image_id, scan, annotation, facts, label))
 
     def _add_to_twin(self, number: int, file: ScanFile, annotation: Annotation) -> None:
         """Of the same scan twice, the one that is kept gets the masks and boxes that only the other has."""
         entry = self.outcome.entries[number]
+        self._origins[number].copies.append(file)
+        self._origins[number].add(annotation, self._layout.image_labels.get(file.file.name, ""))
         for kind, ids in annotation.masks.items():
             if kind not in entry.masks:
                 entry = dataclasses.replace(entry, masks={**entry.masks, **self._write_masks(entry, {kind: ids})})
@@ -251,21 +262,21 @@ class _Import:
 
     def _settle_unmasked(self) -> None:
         """What becomes of scans without a lesion mask, once every copy of them was seen."""
-        unmasked = [number for number, entry in enumerate(self.outcome.entries) if "lesions" not in entry.masks]
-        for number in unmasked:
-            entry, (file, shape) = self.outcome.entries[number], self._shapes[number]
-            if self._options.scans_without_mask == "no-lesion":
-                empty = self._write_masks(entry, {"lesions": np.zeros(shape, np.uint8)})
+        declared, missing = self._options.scans_without_mask == "no-lesion", 0
+        for number, (entry, origin) in enumerate(zip(self.outcome.entries, self._origins, strict=True)):
+            if "lesions" in entry.masks:
+                continue
+            objection = origin.objection()
+            if declared and not objection:
+                empty = self._write_masks(entry, {"lesions": np.zeros(origin.shape, np.uint8)})
                 self.outcome.entries[number] = dataclasses.replace(entry, masks={**entry.masks, **empty})
-            elif not self._layout.without_masks:
-                self._problem(
-                    file,
-                    "a scan without a lesion mask: it is left out of training and scores; add a mask (empty if there "
-                    "is no lesion), or say --scans-without-mask=no-lesion",
-                )
-        if unmasked and self._layout.without_masks and self._options.scans_without_mask != "no-lesion":
+            elif declared or not self._layout.without_masks:
+                self._problem(origin.copies[0].file, objection or UNMASKED)
+            else:
+                missing += 1
+        if missing:
             self.outcome.notes.append(
-                f"not there: lesion masks of {len(unmasked)} scans; they can be looked at and checked, not trained on"
+                f"not there: lesion masks of {missing} scans; they can be looked at and checked, not trained on"
             )
 
     def _image_id(self, scan: Scan) -> str:

@@ -79,7 +79,7 @@ def stem_of(name: str) -> str:
     if base.lower().endswith((".nii", ".nii.gz")):
         return nifti_stem(base)
     suffix = PurePosixPath(base).suffix.lower()
-    known = suffix in _RANKS or suffix in PICTURES or suffix in (".json", ".xml")
+    known = suffix in _RANKS or suffix in PICTURES or suffix in (".json", ".xml", ".nrrd", ".nhdr")
     return base[: len(base) - len(suffix)] if known and suffix else base
 
 

@@ -39,6 +39,7 @@ class ScanFile:
       voc: view or None -> XML file.
       label: of the image as a whole.
       facts: lesion rows by view, of simulated patients.
+      refused: whether an annotation that belongs to it, or seems to by its name, cannot be used.
     """
 
     file: SourceFile
@@ -51,6 +52,7 @@ class ScanFile:
     voc: dict[View | None, SourceFile] = dataclasses.field(default_factory=dict)
     label: str = ""
     facts: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    refused: bool = False
 
 
 @dataclasses.dataclass
@@ -101,7 +103,10 @@ def pair_files(source: Source, *, channels: bool = False) -> Pairing:
         pairing.notes.append(f"{copies} files beside a better one of the same name (DICOM before NPY before PNG)")
     if found.ignored:
         pairing.notes.append(f"{found.ignored} files that are no scans (texts, tables, results)")
-    _attach(pairing, found, Finder(pairing.scans, channels=channels))
+    finder = Finder(pairing.scans, channels=channels)
+    _attach(pairing, found, finder)
+    for file, _ in pairing.problems:
+        finder.refuse(file)
     return pairing
 
 
@@ -127,6 +132,12 @@ class Finder:
             if view is not None and (scan := self._of_key((folders, rest))) is not None:
                 return scan, view
         return None, None
+
+    def refuse(self, file: SourceFile) -> None:
+        """Takes note at the scan of that name, if there is one, that an annotation of it cannot be used."""
+        scan, _ = self(file.name)
+        if scan is not None:
+            scan.refused = True
 
     def _of_key(self, key: Key) -> ScanFile | None:
         """The scan of the same key; else the only one of that stem, or the only one in a folder above."""

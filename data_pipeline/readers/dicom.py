@@ -120,13 +120,15 @@ def _open(path: Path) -> pydicom.Dataset:
             return header
     except Exception:  # any text fails somehow; the message below says it
         pass
-    raise ScanError(f"{path}: is no DICOM, PNG, JPEG, TIFF or NPY file; export the scan in one of these formats")
+    raise ScanError(f"{path}: is no DICOM, PNG, JPEG, TIFF, NPY or NIfTI file; export the scan in one of these formats")
 
 
 def _check_planar(header: pydicom.Dataset, path: Path) -> None:
-    modality = _entry(header, "Modality", str, "none")
+    modality = _entry(header, "Modality", str, "")
+    if not modality:
+        raise ScanError(f"{path}: the header states no modality; it was cut short or emptied: copy or export it again")
     if modality != "NM":
-        shown = modality if modality in {*_MODALITIES, "none"} else "unknown"
+        shown = modality if modality in _MODALITIES else "unknown"
         raise ScanError(f"{path}: modality {shown}; a planar bone scan has modality NM: export the scan itself")
     if "PixelData" not in header:
         raise ScanError(f"{path}: has no pixel data (header only, or truncated); export it with the image")

@@ -30,7 +30,9 @@ def read_picture(path: Path) -> Scan:
             mode, pages, lossy, values = _decode(path)
     except ScanError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ScanError(f"{path}: far more pixels than a planar scan has; export the scan at its own size") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ScanError(f"{path}: the picture cannot be decoded ({type(error).__name__}); export it again") from None
     if mode not in _GREY_MODES:
         raise ScanError(f"{path}: a picture of mode {mode} (colour, palette or transparency); save 8 or 16 bit grey")
