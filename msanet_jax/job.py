@@ -20,6 +20,7 @@ from msanet_jax.evaluate import Probability
 from msanet_jax.figures import footer
 from msanet_jax.hosts import from_primary, is_primary, primary_first, wait_for_all
 from msanet_jax.models import BASELINES
+from msanet_jax.recipe_check import check_recipe
 from msanet_jax.report import write_curves
 from msanet_jax.scoring import headline, score_and_write
 from msanet_jax.state import create_networks
@@ -40,6 +41,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     """
     begin = time.perf_counter()
     run = Path(workdir)
+    check_recipe(config)
     LOG.info("%s", describe_devices())
     check_batch_size(config.train.batch_size, "config.train.batch_size")
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")

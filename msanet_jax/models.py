@@ -73,4 +73,6 @@ def _build(module: Any, attributes: dict[str, Any], where: str) -> nn.Module:
         return module(**attributes)
     except TypeError as error:
         reason = str(error).split("__init__() ", maxsplit=1)[-1]
-        raise RequestError(f"{where}: {reason}") from error
+        raise RequestError(
+            f"{where}: {reason}; a run of another version of msanet-jax has to be trained again"
+        ) from error

@@ -26,6 +26,7 @@ LAYERS = [
         "compile_cache",
         "model",
         "model_card",
+        "recipe_check",
     },
     {"layers"},
     {

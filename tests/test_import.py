@@ -164,6 +164,12 @@ def test_nothing_that_speaks_of_lesions_is_declared_free_of_them(tmp_path: Path)
         file_of = {row["image_id"]: row["source_file"] for row in csv.DictReader(text)}
     free = {file_of[entry.image_id] for entry in outcome.entries if "lesions" in entry.masks}
     assert free == {"healthy.png", "benign.png"}
+    # A mask of no scan may be the misnamed one of any.
+    save_picture(lesion_mask(), source / "helthy_mask.png")
+    outcome = _import(source, tmp_path / "again", scans_without_mask="no-lesion")
+    told = {Path(line.partition(": ")[0]).stem for line in outcome.problems if "the name of no scan" in line}
+    assert told == {"healthy", "benign"}
+    assert not any("lesions" in entry.masks for entry in outcome.entries)
 
 
 def test_scans_without_masks_may_be_healthy(tmp_path: Path) -> None:

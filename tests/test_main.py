@@ -124,6 +124,7 @@ def test_another_config_is_refused(finished: Path, data_dir: Path, environment: 
         (["--config=configs/msanet.py:cpu"], 2, "--workdir is missing"),
         ([], 2, "--config is missing"),
         (["--config=configs/absent.py", "--workdir=x"], 2, "absent.py"),
+        (["--config=configs/msanet.py:cpu", "--workdir=x", "--config.generator.width=0"], 2, "generator.width=0 must"),
     ],
 )
 def test_wrong_words_get_one_clear_line(

@@ -23,7 +23,7 @@ IGNORED = "ignored"
 
 _EIGHT_CONNECTED = np.ones((3, 3), int)
 _WORDS = {
-    "lesions": "lesion lesions metastasis metastases metastatic met mets malignant abnormal tumor tumour bm hotspot "
+    "lesions": "lesion lesions metastasis metastases metastatic met mets malignant abnormal tumor tumour bm "
     "mask masks seg segmentation label labels annotation annotations gt truth groundtruth",
     "benign": "benign normal physiological physiologic degenerative",
 }

@@ -167,7 +167,7 @@ class _Import:
                 finder.refuse(file)
         for scan in tqdm(pairing.scans, unit="file", desc="importing", disable=None if progress else True):
             self._take_scan(scan)
-        self._settle_unmasked()
+        self._settle_unmasked(strays=pairing.strays)
 
     def tell_if_one_patient(self) -> None:
         """Files whose patient number was replaced by the same word for everybody cannot be split."""
@@ -260,13 +260,13 @@ class _Import:
         writing.write_json(self._folder / "weak" / f"{image_id}.json", {"boxes": annotation.boxes})
         return f"weak/{image_id}.json"
 
-    def _settle_unmasked(self) -> None:
+    def _settle_unmasked(self, *, strays: bool) -> None:
         """What becomes of scans without a lesion mask, once every copy of them was seen."""
         declared, missing = self._options.scans_without_mask == "no-lesion", 0
         for number, (entry, origin) in enumerate(zip(self.outcome.entries, self._origins, strict=True)):
             if "lesions" in entry.masks:
                 continue
-            objection = origin.objection()
+            objection = origin.objection(strays=strays and declared)
             if declared and not objection:
                 empty = self._write_masks(entry, {"lesions": np.zeros(origin.shape, np.uint8)})
                 self.outcome.entries[number] = dataclasses.replace(entry, masks={**entry.masks, **empty})

@@ -64,12 +64,14 @@ class Pairing:
       segmentations: DICOM SEG files; they name their scans themselves.
       problems: (file, line) for what is left over; the line has no path.
       notes: lines about what was deliberately not read.
+      strays: whether an annotation has the name of no scan; it may belong to any.
     """
 
     scans: list[ScanFile]
     segmentations: list[SourceFile]
     problems: list[tuple[SourceFile, str]]
     notes: list[str]
+    strays: bool = False
 
 
 def pair_files(source: Source, *, channels: bool = False) -> Pairing:
@@ -107,6 +109,7 @@ def pair_files(source: Source, *, channels: bool = False) -> Pairing:
     _attach(pairing, found, finder)
     for file, _ in pairing.problems:
         finder.refuse(file)
+    pairing.strays = any(line == _ALONE for _, line in pairing.problems)
     return pairing
 
 

@@ -23,6 +23,10 @@ _MARKED = (
     "something marks lesions (boxes, a reader's mask or the image's label), but there is no lesion mask: the scan is "
     "left out of training and scores; add a mask"
 )
+_STRAY = (
+    "an annotation has the name of no scan (see its own line) and may belong to this one: the scan is left out of "
+    "training and scores; name the annotation as its scan, or remove it"
+)
 # Image labels of the public layouts that say that there are lesions.
 _ILL = {"abnormal", "metastasis"}
 
@@ -47,8 +51,14 @@ class Origin:
         masks = any(kind != "benign" and ids.any() for kind, ids in annotation.masks.items())
         self.marked |= boxes or masks or label in _ILL
 
-    def objection(self) -> str:
-        """Why the image cannot be declared free of lesions, with what to do; empty if it can."""
+    def objection(self, *, strays: bool) -> str:
+        """Why the image cannot be declared free of lesions, with what to do; empty if it can.
+
+        Args:
+          strays: whether an annotation has the name of no scan at all.
+        """
         if any(file.refused for file in self.copies):
             return _REFUSED
-        return _MARKED if self.marked else ""
+        if self.marked:
+            return _MARKED
+        return _STRAY if strays else ""
