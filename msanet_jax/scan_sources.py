@@ -95,9 +95,10 @@ def read_sources(
 ) -> Iterator[NamedScan]:
     """Reads source after source and file after file, so that memory never holds more than one scan of them.
 
-    Results are named after their file; in a folder or archive after the path in it, with `_` for `/`, and with its own
-    name in front where there are several sources; a file with two views gives STEM_anterior and STEM_posterior. Of a
-    folder or archive `scan_choice.choose_scans` is read. A file named twice is read once.
+    Results are named after their file; in a folder or archive after the path in it, with `_` for `/`, and with its
+    number in front where there are several sources: its own name may be a patient's. A file with two views gives
+    STEM_anterior and STEM_posterior. Of a folder or archive `scan_choice.choose_scans` is read. A file named twice is
+    read once.
 
     Args:
       sources: paths.
@@ -109,7 +110,7 @@ def read_sources(
     """
     seen: set[Path] = set()
     common = common_folder(sources)
-    for source in sources:
+    for number, source in enumerate(sources, start=1):
         try:
             with open_source(source) as opened:
                 single = len(opened.files) == 1 and opened.files[0].path == source
@@ -122,7 +123,7 @@ def read_sources(
                 for file in choice.files:
                     shown = file.path if file.path.is_relative_to(source.parent) else source / file.name
                     below = _below(common, source, None if single else file.name)
-                    title = file.name if single or len(sources) == 1 else f"{_title(source)}/{file.name}"
+                    title = file.name if single or len(sources) == 1 else f"{number}/{file.name}"
                     reader = _Reader(file, shown, below, title, naming)
                     yield from reader.read(report, tally, common, headers=headers)
                     tally.done += 1
@@ -162,14 +163,6 @@ def _below(common: Path, source: Path, name: str | None) -> str:
     """A file's path below the folder of all sources."""
     path = source.resolve() if name is None else source.resolve() / name
     return path.name if path == common else path.relative_to(common).as_posix()
-
-
-def _title(source: Path) -> str:
-    """Name of a folder, of an archive without its ending, or of the folder that a DICOMDIR lies in."""
-    place = source.resolve()
-    if place.is_dir():
-        return place.name
-    return place.parent.name if place.name.upper() == "DICOMDIR" else place.stem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_results_of_several_folders_say_which(tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / f"{place}.zip", "w") as archive:
             for view in ("anterior", "posterior"):
                 archive.write(source / place / f"{view}.png", f"{view}.png")
-    stems = [f"{place}_{view}" for place in ("p1", "p2") for view in ("anterior", "posterior")]
+    stems = [f"{number}_{view}" for number in (1, 2) for view in ("anterior", "posterior")]
     for number, sources in enumerate(([source / "p1", source / "p2"], [tmp_path / "p1.zip", tmp_path / "p2.zip"])):
         assert [scan["stem"] for scan in _run(sources, tmp_path / f"out{number}")["scans"]] == stems
     assert [scan["stem"] for scan in _run([source / "p1"], tmp_path / "one")["scans"]] == ["anterior", "posterior"]

@@ -308,7 +308,7 @@ def test_manifest_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.count("\n") == 2
     assert [failure["file"] for failure in report["failures"]] == ["bad.npy", "absent.dcm"]
     assert "Mueller" not in json.dumps(report)
-    assert report["scans"][0]["files"] == ["good_mask.png", "good.json"]
+    assert report["scans"][0]["files"] == ["1_good_mask.png", "1_good.json"]
     assert set(report["files"]) == {"msanet_preview.png"} | {
         path.name for path in (tmp_path / "out").glob("patient_*.json")
     }
