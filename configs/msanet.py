@@ -5,7 +5,7 @@ Hardware:  one or more TPU or GPU devices; on a CPU it runs too, slowly, and say
 Variants:  --config=configs/msanet.py:cpu,no_cdc  (comma-separated, see VARIANTS; `help` lists them)
 Source:    Wu, Lin et al., EJNMMI Physics 12:72, 2025, doi 10.1186/s40658-025-00785-w. The abstract names the parts;
            every number below is our choice (docs/fidelity.md says why).
-Measured:  :cpu on 2 CPU cores: 5 min, 2.9 GB, pooled test DSC 0.61 (0.55 to 0.67), threshold baseline 0.22 (set 1.0.1).
+Measured:  :cpu on 2 CPU cores: 4 min, 3.0 GB, pooled test DSC 0.61 (0.55 to 0.67), threshold baseline 0.22 (set 1.0.1).
 Scores on PhantomBone are scores on simulated scans: they are not comparable with the paper's 0.6671.
 """
 
