@@ -47,9 +47,7 @@ def _full() -> ConfigDict:
     config.data.fold_seed = 0  # of the grouping into folds; the same for all runs that are compared
 
     config.augment = _augment()
-
     config.generator = _generator()
-
     config.discriminator = _discriminator()
 
     config.adversary = ConfigDict()

@@ -16,7 +16,6 @@ from msanet_jax.layers import (
     CascadeDilatedConvolution,
     Convolution,
     MultiScaleModule,
-    NormFactory,
     ResidualBlock,
     downsample2,
     fold_pixels,
@@ -78,12 +77,14 @@ class Generator(nn.Module):
           columns / n, 1]` with n = fold_px 2^l, l = 1 ... depth - 1.
 
         Raises:
-          RequestError: a side is not divisible by fold_px 2^depth.
+          RequestError: a side is not divisible by fold_px 2^depth, or `cascade_level` is negative.
         """
         rows, columns = image.shape[1:3]
         coarsest = self.fold_px * 2**self.depth
         if rows % coarsest or columns % coarsest:
             raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {coarsest}")
+        if self.cascade_level < 0:
+            raise RequestError(f"generator.cascade_level={self.cascade_level}: levels count from 0, the finest")
         norm = norm_factory(self.norm, train=train, mapped=mapped)
         kept: Callable[[Any], Any] = nn.remat if self.remat else lambda module: module
         block = functools.partial(kept(ResidualBlock), norm=norm, dtype=self.dtype)
@@ -91,19 +92,21 @@ class Generator(nn.Module):
 
         x = fold_pixels(image.astype(self.dtype), self.fold_px)
         skips = []
+        cascade = functools.partial(kept(CascadeDilatedConvolution), self.cascade_dilations, norm, self.dtype)
+        cascade_level = min(self.cascade_level, self.depth) if self.cascade_dilations else None
         for level in range(self.depth):
             x = block(widths[level], name=f"encoder_{level}")(x)
             if self.multi_scale_dilations and level >= self.multi_scale_from_level:
                 module = kept(MultiScaleModule)
                 x = module(self.multi_scale_dilations, norm, self.dtype, name=f"multi_scale_{level}")(x)
-            if level == self.cascade_level:
-                x = self._cascade(x, norm)
+            if level == cascade_level:
+                x = cascade(name="cascade")(x)
             skips.append(x)
             x = downsample2(x)
 
         x = block(widths[self.depth], name="bottleneck")(x)
-        if self.depth <= self.cascade_level:
-            x = self._cascade(x, norm)
+        if cascade_level == self.depth:
+            x = cascade(name="cascade")(x)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
 
         logits = []
@@ -120,13 +123,6 @@ class Generator(nn.Module):
             elif self.deep_supervision:
                 logits.append(self._head(level, 1)(x).astype(jnp.float32))
         return tuple(reversed(logits))
-
-    def _cascade(self, x: jax.Array, norm: NormFactory) -> jax.Array:
-        if not self.cascade_dilations:
-            return x
-        module = nn.remat(CascadeDilatedConvolution) if self.remat else CascadeDilatedConvolution
-        cascaded: jax.Array = module(self.cascade_dilations, norm, self.dtype, name="cascade")(x)
-        return cascaded
 
     def _head(self, level: int, channels: int) -> nn.Conv:
         share = self.initial_lesion_share

@@ -18,17 +18,15 @@ POSITIVE = (
     "adversary.discriminator_steps",
     "generator_optimizer.peak_learning_rate",
     "discriminator_optimizer.peak_learning_rate",
-    "train.batch_size",
     "train.total_epochs",
     "train.log_every_steps",
     "train.validate_every_epochs",
     "train.checkpoint_every_epochs",
     "train.image_every_epochs",
     "train.keep_checkpoints",
-    "evaluate.batch_size",
     "evaluate.bootstrap_samples",
 )
-"""Keys whose value has to be above 0 wherever a recipe has them."""
+"""Keys whose value has to be above 0 wherever a recipe has them; batch sizes are `devices.check_batch_size`'s."""
 
 
 def check_recipe(config: ConfigDict) -> None:

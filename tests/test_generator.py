@@ -116,6 +116,17 @@ def test_indivisible_side_is_refused(small_config: ConfigDict) -> None:
         create_generator(small_config).init(jax.random.key(0), jnp.zeros((1, 16, 18, 1)), train=False)
 
 
+def test_cascade_sits_where_it_is_told(small_config: ConfigDict) -> None:
+    channels = []
+    for level in (0, 1, 2, 9):
+        small_config.generator.cascade_level = level
+        channels.append(_shapes(small_config)["cascade"]["gain_1"].shape[0])
+    assert channels == [4, 8, 16, 16]
+    small_config.generator.cascade_level = -1
+    with pytest.raises(ValueError, match="cascade_level=-1"):
+        _shapes(small_config)
+
+
 def test_gains_start_the_parts_as_identity(small_config: ConfigDict) -> None:
     image = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
     whole = create_generator(small_config)
