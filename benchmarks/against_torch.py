@@ -1,12 +1,13 @@
-"""Training step and inference beside the PyTorch twin, in one process, run by run in turn.
+"""Training step and inference beside the PyTorch twin, step by step in turn, each in a process of its own.
 
 python -m benchmarks.against_torch [--quick] [--out=FOLDER]
 
 For each setting: the alternating iteration and the inference of both, equal weights, equal batch, float32, all cores;
 PyTorch eager and through torch.compile, channels_last, fused AdamW. A ratio is our time over PyTorch's, the faster of
 eager and compiled; below 1 we are faster. Every repetition measures each opponent once, and the ratio is the median of
-the repetitions' ratios, so that a machine that slows down slows all of them. Both sides run under the same allocator
-and on the processor: JAX is kept there where the machine has an accelerator too (`backends` in the results).
+the repetitions' ratios, so that a machine that slows down slows all of them. Both sides run under the same settings of
+the allocator and on the processor: JAX is kept there where the machine has an accelerator too (`backends` in the
+results). Inference is the product's own way from images to probabilities, on all cores.
 
 `train_gflop` and `inference_gflop` are the operations that XLA counts in our compiled programs. Over a median time and
 over `gemm_gflops`, the rate of the largest matrix product, they give `..._share_of_gemm`: the share of the machine's
@@ -16,6 +17,7 @@ measured peak that a side reaches. PyTorch's share takes our count, the work bei
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import platform
@@ -24,17 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from ml_collections import ConfigDict
 
-from benchmarks import monai_unet, twin, twin_training
+from benchmarks import monai_unet
+from benchmarks.both_sides import jax_steps, random_images, torch_steps
 from benchmarks.interleave import interleaved, median_ratio
+from benchmarks.opponent import Opponent, Steps
 from benchmarks.peak import compiled_gflop, describe_backends, gemm_gflops, share_of_peak, use_cpu
 from benchmarks.tables import markdown_table, write_results
 from configs.msanet import get_config
-from msanet_jax.devices import compile_train_iteration, place_state
 from msanet_jax.huge_pages import restart_with_huge_pages
 from msanet_jax.state import create_networks, create_state
 from msanet_jax.steps import evaluation_step, train_iteration
@@ -79,16 +81,22 @@ def main() -> None:
 
 def measure_setting(config: ConfigDict, *, repeats: int, with_compiled: bool, peak_gflops: float) -> dict[str, Any]:
     """Times of every opponent in milliseconds, ratios with their spread, shares of the peak, the adversary's cost."""
-    train, inference = opponents(config, compiled=False)
-    if with_compiled:
-        more_train, more_inference = opponents(config, compiled=True)
-        train["torch compiled"] = more_train["torch"]
-        inference["torch compiled"] = more_inference["torch"]
     # A copy: what is compiled later must not see this change.
     alone = config.copy_and_resolve_references()
     alone.adversary.enabled = False
-    train["jax, generator only"] = opponents(alone, compiled=False)[0]["jax"]
-    train_ms, inference_ms = interleaved(train, repeats), interleaved(inference, repeats)
+    makers: dict[str, Callable[[], Steps]] = {
+        "jax": functools.partial(jax_steps, config),
+        "torch": functools.partial(torch_steps, config, compiled=False),
+        "jax, generator only": functools.partial(jax_steps, alone),
+    }
+    if with_compiled:
+        makers["torch compiled"] = functools.partial(torch_steps, config, compiled=True)
+    with contextlib.ExitStack() as stack:
+        rivals = {name: stack.enter_context(Opponent(make)) for name, make in makers.items()}
+        train_ms = interleaved({name: functools.partial(one.step, "train") for name, one in rivals.items()}, repeats)
+        del rivals["jax, generator only"]  # its inference is the other's
+        infer = {name: functools.partial(one.step, "inference") for name, one in rivals.items()}
+        inference_ms = interleaved(infer, repeats)
     train_gflop, inference_gflop = operations(config)
     return {
         **_ratio("train", train_ms),
@@ -101,48 +109,10 @@ def measure_setting(config: ConfigDict, *, repeats: int, with_compiled: bool, pe
     }
 
 
-def opponents(
-    config: ConfigDict, *, compiled: bool
-) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]]]:
-    """(training, inference), each `jax` and `torch`: functions that do one step and wait for it."""
-    networks = create_networks(config, steps_per_epoch=10)
-    state = create_state(networks)
-    image, mask = _batch(config)
-    torch_image, torch_mask = (torch.tensor(array).permute(0, 3, 1, 2) for array in (image, mask))
-
-    generator = twin.Generator(config.generator)
-    twin.load_flax(generator, state.generator_params, state.generator_statistics)
-    evaluated = twin.Generator(config.generator)
-    twin.load_flax(evaluated, state.generator_params, state.generator_statistics)
-    predict = torch.compile(evaluated.eval()) if compiled else evaluated.eval()
-    discriminator = None
-    if config.adversary.enabled:
-        discriminator = twin.Discriminator(config.discriminator)
-        twin.load_flax(discriminator, state.discriminator_params, state.discriminator_statistics)
-    trainer = twin_training.Trainer(config, generator, discriminator, compiled=compiled)
-
-    # The state is an argument, as in the product: closed over, its parameters would be constants to the compiler.
-    evaluate = jax.jit(functools.partial(evaluation_step, networks))
-    iterate, current = compile_train_iteration(networks), [place_state(jax.tree.map(jnp.copy, state))]
-
-    def train_jax() -> None:
-        current[0], metrics = iterate(current[0], {"image": image, "mask": mask})
-        jax.block_until_ready(metrics)
-
-    def predict_torch() -> torch.Tensor:
-        with torch.inference_mode():
-            return torch.sigmoid(predict(torch_image)[0])
-
-    return (
-        {"jax": train_jax, "torch": lambda: trainer.iterate(torch_image, torch_mask)},
-        {"jax": lambda: jax.block_until_ready(evaluate(state, image)), "torch": predict_torch},
-    )
-
-
 def operations(config: ConfigDict) -> tuple[float, float]:
     """(training iteration, inference) of one batch in 10^9 floating-point operations."""
     networks = create_networks(config, steps_per_epoch=10)
-    state, (image, mask) = create_state(networks), _batch(config)
+    state, (image, mask) = create_state(networks), random_images(config)
     iteration = functools.partial(train_iteration, networks, mapped=False)
     return (
         compiled_gflop(iteration, state, {"image": image, "mask": mask}),
@@ -174,12 +144,6 @@ def _config(name: str) -> ConfigDict:
     config.generator.width = changes.get("width", config.generator.width)
     config.train.batch_size = changes.get("batch", config.train.batch_size)
     return config
-
-
-def _batch(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
-    random, side = np.random.default_rng(0), config.data.image_size_px
-    shape = (config.train.batch_size, side, side, 1)
-    return random.normal(1.0, 0.3, shape).astype(np.float32), (random.random(shape) < 0.05).astype(np.float32)
 
 
 def _page(result: Mapping[str, Any]) -> str:

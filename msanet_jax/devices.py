@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from data_pipeline.errors import RequestError
 from msanet_jax.hosts import gather
 from msanet_jax.layers import AXIS
+from msanet_jax.over_cores import over_cores, usable_cores
 from msanet_jax.state import Networks, TrainState
 from msanet_jax.steps import Metrics, evaluation_step, train_iteration
 
@@ -109,12 +110,18 @@ def compile_probability(networks: Networks) -> Callable[[TrainState, np.ndarray]
     all call it with the same images; each computes its share and gets the whole.
     """
     mapped = jax.pmap(functools.partial(evaluation_step, networks), axis_name=AXIS, in_axes=(None, 0))
+    # Simulated devices share the cores already; an accelerator has its own.
+    cores = usable_cores() if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
+
+    def share_of_host(state: TrainState, images: np.ndarray) -> np.ndarray:
+        outputs = np.asarray(mapped(state, shard({"image": images})["image"]), np.float32)
+        return outputs.reshape(len(images), *outputs.shape[2:])
 
     def probability(state: TrainState, images: np.ndarray) -> np.ndarray:
         padding = -len(images) % jax.device_count()
         padded = np.concatenate([images, np.zeros((padding, *images.shape[1:]), images.dtype)]) if padding else images
         share = np.split(padded, jax.process_count())[jax.process_index()]
-        outputs = np.asarray(mapped(state, shard({"image": share})["image"]), np.float32)
-        return gather(outputs.reshape(len(share), *outputs.shape[2:]))[: len(images)]
+        outputs = over_cores(functools.partial(share_of_host, state), share, cores=cores)
+        return gather(outputs)[: len(images)]
 
     return probability

@@ -23,6 +23,7 @@ import numpy as np
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import FIELDS
 from msanet_jax.model import Model
+from msanet_jax.over_cores import over_cores, usable_cores
 
 FORMAT_VERSION = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -125,7 +126,9 @@ def _program(path: Path, platforms: list[str]) -> Callable[[np.ndarray], np.ndar
             f"{path}: its program cannot be read by JAX {jax.__version__} ({reason}); export it again"
         ) from None
 
+    cores = usable_cores() if platform == "cpu" else 1
+
     def probability(fields: np.ndarray) -> np.ndarray:
-        return np.asarray(call(np.asarray(fields, np.float32)))
+        return over_cores(lambda piece: np.asarray(call(piece)), np.asarray(fields, np.float32), cores=cores)
 
     return probability

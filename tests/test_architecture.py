@@ -23,6 +23,7 @@ LAYERS = [
         "run_folder",
         "hosts",
         "huge_pages",
+        "over_cores",
         "compile_cache",
         "model",
         "model_card",
