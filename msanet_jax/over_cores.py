@@ -1,7 +1,7 @@
 """Inference on a CPU: a batch in one piece a core, side by side.
 
 Within one program XLA runs most convolutions of 16 channels and more on a single core; programs of several threads it
-spreads over the cores. Two halves of a batch in two threads took 0.72 to 0.79 of the time of the whole batch on two cores
+spreads over the cores. On two cores two halves of a batch in two threads took 0.72 to 0.79 of the time of the whole
 (docs/performance.md). Images are independent in inference, so the result is the same.
 """
 

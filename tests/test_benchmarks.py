@@ -23,9 +23,10 @@ SIDE = 16
 
 
 @pytest.fixture(autouse=True)
-def quick_compilation() -> Iterator[None]:
+def quick_compilation(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Programs run once or twice here: compiling them well takes longer than running them badly."""
     jax.config.update("jax_disable_most_optimizations", True)
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the opponents' processes
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
