@@ -211,7 +211,6 @@ def _tpu(config: ConfigDict) -> None:
     config.generator.depth = 3
     config.generator.width = 96
     config.generator.max_width = 384
-    config.generator.multi_scale_from_level = 0
     config.generator.cascade_level = 2
     config.generator.dtype = "bfloat16"
     config.discriminator.width = 64
