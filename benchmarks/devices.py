@@ -57,20 +57,25 @@ def main(arguments: list[str]) -> None:
     if jax.default_backend() == "cpu":
         # Simulated devices share one thread pool; queued programs can starve an all-reduce until it aborts.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if MEASURED_TO.value is None and jax.default_backend() == "cpu" and jax.process_count() == 1:
-        rows = [row for count in _counts(os.cpu_count() or 1) for row in _in_fresh_process(count)]
-    else:
-        rows = [row for count in _counts(jax.device_count()) for row in _measure(count)]
     if MEASURED_TO.value is not None:
+        rows = [row for count in _counts(jax.device_count()) for row in _measure(count)]
         Path(MEASURED_TO.value).write_text(json.dumps(rows))
         return
-    if not hosts.is_primary():
-        return
+    simulated = jax.default_backend() == "cpu" and jax.process_count() == 1
+    for count in _counts((os.cpu_count() or 1) if simulated else jax.device_count()):
+        rows = _in_fresh_process(count) if simulated else _measure(count)
+        if hosts.is_primary():
+            _keep(rows)
+    if hosts.is_primary():
+        print((Path(OUT.value) / "devices.md").read_text())
+
+
+def _keep(rows: list[dict[str, Any]]) -> None:
+    """Joins the rows of one number of devices with what --out holds: a stopped benchmark keeps what it has."""
     folder = Path(OUT.value)
     rows = with_efficiency(merge(_earlier(folder / "devices.json"), rows))
-    paths = write_results(folder, "devices", data=rows, page=page(rows))
+    write_results(folder, "devices", data=rows, page=page(rows))
     draw(rows, folder / "devices.png")
-    print(paths[1].read_text())
 
 
 def _counts(available: int) -> list[int]:

@@ -16,9 +16,7 @@ VARIABLE = "GLIBC_TUNABLES"
 KEPT_BYTES = 2**35
 """Allocations below are taken from memory that the process keeps; 32 GiB is more than any."""
 
-SETTING = (
-    f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={KEPT_BYTES}:glibc.malloc.trim_threshold={KEPT_BYTES}"
-)
+SETTING = f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={KEPT_BYTES}:glibc.malloc.trim_threshold={KEPT_BYTES}"
 
 
 def environment_with_huge_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
