@@ -81,9 +81,10 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Images/s, share of collectives and memory over the number of devices."""
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
-    panels = figure.subplots(2, 3, sharex=True)
-    for line, scaling in zip(panels, ("weak", "strong"), strict=True):
+    scalings = [scaling for scaling in ("weak", "strong") if any(row["scaling"] == scaling for row in rows)]
+    figure = Figure(figsize=(11, 0.4 + 3.0 * len(scalings)), layout="constrained")
+    panels = figure.subplots(len(scalings), 3, sharex=True, squeeze=False)
+    for line, scaling in zip(panels, scalings, strict=True):
         chosen = [row for row in rows if row["scaling"] == scaling]
         for key in sorted({_series(row) for row in chosen}):
             points = sorted((row for row in chosen if _series(row) == key), key=lambda row: row["devices"])
@@ -105,7 +106,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 sorted({row["devices"] for row in rows}), [str(n) for n in sorted({r["devices"] for r in rows})]
             )
             axes.minorticks_off()
-    for axes in panels[1]:
+    for axes in panels[-1]:
         axes.set_xlabel("devices")
     panels[0, 0].legend(fontsize=8, frameon=False)
     simulated = any(row["platform"] == "cpu" for row in rows)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.measure_step import place
-from benchmarks.scaling_page import merge, page, with_efficiency
+from benchmarks.scaling_page import draw, merge, page, with_efficiency
 from data_pipeline.errors import RequestError
 from msanet_jax.devices import check_batch_size, map_iteration, place_state, shard
 from msanet_jax.layers import AXIS
@@ -84,3 +87,21 @@ def test_a_new_row_replaces_the_old_one() -> None:
     old = [_row(1, 100.0, scaling="weak", batch=8), _row(2, 150.0, scaling="weak", batch=16)]
     joined = merge(old, [_row(2, 180.0, scaling="weak", batch=16)])
     assert [row["images_per_s"] for row in joined] == [100.0, 180.0]
+
+
+@pytest.mark.parametrize(("scalings", "height_px"), [(("strong",), 340), (("weak", "strong"), 640)])
+def test_the_picture_has_a_line_of_panels_for_each_scaling(
+    tmp_path: Path, scalings: tuple[str, ...], height_px: int
+) -> None:
+    row = {
+        "form": "pmap",
+        "dtype": "float32",
+        "platform": "cpu",
+        "images_per_s": 2.0,
+        "collectives_share": 0.1,
+        "memory_bytes": 2**20,
+    }
+    rows = [row | {"scaling": scaling, "devices": count} for scaling in scalings for count in (1, 2)]
+    draw(rows, tmp_path / "devices.png")
+    with Image.open(tmp_path / "devices.png") as image:
+        assert image.size == (1100, height_px)
