@@ -97,6 +97,8 @@ def test_the_picture_has_a_line_of_panels_for_each_scaling(
         "form": "pmap",
         "dtype": "float32",
         "platform": "cpu",
+        "global_batch": 8,
+        "kind": "cpu",
         "images_per_s": 2.0,
         "collectives_share": 0.1,
         "memory_bytes": 2**20,
