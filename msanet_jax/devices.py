@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from data_pipeline.errors import RequestError
 from msanet_jax.hosts import gather
 from msanet_jax.layers import AXIS
-from msanet_jax.over_cores import over_cores, usable_cores
+from msanet_jax.over_cores import over_cores, padded, usable_cores
 from msanet_jax.state import Networks, TrainState
 from msanet_jax.steps import Metrics, evaluation_step, train_iteration
 
@@ -118,9 +118,7 @@ def compile_probability(networks: Networks) -> Callable[[TrainState, np.ndarray]
         return outputs.reshape(len(images), *outputs.shape[2:])
 
     def probability(state: TrainState, images: np.ndarray) -> np.ndarray:
-        padding = -len(images) % jax.device_count()
-        padded = np.concatenate([images, np.zeros((padding, *images.shape[1:]), images.dtype)]) if padding else images
-        share = np.split(padded, jax.process_count())[jax.process_index()]
+        share = np.split(padded(images, jax.device_count()), jax.process_count())[jax.process_index()]
         outputs = over_cores(functools.partial(share_of_host, state), share, cores=cores)
         return gather(outputs)[: len(images)]
 

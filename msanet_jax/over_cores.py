@@ -1,8 +1,8 @@
 """Inference on a CPU: a batch in one piece a core, side by side.
 
-Within one program XLA runs most convolutions of 16 channels and more on a single core; programs of several threads it
-spreads over the cores. On two cores two halves of a batch in two threads took 0.72 to 0.79 of the time of the whole
-(docs/performance.md). Images are independent in inference, so the result is the same.
+Within one program XLA was seen to run convolutions to 24 channels and more on a single core each; programs of several
+threads it spreads over the cores. On two cores, two halves of a batch in two threads took 0.72 to 0.79 of the time of
+the whole (docs/performance.md). Images are independent in inference, so the result is the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def over_cores(function: Callable[[np.ndarray], np.ndarray], batch: np.ndarray, 
     pieces = min(cores, len(batch))
     if pieces <= 1:
         return function(batch)
-    padding = -len(batch) % pieces
-    padded = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), batch.dtype)]) if padding else batch
     with ThreadPoolExecutor(pieces) as pool:
-        return np.concatenate(list(pool.map(function, np.split(padded, pieces))))[: len(batch)]
+        return np.concatenate(list(pool.map(function, np.split(padded(batch, pieces), pieces))))[: len(batch)]
+
+
+def padded(batch: np.ndarray, multiple: int) -> np.ndarray:
+    """`batch` with zeros behind it up to the next multiple of `multiple` rows; itself where none are missing."""
+    missing = -len(batch) % multiple
+    return np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch

@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks import growth, pipeline
 from benchmarks.measure_step import measure as measure_step
+from benchmarks.opponent import Opponent
 from benchmarks.streaming import Template, as_model, load, stream, write_scans
 from data_pipeline.batches import train_batches
 from data_pipeline.scan import Scan, View
@@ -74,6 +75,11 @@ def test_comparison_with_torch(config: ConfigDict) -> None:
     for side in ("jax", "torch"):  # the count over the time over the peak
         expected = row["train_gflop"] / (row["train_ms"][side] / 1000.0) / 100.0
         assert row["train_share_of_gemm"][side] == pytest.approx(expected)
+
+
+def test_an_opponent_that_fails_is_not_waited_for() -> None:
+    with Opponent(dict) as opponent, pytest.raises(RuntimeError, match="ended in step 'train'"):
+        opponent.step("train")  # it has no steps at all
 
 
 def test_operations_of_a_matrix_product() -> None:

@@ -48,8 +48,12 @@ def test_a_failure_reaches_the_caller() -> None:
         over_cores(fail, np.zeros(4), cores=2)
 
 
-def test_usable_cores() -> None:
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+def test_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert usable_cores() == 7
 
 
 def test_probability_is_that_of_one_piece(small_config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
