@@ -178,8 +178,8 @@ class Discriminator(nn.Module):
         super().__init__()
         if (section.pairing, section.bound, section.norm) != ("concat", "spectral", "none"):
             raise ValueError("the twin has pairing concat, bound spectral and norm none only")
-        self.depth = section.depth
-        channels = 2
+        self.depth, self.fold_px = section.depth, section.fold_px
+        channels = 2 * section.fold_px**2
         for stage in range(section.depth):
             features = section.width * 2**stage
             setattr(self, f"stage_{stage}", BoundedConv(channels, features))
@@ -187,7 +187,9 @@ class Discriminator(nn.Module):
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         """Features of every stage of the pairs, both `[b, 1, h, w]`."""
-        x = torch.cat([image, mask], dim=1).contiguous(memory_format=torch.channels_last)
+        # PyTorch folds every channel by itself; ours keep the pair of a pixel together.
+        folded = (functional.pixel_unshuffle(plane, self.fold_px) for plane in (image, mask))
+        x = torch.stack(list(folded), dim=2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         features = []
         for stage in range(self.depth):
             x = functional.leaky_relu(getattr(self, f"stage_{stage}")(x), LEAK)

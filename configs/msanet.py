@@ -113,6 +113,7 @@ def _generator() -> ConfigDict:
 
 def _discriminator() -> ConfigDict:
     discriminator = ConfigDict()
+    discriminator.fold_px = 1  # squares of this side become channels of the pair at the entry; 1 for none
     discriminator.width = 16  # channels of the first stage; doubled at every further one
     discriminator.depth = 4  # stages, each halves the image
     discriminator.norm = "none"  # none | batch (SegAN)
@@ -213,8 +214,11 @@ def _tpu(config: ConfigDict) -> None:
     config.generator.max_width = 384
     config.generator.cascade_level = 2
     config.generator.dtype = "bfloat16"
-    config.discriminator.width = 64
+    config.discriminator.fold_px = 2
+    config.discriminator.depth = 3
+    config.discriminator.width = 128
     config.discriminator.dtype = "bfloat16"
+    config.adversary.pyramid_levels = 2
 
 
 def _no_cdc(config: ConfigDict) -> None:

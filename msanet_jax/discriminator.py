@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from data_pipeline.errors import RequestError
 from msanet_jax.convolution import DIMENSIONS, convolve_halving
-from msanet_jax.layers import Norm
+from msanet_jax.layers import Norm, fold_pixels
 
 LEAK = 0.2
 """Negative slope of the leaky ReLU, as in SegAN."""
@@ -109,6 +109,8 @@ class Discriminator(nn.Module):
       norm: `none` or `batch` (SegAN), from the second stage on.
       bound: see `bounded_kernel`.
       dtype: of the computation.
+      fold_px: squares of this many pixels a side become channels of the pair at the entry, so that no stage works on
+        the largest maps; 1 folds nothing.
     """
 
     width: int
@@ -117,6 +119,7 @@ class Discriminator(nn.Module):
     norm: str
     bound: str
     dtype: str
+    fold_px: int = 1
 
     @nn.compact
     def __call__(
@@ -129,8 +132,15 @@ class Discriminator(nn.Module):
           mask: `[batch, rows, columns, 1]` truth or predicted probability in [0, 1].
           train: batch statistics where `norm` is `batch`.
           mapped: whether the call runs under the device axis.
+
+        Raises:
+          RequestError: a side is not divisible by fold_px 2^depth.
         """
-        x = pair(image, mask, self.pairing)
+        rows, columns = mask.shape[1:3]
+        coarsest = self.fold_px * 2**self.depth
+        if rows % coarsest or columns % coarsest:
+            raise RequestError(f"pair of {rows} x {columns} pixels: sides must be divisible by {coarsest}")
+        x = fold_pixels(pair(image, mask, self.pairing), self.fold_px)
         features = []
         for stage in range(self.depth):
             x = BoundedConv(self.width * 2**stage, self.bound, self.dtype, name=f"stage_{stage}")(x)

@@ -129,8 +129,9 @@ def _check(path: Path, config: Any) -> None:
 def _planned(config: ConfigDict) -> tuple[Run, ...]:
     folds: Sequence[int | None] = [None] if config.folds == 0 else list(range(config.folds))
     runs = []
-    for model in config.models:
-        for replicate, (seed, fold) in enumerate(itertools.product(config.seeds, folds)):
+    # Fold by fold, not model by model: whenever the study is stopped, what is finished can be compared in pairs.
+    for replicate, (seed, fold) in enumerate(itertools.product(config.seeds, folds)):
+        for model in config.models:
             name = f"seed{seed}" if fold is None else f"fold{fold}_seed{seed}"
             overrides = [*config.overrides, *model["overrides"], f"seed={seed}"]
             if fold is not None:

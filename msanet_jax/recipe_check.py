@@ -14,6 +14,7 @@ POSITIVE = (
     "generator.fold_px",
     "discriminator.width",
     "discriminator.depth",
+    "discriminator.fold_px",
     "adversary.pyramid_levels",
     "adversary.discriminator_steps",
     "generator_optimizer.peak_learning_rate",

@@ -70,3 +70,31 @@ def test_stages_halve_and_double(small_config: ConfigDict, norm: str) -> None:
     features, updates = discriminator.apply(variables, image, image, mutable=["batch_stats"])
     assert [leaf.shape for leaf in features] == [(3, 8, 8, 4), (3, 4, 4, 8)]
     assert bool(updates) == (norm == "batch")
+
+
+def test_folded_pair_sees_every_pixel_once(small_config: ConfigDict) -> None:
+    """A kernel that picks one channel shows which pixel it holds."""
+    small_config.discriminator.fold_px, small_config.discriminator.depth = 2, 1
+    small_config.discriminator.bound = "none"
+    networks = create_networks(small_config, steps_per_epoch=1)
+    image, mask = jax.random.uniform(jax.random.key(0), (2, 1, 8, 8, 1))
+    params = networks.discriminator.init(jax.random.key(1), image, mask)["params"]
+    kernel = jnp.zeros_like(params["stage_0"]["kernel"])  # [4, 4, 8, 4]
+    # Channel (2 i + j) 2 + k is channel k (0 image, 1 mask) of the square's pixel (i, j); the window's second row and
+    # column lie on the output's own square.
+    for feature, channel in enumerate((0, 1, 4, 7)):
+        kernel = kernel.at[1, 1, channel, feature].set(1.0)
+    picked = {"params": {"stage_0": params["stage_0"] | {"kernel": kernel}}}
+    (found,) = networks.discriminator.apply(picked, image, mask)
+    assert found.shape == (1, 2, 2, 4)
+    squares = (image[..., 0], mask[..., 0])
+    expected = [squares[0][0, 0, 0], squares[1][0, 0, 0], squares[0][0, 1, 0], squares[1][0, 1, 1]]
+    np.testing.assert_allclose(found[0, 0, 0], expected, atol=1e-6)
+    np.testing.assert_allclose(found[0, 1, 1, 0], image[0, 4, 4, 0], atol=1e-6)
+
+
+def test_odd_side_is_refused(small_config: ConfigDict) -> None:
+    networks = create_networks(small_config, steps_per_epoch=1)
+    image = jnp.zeros((1, 18, 16, 1))
+    with pytest.raises(ValueError, match="18 x 16 pixels: sides must be divisible by 4"):
+        networks.discriminator.init(jax.random.key(0), image, image)

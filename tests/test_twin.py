@@ -69,7 +69,7 @@ def test_inference(config: ConfigDict, fold_px: int) -> None:
 
 @pytest.mark.parametrize("fold_px", [1, 2])
 def test_one_iteration(config: ConfigDict, fold_px: int) -> None:
-    config.generator.fold_px = fold_px
+    config.generator.fold_px = config.discriminator.fold_px = fold_px
     # Plain descent with rate 1 turns gradients into weights, so that weights after it compare gradients.
     for section in (config.generator_optimizer, config.discriminator_optimizer):
         section.name, section.clip_global_norm, section.peak_learning_rate = "sgd", 1e9, 1.0
