@@ -43,6 +43,7 @@ from msanet_jax.steps import evaluation_step, train_iteration
 
 SETTINGS: dict[str, tuple[str, Mapping[str, int]]] = {
     "width 16, 256 px, batch 4": ("", {"width": 16, "batch": 4}),
+    "recipe, width 24, 256 px, batch 4": ("", {"batch": 4}),
     "width 32, 256 px, batch 4": ("", {"width": 32, "batch": 4}),
     "cpu": ("cpu", {}),
 }

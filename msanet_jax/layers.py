@@ -20,10 +20,36 @@ AXIS = "devices"
 """Name of the mapped axis over devices; batch statistics are averaged over it."""
 
 
+@jax.custom_vjp
 def downsample2(x: jax.Array) -> jax.Array:
-    """Maximum over 2 x 2 pixels, as a reshape: its gradient needs no select-and-scatter."""
+    """Maximum over 2 x 2 pixels, as a reshape: `[b, h, w, c]` -> `[b, h / 2, w / 2, c]`; sides must be even.
+
+    The gradient goes to the first largest pixel, row by row. It is chosen by comparing the pixels with each other,
+    never with the maximum: a compiler may compute `x` again for the gradient and round it differently, and where no
+    pixel then equals the maximum JAX's own rule divides 0 by 0.
+    """
+    return _squares(x).max(axis=(2, 4))
+
+
+def _squares(x: jax.Array) -> jax.Array:
     batch, rows, columns, channels = x.shape
-    return x.reshape(batch, rows // 2, 2, columns // 2, 2, channels).max(axis=(2, 4))
+    return x.reshape(batch, rows // 2, 2, columns // 2, 2, channels)
+
+
+def _downsample2_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return downsample2(x), x
+
+
+def _downsample2_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    squares = _squares(x)
+    left = squares[:, :, :, :, 0] >= squares[:, :, :, :, 1]
+    larger = squares.max(axis=4)
+    top = larger[:, :, 0] >= larger[:, :, 1]
+    rows = jnp.stack([jnp.where(top, gradient, 0), jnp.where(top, 0, gradient)], axis=2)
+    return (jnp.stack([jnp.where(left, rows, 0), jnp.where(left, 0, rows)], axis=4).reshape(x.shape),)
+
+
+downsample2.defvjp(_downsample2_forward, _downsample2_backward)
 
 
 def mean_pool(x: jax.Array, factor: int) -> jax.Array:

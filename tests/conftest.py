@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,6 +18,17 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 # Queued iterations on simulated devices can starve a collective; see msanet_jax/devices.py.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+# Programs run a few times here: compiling them well takes longer than running them badly. Processes that tests start
+# compile as users' processes do, and so do the tests that ask for `optimized`.
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
+def optimized() -> Iterator[None]:
+    """Programs are compiled as users' programs are."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

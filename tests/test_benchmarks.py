@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,9 @@ SIDE = 16
 
 
 @pytest.fixture(autouse=True)
-def quick_compilation(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Programs run once or twice here: compiling them well takes longer than running them badly."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the opponents' processes
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def quick_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The opponents' processes compile as quickly and badly as the tests do."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 @pytest.fixture

@@ -39,6 +39,19 @@ def test_downsample2_equals_max_pool() -> None:
     np.testing.assert_array_equal(downsample2(x), nn.max_pool(x, (2, 2), (2, 2)))
 
 
+def test_downsample2_gradient_equals_that_of_max_pool() -> None:
+    x, weight = _random(2, 6, 8, 3), jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
+    found = jax.grad(lambda x: (weight * downsample2(x)).sum())(x)
+    expected = jax.grad(lambda x: (weight * nn.max_pool(x, (2, 2), (2, 2))).sum())(x)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_downsample2_gradient_goes_to_the_first_of_equals() -> None:
+    x = jnp.array([[3.0, 3.0, 1.0, 2.0], [3.0, 0.0, 2.0, 0.0]]).reshape(1, 2, 4, 1)
+    found = jax.grad(lambda x: (downsample2(x)[0, 0, :, 0] * jnp.array([5.0, 7.0])).sum())(x)
+    np.testing.assert_array_equal(found[0, :, :, 0], [[5.0, 0.0, 0.0, 7.0], [0.0, 0.0, 0.0, 0.0]])
+
+
 def test_mean_pool_by_hand() -> None:
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     np.testing.assert_allclose(mean_pool(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])

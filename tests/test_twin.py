@@ -69,6 +69,16 @@ def test_inference(config: ConfigDict, fold_px: int) -> None:
 
 @pytest.mark.parametrize("fold_px", [1, 2])
 def test_one_iteration(config: ConfigDict, fold_px: int) -> None:
+    """Without the compiler's optimisations: gradients were NaN there while a maximum was compared with its pixels."""
+    _compare_an_iteration(config, fold_px)
+
+
+@pytest.mark.usefixtures("optimized")
+def test_one_iteration_as_users_compile_it(config: ConfigDict) -> None:
+    _compare_an_iteration(config, fold_px=1)
+
+
+def _compare_an_iteration(config: ConfigDict, fold_px: int) -> None:
     config.generator.fold_px = config.discriminator.fold_px = fold_px
     # Plain descent with rate 1 turns gradients into weights, so that weights after it compare gradients.
     for section in (config.generator_optimizer, config.discriminator_optimizer):
