@@ -39,6 +39,11 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_config() -> ConfigDict:
+    """`small_recipe`, for one test to change."""
+    return small_recipe()
+
+
+def small_recipe() -> ConfigDict:
     """A recipe whose networks compile in seconds, without dropout, so that devices and runs can be compared."""
     config = get_config("smoke")
     config.data.image_size_px = 16

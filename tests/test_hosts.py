@@ -90,6 +90,7 @@ def _start(command: list[str], *, devices: int, cache: Path) -> subprocess.Popen
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in this process (conftest.py): what is compared is compiled alike
         "PYTHONPATH": str(ROOT),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

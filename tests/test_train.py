@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import small_recipe
 from fakes import fake_scans
 from ml_collections import ConfigDict
 
@@ -27,17 +28,29 @@ def _train(config: ConfigDict, run: Path) -> object:
     return train(config, run=run, training=TRAINING, validation=VALIDATION)
 
 
-@pytest.fixture
-def config(small_config: ConfigDict) -> ConfigDict:
-    small_config.train.total_epochs = 4.0  # 8 iterations
-    small_config.evaluate.batch_size = 4
-    return small_config
+def _recipe() -> ConfigDict:
+    config = small_recipe()
+    config.train.total_epochs = 4.0  # 8 iterations
+    config.evaluate.batch_size = 4
+    return config
 
 
 @pytest.fixture
-def finished(config: ConfigDict, tmp_path: Path) -> Path:
-    _train(config, tmp_path / "run")
-    return tmp_path / "run"
+def config() -> ConfigDict:
+    return _recipe()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("trained")
+    _train(_recipe(), run)
+    return run
+
+
+@pytest.fixture
+def finished(trained: Path, tmp_path: Path) -> Path:
+    """A finished run of `config`, to be damaged as one likes."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, checks: int) -> Callable[[], None]:
