@@ -63,19 +63,20 @@ def main() -> None:
     names = ["cpu"] if options.quick else options.setting or list(SETTINGS)
     repeats = 3 if options.quick else options.repeats
     peak, compiled = gemm_gflops(), not (options.quick or options.eager)
-    rows = [
-        {"setting": name, **measure_setting(_config(name), repeats=repeats, with_compiled=compiled, peak_gflops=peak)}
-        for name in names
-    ]
-    result = {
+    result: dict[str, Any] = {
         "machine": platform.processor() or platform.machine(),
         "backends": describe_backends(),
         "jax": jax.__version__,
         "torch": torch.__version__,
         "gemm_gflops": peak,
-        "settings": rows,
-        "monai": monai_unet.measure(repeats=repeats),
+        "settings": [],
     }
+    for name in names:
+        row = measure_setting(_config(name), repeats=repeats, with_compiled=compiled, peak_gflops=peak)
+        result["settings"].append({"setting": name, **row})
+        # After each: a setting takes minutes, and whoever stops the run keeps what it has.
+        write_results(options.out, "against_torch", data=result, page=_page(result))
+    result["monai"] = monai_unet.measure(repeats=repeats)
     print(json.dumps(result, indent=2))
     write_results(options.out, "against_torch", data=result, page=_page(result))
 
@@ -158,7 +159,7 @@ def _page(result: Mapping[str, Any]) -> str:
     return (
         f"{result['machine']}; {result['backends']}; jax {result['jax']}, torch {result['torch']}\n\n"
         f"{markdown_table(rows)}\nShares of the largest matrix product's {result['gemm_gflops']:.0f} GFLOP/s:\n\n"
-        f"{markdown_table(shares)}\n{markdown_table([result['monai']])}"
+        f"{markdown_table(shares)}\n" + (markdown_table([result["monai"]]) if "monai" in result else "")
     )
 
 
