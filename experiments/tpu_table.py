@@ -1,8 +1,8 @@
 """What the shape and the number format of the variant `tpu` cost in score, at CPU size, three folds over patients.
 
 Command:   msanet experiment experiments/tpu_table.py --workdir=runs/tpu_table --devices=cpu0,cpu1
-Rows:      the variant's shape at half its widths and 128 px in bfloat16, where it has as many values per pixel as the
-           variant has at 256 px; a plain U-Net; MSA-Net in bfloat16 and in float32.
+Rows:      the variant's shape at half its widths and 128 px in bfloat16, its discriminator one stage shorter, as the
+           `cpu` recipe is to the full one; a plain U-Net; MSA-Net in bfloat16 and in float32.
 Size:      4 networks x 3 folds of phantom_bone/cpu: 12 trainings of 8 to 30 minutes, each on one core of an AMD EPYC
            without AVX-512. Fold by fold: stopped early, what is there can be compared.
 Scores are scores on simulated scans: they are not comparable with the paper's 0.6671.
