@@ -207,7 +207,7 @@ def _smoke(config: ConfigDict) -> None:
 
 
 def _tpu(config: ConfigDict) -> None:
-    """Made for a TPU's 128 lanes: 2 x 2 pixels as channels, wide levels, bfloat16; trained at half its widths only."""
+    """Made for a TPU's 128 lanes: 2 x 2 pixels as channels, wide levels, bfloat16; trained only in a smaller size."""
     config.generator.fold_px = 2
     config.generator.depth = 3
     config.generator.width = 96

@@ -60,7 +60,7 @@ def _segan(config: ConfigDict, size: str) -> None:
     config.discriminator.norm = "batch"
     config.discriminator.pairing = "multiply"
     config.discriminator.bound = "clip"
-    del config.discriminator.fold_px  # no such attribute
+    del config.discriminator.fold_px  # its discriminator does not fold pixels
     config.adversary.pyramid_levels = 1
     config.adversary.weight = 1.0  # Dice : multi-scale L1 = 1 : 1, from the first step
     config.adversary.warmup_epochs = 0.0
@@ -78,7 +78,7 @@ def _patch_gan(config: ConfigDict, size: str) -> None:
     config.discriminator.norm = "batch"
     config.discriminator.pairing = "concat"
     config.discriminator.bound = "none"
-    del config.discriminator.fold_px  # no such attribute
+    del config.discriminator.fold_px  # its discriminator does not fold pixels
     config.adversary.objective = "patch_gan"
     config.adversary.weight = 0.01  # the published 1 : 100, there to L1, here to Dice + cross-entropy as weighed above
     config.discriminator_optimizer.peak_learning_rate = 2e-4

@@ -72,7 +72,7 @@ def test_stages_halve_and_double(small_config: ConfigDict, norm: str) -> None:
     assert bool(updates) == (norm == "batch")
 
 
-def test_folded_pair_sees_every_pixel_once(small_config: ConfigDict) -> None:
+def test_folded_pair_keeps_pixels_in_their_places(small_config: ConfigDict) -> None:
     """A kernel that picks one channel shows which pixel it holds."""
     small_config.discriminator.fold_px, small_config.discriminator.depth = 2, 1
     small_config.discriminator.bound = "none"
