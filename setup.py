@@ -41,6 +41,7 @@ RUNTIME = [
 
 TEST = [
     "pytest>=8.0",
+    "pytest-xdist>=3.7",
     "pydicom-data>=1.0",
     "jsonschema>=4.20",
     "selenium>=4.20",

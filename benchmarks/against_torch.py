@@ -22,16 +22,16 @@ import functools
 import json
 import platform
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import torch
 from ml_collections import ConfigDict
 
-from benchmarks import monai_unet
 from benchmarks.both_sides import jax_steps, random_images, torch_steps
+from benchmarks.extras import require
 from benchmarks.interleave import interleaved, median_ratio
 from benchmarks.opponent import Opponent, Steps
 from benchmarks.peak import compiled_gflop, describe_backends, gemm_gflops, share_of_peak, use_cpu
@@ -42,9 +42,9 @@ from msanet_jax.state import create_networks, create_state
 from msanet_jax.steps import evaluation_step, train_iteration
 
 SETTINGS: dict[str, tuple[str, Mapping[str, int]]] = {
-    "width 16, 256 px, batch 4": ("", {"width": 16, "batch": 4}),
-    "recipe, width 24, 256 px, batch 4": ("", {"batch": 4}),
-    "width 32, 256 px, batch 4": ("", {"width": 32, "batch": 4}),
+    "width16": ("", {"width": 16, "batch": 4}),
+    "recipe": ("", {"batch": 4}),
+    "width32": ("", {"width": 32, "batch": 4}),
     "cpu": ("cpu", {}),
 }
 """Name: variants of configs/msanet.py and what is changed in them."""
@@ -55,10 +55,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the cpu setting only, eager only, three repetitions")
     parser.add_argument("--eager", action="store_true", help="leave out torch.compile, which takes minutes to start")
-    parser.add_argument("--setting", action="append", choices=list(SETTINGS), help="only this one (repeatable)")
+    parser.add_argument("--setting", action="append", choices=list(SETTINGS), metavar="NAME", help=_named_settings())
     parser.add_argument("--repeats", type=int, default=9, help="paired repetitions (default: 9)")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
+    require(parser, "torch", "monai", extra="bench")
     use_cpu()
     names = ["cpu"] if options.quick else options.setting or list(SETTINGS)
     repeats = 3 if options.quick else options.repeats
@@ -67,15 +68,17 @@ def main() -> None:
         "machine": platform.processor() or platform.machine(),
         "backends": describe_backends(),
         "jax": jax.__version__,
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "gemm_gflops": peak,
         "settings": [],
     }
     for name in names:
         row = measure_setting(_config(name), repeats=repeats, with_compiled=compiled, peak_gflops=peak)
-        result["settings"].append({"setting": name, **row})
+        result["settings"].append({"setting": _describe(name), **row})
         # After each: a setting takes minutes, and whoever stops the run keeps what it has.
         write_results(options.out, "against_torch", data=result, page=_page(result))
+    from benchmarks import monai_unet  # needs what `require` asked for
+
     result["monai"] = monai_unet.measure(repeats=repeats)
     print(json.dumps(result, indent=2))
     write_results(options.out, "against_torch", data=result, page=_page(result))
@@ -146,6 +149,16 @@ def _config(name: str) -> ConfigDict:
     config.generator.width = changes.get("width", config.generator.width)
     config.train.batch_size = changes.get("batch", config.train.batch_size)
     return config
+
+
+def _describe(name: str) -> str:
+    config = _config(name)
+    data, train = config.data, config.train
+    return f"{name} (width {config.generator.width}, {data.image_size_px} px, batch {train.batch_size})"
+
+
+def _named_settings() -> str:
+    return f"only this one, repeatable: {'; '.join(map(_describe, SETTINGS))}"
 
 
 def _page(result: Mapping[str, Any]) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from ml_collections import ConfigDict
 
-from benchmarks import twin, twin_training
 from benchmarks.opponent import Steps
 from benchmarks.peak import use_cpu
 from msanet_jax.devices import compile_probability, compile_train_iteration, place_state
@@ -33,6 +31,11 @@ def jax_steps(config: ConfigDict) -> Steps:
 
 def torch_steps(config: ConfigDict, *, compiled: bool) -> Steps:
     """The twin's, with the same weights and batch."""
+    # Imported here: our own steps, and `--help`, do without PyTorch.
+    import torch
+
+    from benchmarks import twin, twin_training
+
     use_cpu()
     state = create_state(create_networks(config, steps_per_epoch=10))
     image, mask = (torch.tensor(array).permute(0, 3, 1, 2) for array in random_images(config))

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from benchmarks import twin
+from benchmarks.extras import require
 from benchmarks.interleave import interleaved, median_ratio
 from benchmarks.peak import describe_backends, use_cpu
 from benchmarks.pipeline import load_recipe
@@ -46,6 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="paired repetitions of the network (default: 9)")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
+    require(parser, "torch", extra="bench")
     use_cpu()
     networks, state = load(load_recipe(options.config), options.checkpoint)
     templates = simulate_templates(options.patients)
@@ -74,6 +74,10 @@ def measure_network(
     networks: Networks, state: TrainState, templates: Sequence[Template], *, repeats: int
 ) -> dict[str, Any]:
     """Scans per second of either network on batches of the recipe's size, and `ratio`, our time over the twin's."""
+    import torch  # here, so that `--help` does without it
+
+    from benchmarks import twin
+
     config = networks.config
     images = network_input(networks, templates)
     batch = np.resize(images, (int(config.evaluate.batch_size), *images.shape[1:]))

@@ -201,9 +201,11 @@ def headline(metrics: dict[str, Any], folder: Path) -> str:
     split = metrics["split"]
     scores, baseline, threshold = metrics[split], metrics["threshold_baseline"], metrics["threshold"]
     low, high = scores["intervals"]["dsc_pooled"]
+    # Every resample of a single patient is that patient.
+    spread = f"95 % interval {low:.3f} to {high:.3f}" if low < high else "too few patients for an interval"
     return (
         f"{split} patients, threshold {threshold['value']:g} ({threshold['rule']}): DSC {scores['dsc_pooled']:.3f} "
-        f"(95 % interval {low:.3f} to {high:.3f}), precision {scores['precision_pooled']:.3f}, "
+        f"({spread}), precision {scores['precision_pooled']:.3f}, "
         f"recall {scores['recall_pooled']:.3f}; best single threshold on uptake: DSC {baseline['dsc_pooled']:.3f}\n"
         f"lesions: {scores['lesion_recall']:.3f} of {scores['lesions']} found, "
         f"{scores['false_positives_per_image']:.2f} false positives per scan, FROC score {scores['froc_score']:.3f}\n"

@@ -199,14 +199,20 @@ class TimeToEnd:
             return
         # The median: the first iterations also fill the queues of the data pipeline.
         seconds = float(np.median(np.diff(self._finished))) * (self._networks.total_steps - step)
-        duration = f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.0f} min"
+        duration = _duration(seconds)
         advice = (
             ""
             if {"cpu", "smoke"} & set(self._networks.config.variants.split(","))
             else "; the full recipe is meant for TPU or GPU, --config=configs/msanet.py:cpu fits a CPU"
         )
-        self._telemetry.message(f"no accelerator found: training on the CPU takes about {duration}{advice}")
+        self._telemetry.message(f"no accelerator found: training on the CPU takes {duration}{advice}")
         self._active = False
+
+
+def _duration(seconds: float) -> str:
+    if seconds > 3600:
+        return f"about {seconds / 3600:.1f} h"
+    return f"about {seconds / 60:.0f} min" if seconds > 60 else "less than a minute"
 
 
 class StopOnSigterm:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from benchmarks import growth, pipeline
+from benchmarks.extras import require
 from benchmarks.measure_step import measure as measure_step
 from benchmarks.opponent import Opponent
 from benchmarks.streaming import Template, as_model, load, stream, write_scans
@@ -21,6 +25,7 @@ from data_pipeline.scan import Scan, View
 from tests.fakes import fake_scans
 
 SIDE = 16
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +77,16 @@ def test_comparison_with_torch(config: ConfigDict) -> None:
     for side in ("jax", "torch"):  # the count over the time over the peak
         expected = row["train_gflop"] / (row["train_ms"][side] / 1000.0) / 100.0
         assert row["train_share_of_gemm"][side] == pytest.approx(expected)
+
+
+def test_help_does_without_what_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="against_torch")
+    require(parser, "json", extra="bench")
+    with pytest.raises(SystemExit, match="2"):
+        require(parser, "json", "nowhere_to_be_found", extra="bench")
+    assert "not installed: nowhere_to_be_found; pip install -e '.[bench]'" in capsys.readouterr().err
+    code = "import sys; sys.modules['torch'] = None; import benchmarks.against_torch, benchmarks.predict"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_an_opponent_that_fails_is_not_waited_for() -> None:

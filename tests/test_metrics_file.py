@@ -180,6 +180,10 @@ def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path
     text = headline(content, tmp_path)
     assert "not comparable" in text
     assert f"threshold {chosen['value']:g} (validation)" in text
+    low, high = content["test"]["intervals"]["dsc_pooled"]
+    assert f"(95 % interval {low:.3f} to {high:.3f})" in text
+    content["test"]["intervals"]["dsc_pooled"] = [0.2, 0.2]
+    assert "(too few patients for an interval)" in headline(content, tmp_path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
