@@ -3,7 +3,7 @@
 python -m benchmarks.tpu_compile --topology=v5e:2x2 --config=configs/msanet.py --per_device_batch=8,32
 
 Needs the extra `tpu-compile`. Memory, operations and layouts are the compiler's; times are a roofline from published
-peak figures, an estimate: nothing is run. A compilation takes one to five minutes of one core and 3 GB.
+peak figures, an estimate: nothing is run. A compilation takes one to fifteen minutes of one core and 3 GB, the variant `tpu` longest.
 """
 
 from __future__ import annotations
