@@ -70,6 +70,11 @@ def run(arguments: Sequence[str]) -> None:
         hosts.leave(EXIT_LOST_PEER)
     except RequestError as error:
         sys.exit(_refuse(str(error)))
+    except RuntimeError as error:
+        # JAX has no class of its own for it.
+        if not str(error).startswith("Unable to initialize backend"):
+            raise
+        sys.exit(_refuse(f"{str(error).splitlines()[0]}; `msanet doctor` lists the devices that JAX sees"))
 
 
 def parse(arguments: Sequence[str]) -> Sequence[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import torch
 
 from benchmarks.interleave import interleaved
 
@@ -27,11 +26,15 @@ def use_cpu() -> None:
 
 def describe_backends() -> str:
     """Where both sides run, for the results."""
+    import torch  # in the functions that need it, so that `--help` does without
+
     return f"JAX on {jax.default_backend()}, PyTorch on cpu, {torch.get_num_threads()} threads"
 
 
 def gemm_gflops(side: int = GEMM_SIDE) -> float:
     """The machine's best rate of a float32 product of two `side` x `side` matrices, by either library, in GFLOP/s."""
+    import torch
+
     random = np.random.default_rng(0).normal(size=(side, side)).astype(np.float32)
     product, theirs = jax.jit(lambda a: a @ a), torch.tensor(random)
     functions = {"jax": lambda: jax.block_until_ready(product(random)), "torch": lambda: theirs @ theirs}

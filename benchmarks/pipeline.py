@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -79,14 +80,22 @@ def main() -> None:
 
 
 def load_recipe(text: str) -> ConfigDict:
-    """A recipe by `FILE:VARIANTS`."""
+    """A recipe by `FILE:VARIANTS`.
+
+    Exits:
+      2, with a message, where there is none.
+    """
     path, _, variants = text.partition(":")
     spec = importlib.util.spec_from_file_location("recipe", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--config={text}: no such recipe")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config: ConfigDict = module.get_config(variants)
+    try:
+        if spec is None or spec.loader is None:
+            raise FileNotFoundError("no Python file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config: ConfigDict = module.get_config(variants)
+    except (OSError, ValueError) as error:  # no file, no variant of that name
+        print(f"--config={text}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     return config
 
 

@@ -3,7 +3,8 @@
 python -m benchmarks.tpu_compile --topology=v5e:2x2 --config=configs/msanet.py --per_device_batch=8,32
 
 Needs the extra `tpu-compile`. Memory, operations and layouts are the compiler's; times are a roofline from published
-peak figures, an estimate: nothing is run. A compilation takes one to fifteen minutes of one core and 3 GB, the variant `tpu` longest.
+peak figures, an estimate: nothing is run. A compilation takes one to fifteen minutes of one core, the variant `tpu`
+longest, and 3 GB.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def read_config(run: Path) -> ConfigDict:
     path = run / "config.json"
     try:
         return ConfigDict(_with_tuples(json.loads(path.read_text(encoding="utf-8"))))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RequestError(f"{run}: not the folder of a run (it has no config.json)") from error
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: not a readable config ({error})") from error

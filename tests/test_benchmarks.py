@@ -85,8 +85,23 @@ def test_help_does_without_what_is_not_installed(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit, match="2"):
         require(parser, "json", "nowhere_to_be_found", extra="bench")
     assert "not installed: nowhere_to_be_found; pip install -e '.[bench]'" in capsys.readouterr().err
-    code = "import sys; sys.modules['torch'] = None; import benchmarks.against_torch, benchmarks.predict"
+    code = "import sys, benchmarks.against_torch, benchmarks.predict; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("configs/absent.py", "No such file"),
+        ("README.md", "no Python file"),
+        ("configs/msanet.py:gpu", "unknown variant gpu"),
+    ],
+)
+def test_a_recipe_that_does_not_exist(recipe: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        pipeline.load_recipe(recipe)
+    assert f"--config={recipe}: " in (error := capsys.readouterr().err)
+    assert said in error
 
 
 def test_an_opponent_that_fails_is_not_waited_for() -> None:

@@ -107,6 +107,13 @@ def test_stopped_run_ends_as_the_unbroken_one(
     assert stopped["provenance"]["checkpoint_step"] == whole["provenance"]["checkpoint_step"]
 
 
+def test_devices_that_are_not_there(data_dir: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    result = _run(_command(tmp_path / "run", data_dir), environment | {"JAX_PLATFORMS": "rocm"})
+    assert result.returncode == 2
+    assert "Unable to initialize backend 'rocm'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_another_config_is_refused(finished: Path, data_dir: Path, environment: dict[str, str]) -> None:
     result = _run(_command(finished, data_dir, "--config.train.batch_size=8"), environment)
     assert result.returncode == 2

@@ -81,8 +81,11 @@ def is_written(out: Path, request: Request) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         raise RequestError(f"{folder}: is no simulated patient; choose another --out or move the folder") from None
     if not same:
-        asked = f"{stored['request']} of version {stored['version']}"
-        raise RequestError(f"{folder}: holds {asked}; choose another --out or delete the folder")
+        asked = ", ".join(f"{key} {value}" for key, value in stored["request"].items())
+        raise RequestError(
+            f"{folder}: holds another patient ({asked}, version {stored['version']}); "
+            "choose another --out or delete the folder"
+        )
     return True
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 HELP = "compare runs patient by patient"
 DESCRIPTION = (
-    "Prints the paired differences of the runs to the first one, with 95 %% intervals over patients and p values, "
+    "Prints the paired differences of the runs to the first one, with 95 % intervals over patients and p values, "
     "Holm-corrected where several runs are compared (docs/metrics.md)."
 )
 

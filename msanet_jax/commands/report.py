@@ -7,7 +7,7 @@ from pathlib import Path
 
 HELP = "write scored runs as one HTML page"
 DESCRIPTION = (
-    "Writes one HTML page: scores with 95 %% intervals, learning curves, FROC, precision-recall, calibration, "
+    "Writes one HTML page: scores with 95 % intervals, learning curves, FROC, precision-recall, calibration, "
     "DSC by lesion size, paired differences of several runs, and a gallery of cases with a threshold to try. Research "
     "software, not for diagnosis; scores on simulated scans are not comparable with scores on clinical ones."
 )
