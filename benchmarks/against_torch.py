@@ -55,7 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the cpu setting only, eager only, three repetitions")
     parser.add_argument("--eager", action="store_true", help="leave out torch.compile, which takes minutes to start")
-    parser.add_argument("--setting", action="append", choices=list(SETTINGS), metavar="NAME", help=_named_settings())
+    listing = "; ".join(map(_describe, SETTINGS))
+    parser.add_argument(
+        "--setting",
+        action="append",
+        choices=list(SETTINGS),
+        metavar="NAME",
+        help=f"only this one, repeatable: {listing}",
+    )
     parser.add_argument("--repeats", type=int, default=9, help="paired repetitions (default: 9)")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
@@ -155,10 +162,6 @@ def _describe(name: str) -> str:
     config = _config(name)
     data, train = config.data, config.train
     return f"{name} (width {config.generator.width}, {data.image_size_px} px, batch {train.batch_size})"
-
-
-def _named_settings() -> str:
-    return f"only this one, repeatable: {'; '.join(map(_describe, SETTINGS))}"
 
 
 def _page(result: Mapping[str, Any]) -> str:

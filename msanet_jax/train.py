@@ -199,13 +199,12 @@ class TimeToEnd:
             return
         # The median: the first iterations also fill the queues of the data pipeline.
         seconds = float(np.median(np.diff(self._finished))) * (self._networks.total_steps - step)
-        duration = _duration(seconds)
         advice = (
             ""
             if {"cpu", "smoke"} & set(self._networks.config.variants.split(","))
             else "; the full recipe is meant for TPU or GPU, --config=configs/msanet.py:cpu fits a CPU"
         )
-        self._telemetry.message(f"no accelerator found: training on the CPU takes {duration}{advice}")
+        self._telemetry.message(f"no accelerator found: training on the CPU takes {_duration(seconds)}{advice}")
         self._active = False
 
 

@@ -18,7 +18,7 @@ from msanet_jax import run_folder
 from msanet_jax.checkpoints import CheckpointError, load_predictor
 from msanet_jax.history import read_history
 from msanet_jax.telemetry import NonFiniteLossError
-from msanet_jax.train import Due, Preempted, StopOnSigterm, train
+from msanet_jax.train import Due, Preempted, StopOnSigterm, _duration, train
 
 TRAINING, VALIDATION = fake_scans(16), fake_scans(6, seed=1)
 
@@ -156,3 +156,10 @@ def test_last_step_logs_validates_and_saves(config: ConfigDict) -> None:
     assert [step for step in range(1, 6) if due.validation(step)] == [4, 5]
     assert [step for step in range(1, 6) if due.checkpoint(step)] == [2, 4, 5]
     assert due.log(5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(59.0, "less than a minute"), (150.0, "about 2 min"), (5400.0, "about 1.5 h")]
+)
+def test_how_long_a_training_is_said_to_take(seconds: float, said: str) -> None:
+    assert _duration(seconds) == said

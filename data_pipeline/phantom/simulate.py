@@ -108,11 +108,7 @@ def simulate_patient(
     Raises:
       RequestError: no such camera, or no such columns.
     """
-    if camera is not None and camera not in CAMERAS:
-        raise RequestError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
-    if not 0 <= field_of_view[0] < field_of_view[1] <= COLUMNS:
-        first, end = field_of_view
-        raise RequestError(f"the field of view is two columns 0 <= first < end <= {COLUMNS}, not {first} and {end}")
+    _check(camera, field_of_view)
     priors, rules, faults = priors or LesionPriors(), rules or TruthRules(), faults or Faults()
     skeleton = load_skeleton()
     patient = draw_patient(seed, index, camera=camera, counts=counts)
@@ -124,32 +120,18 @@ def simulate_patient(
     organs = _organ_ids(anatomy, rules.projection_fraction)
     key = f"phantom-{seed}-{index:05d}"
     noise_seed = seed if noise_seed is None else noise_seed
-    made = {
-        view: _add_noise(
-            _with_faults(
-                _simulate_view(
-                    view,
-                    patient,
-                    volumes,
-                    lesions,
-                    benign,
-                    organs,
-                    rules,
-                    field_of_view,
-                    stream(seed, index, f"readers {view}"),
-                ),
-                faults,
-                field_of_view,
-                patient.pixel_mm,
-                stream(seed, index, f"faults {view}"),
-            ),
-            patient,
-            key,
-            view,
+
+    def make(view: View) -> SimulatedView:
+        readers, broken, noise = (
+            stream(seed, index, f"readers {view}"),
+            stream(seed, index, f"faults {view}"),
             stream(noise_seed, index, f"noise {view}"),
         )
-        for view in views
-    }
+        seen = _simulate_view(view, patient, volumes, lesions, benign, organs, rules, field_of_view, readers)
+        seen = _with_faults(seen, faults, field_of_view, patient.pixel_mm, broken)
+        return _add_noise(seen, patient, key, view, noise)
+
+    made = {view: make(view) for view in views}
     parameters = {
         "seed": seed,
         "index": index,
@@ -161,6 +143,14 @@ def simulate_patient(
         "benign": [spot.as_dict() for spot in benign],
     }
     return SimulatedPatient(key=key, parameters=parameters, views=made)
+
+
+def _check(camera: str | None, field_of_view: tuple[int, int]) -> None:
+    if camera is not None and camera not in CAMERAS:
+        raise RequestError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
+    if not 0 <= field_of_view[0] < field_of_view[1] <= COLUMNS:
+        first, end = field_of_view
+        raise RequestError(f"the field of view is two columns 0 <= first < end <= {COLUMNS}, not {first} and {end}")
 
 
 class _Volumes:
