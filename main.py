@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from absl import app, flags
 from ml_collections import config_flags
 
-from msanet_jax.compile_cache import keep_compiled_programs
+from msanet_jax.runtime.compile_cache import keep_compiled_programs
 
 EXIT_USAGE = 2
 EXIT_LOST_PEER = 69
@@ -49,9 +49,9 @@ def run(arguments: Sequence[str]) -> None:
     from jax.errors import JaxRuntimeError
 
     from data_pipeline.errors import RequestError
-    from msanet_jax import hosts
-    from msanet_jax.job import train_and_evaluate
-    from msanet_jax.train import Preempted
+    from msanet_jax.runtime import hosts
+    from msanet_jax.training.job import train_and_evaluate
+    from msanet_jax.training.signals import Preempted
 
     process = {key: flags.FLAGS[key].value for key in PROCESS_FLAGS}
     try:
@@ -117,7 +117,7 @@ def _refuse(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    from msanet_jax.huge_pages import restart_with_huge_pages
+    from msanet_jax.runtime.huge_pages import restart_with_huge_pages
 
     restart_with_huge_pages()
     run(parse(sys.argv))

@@ -37,9 +37,9 @@ from benchmarks.opponent import Opponent, Steps
 from benchmarks.peak import compiled_gflop, describe_backends, gemm_gflops, share_of_peak, use_cpu
 from benchmarks.tables import markdown_table, write_results
 from configs.msanet import get_config
-from msanet_jax.huge_pages import restart_with_huge_pages
-from msanet_jax.state import create_networks, create_state
-from msanet_jax.steps import evaluation_step, train_iteration
+from msanet_jax.runtime.huge_pages import restart_with_huge_pages
+from msanet_jax.training.state import create_networks, create_state
+from msanet_jax.training.steps import evaluation_step, train_iteration
 
 SETTINGS: dict[str, tuple[str, Mapping[str, int]]] = {
     "width16": ("", {"width": 16, "batch": 4}),

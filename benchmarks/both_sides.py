@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from benchmarks.opponent import Steps
 from benchmarks.peak import use_cpu
-from msanet_jax.devices import compile_probability, compile_train_iteration, place_state
-from msanet_jax.state import create_networks, create_state
+from msanet_jax.training.devices import compile_probability, compile_train_iteration, place_state
+from msanet_jax.training.state import create_networks, create_state
 
 
 def jax_steps(config: ConfigDict) -> Steps:

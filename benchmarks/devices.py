@@ -30,7 +30,7 @@ from benchmarks.measure_step import measure
 from benchmarks.scaling_page import draw, merge, page, with_efficiency
 from benchmarks.tables import write_results
 from data_pipeline.errors import RequestError
-from msanet_jax import hosts
+from msanet_jax.runtime import hosts
 
 config_flags.DEFINE_config_file("config", "configs/msanet.py", "Recipe.")
 COUNTS = flags.DEFINE_list("devices", None, "Numbers of devices; by default 1, 2, 4, ... all.")

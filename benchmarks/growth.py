@@ -29,12 +29,12 @@ from ml_collections import ConfigDict
 from benchmarks.pipeline import load_recipe
 from benchmarks.streaming import Template, as_model, load, simulate_templates, stream, write_scans
 from benchmarks.tables import markdown_table, write_results
-from msanet_jax.devices import describe_devices
-from msanet_jax.figures import BLUE, ORANGE, save
-from msanet_jax.huge_pages import restart_with_huge_pages
-from msanet_jax.model import Model
-from msanet_jax.state import create_networks, create_state
-from msanet_jax.steps import evaluation_step, train_iteration
+from msanet_jax.report.figure import BLUE, ORANGE, save
+from msanet_jax.runtime.huge_pages import restart_with_huge_pages
+from msanet_jax.trained.model import Model
+from msanet_jax.training.devices import describe_devices
+from msanet_jax.training.state import create_networks, create_state
+from msanet_jax.training.steps import evaluation_step, train_iteration
 
 SWEEPS = {"side_px": (128, 256, 384), "batch": (2, 4, 8), "width": (8, 16, 32)}
 """What is varied, the middle value being held in the other sweeps."""

@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from msanet_jax.devices import map_iteration
-from msanet_jax.layers import AXIS
-from msanet_jax.state import create_networks, create_state
-from msanet_jax.steps import train_iteration
+from msanet_jax.networks.layers import AXIS
+from msanet_jax.training.devices import map_iteration
+from msanet_jax.training.state import create_networks, create_state
+from msanet_jax.training.steps import train_iteration
 
 STEPS_PER_EPOCH = 15
 """Of the schedules; it does not touch the time."""
@@ -104,7 +104,7 @@ def random_batch(side: int, images: int) -> dict[str, np.ndarray]:
 
 def time_loop(iteration: Callable[..., Any], state: Any, batch: Any, *, steps: int) -> Timing:
     """Times loops of `steps` iterations, each feeding the next, after two that compile and warm up."""
-    # As in msanet_jax/devices.py: queued iterations on simulated devices can starve an all-reduce.
+    # As in msanet_jax/training/devices.py: queued iterations on simulated devices can starve an all-reduce.
     blocking = jax.default_backend() == "cpu"
     for _ in range(2):
         state, metrics = jax.block_until_ready(iteration(state, batch))

@@ -15,7 +15,7 @@ from benchmarks.both_sides import jax_steps, random_images
 from benchmarks.interleave import interleaved, median_ratio
 from benchmarks.opponent import Opponent, Steps
 from configs.peers import get_config
-from msanet_jax.state import create_networks, create_state
+from msanet_jax.training.state import create_networks, create_state
 
 SIDE_PX, BATCH = 128, 8
 

@@ -29,10 +29,10 @@ from benchmarks.pipeline import load_recipe
 from benchmarks.streaming import Template, as_model, load, simulate_templates, stream, write_scans
 from benchmarks.tables import markdown_table, write_results
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
-from msanet_jax.devices import compile_probability
-from msanet_jax.figures import BLUE, save
-from msanet_jax.segmentation import find_place, model_input
-from msanet_jax.state import Networks, TrainState
+from msanet_jax.prediction.segmentation import find_place, model_input
+from msanet_jax.report.figure import BLUE, save
+from msanet_jax.training.devices import compile_probability
+from msanet_jax.training.state import Networks, TrainState
 
 
 def main() -> None:

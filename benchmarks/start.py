@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tables import markdown_table, write_results
-from msanet_jax.compile_cache import VARIABLE
+from msanet_jax.runtime.compile_cache import VARIABLE
 
 POLL_S = 0.02
 ROOT = Path(__file__).parents[1]

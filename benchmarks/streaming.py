@@ -22,11 +22,11 @@ from data_pipeline.fields import field_shape
 from data_pipeline.phantom.dicom import to_dicom
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.scan import Scan
-from msanet_jax.checkpoints import Predictor, restore_run
-from msanet_jax.devices import compile_probability
-from msanet_jax.model import Model, from_predictor
-from msanet_jax.predict import Request, predict_with
-from msanet_jax.state import Networks, TrainState, create_networks, create_state
+from msanet_jax.prediction.predict import Request, predict_with
+from msanet_jax.trained.model import Model, from_predictor
+from msanet_jax.trained.restore import Predictor, restore_run
+from msanet_jax.training.devices import compile_probability
+from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
 
 SAMPLE_S = 0.1
 """Seconds between two looks at the memory."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msanet_jax.run_folder import write_text
+from data_pipeline.files import write_text
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:

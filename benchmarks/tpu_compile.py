@@ -34,9 +34,9 @@ from benchmarks.chips import CHIPS, roofline
 from benchmarks.hlo import Instruction, collectives, convolutions, padding, traffic_bytes
 from benchmarks.tables import markdown_table, write_results
 from data_pipeline.errors import RequestError
-from msanet_jax.devices import map_iteration
-from msanet_jax.state import create_networks, create_state
-from msanet_jax.steps import train_iteration
+from msanet_jax.training.devices import map_iteration
+from msanet_jax.training.state import create_networks, create_state
+from msanet_jax.training.steps import train_iteration
 
 config_flags.DEFINE_config_file("config", "configs/msanet.py", "Recipe.")
 TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "Chip and slice, e.g. v5e:2x2, v6e:2x4, v4:2x2x1, tpu7x:2x2x1.")

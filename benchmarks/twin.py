@@ -96,7 +96,7 @@ class CascadeDilatedConvolution(nn.Module):
 
 
 class Generator(nn.Module):
-    """Twin of `msanet_jax.generator.Generator` with batch norm; takes the recipe's `generator` section."""
+    """Twin of `msanet_jax.networks.generator.Generator` with batch norm; takes the recipe's `generator` section."""
 
     def __init__(self, section: ConfigDict) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class BoundedConv(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Twin of `msanet_jax.discriminator.Discriminator` with pairing `concat`, bound `spectral` and no norm."""
+    """Twin of `msanet_jax.networks.discriminator.Discriminator` with pairing `concat`, bound `spectral` and no norm."""
 
     def __init__(self, section: ConfigDict) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The twin's losses and alternating iteration, number by number those of `msanet_jax.losses` and `msanet_jax.steps`."""
+"""The twin's losses and alternating iteration, number by number those of `msanet_jax.training.losses` and `msanet_jax.training.steps`."""
 
 from __future__ import annotations
 

@@ -21,10 +21,11 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from data_pipeline import phantom
-from data_pipeline.bone_scans import SPLITS, BoneScans, load_split
+from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import TruthRules
+from data_pipeline.phantom_bone import SPLITS, BoneScans
 
 BEGIN, END = "<!-- numbers: made by python -m data_pipeline.card -->", "<!-- end of numbers -->"
 PATIENTS_SHOWN = 1000

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.scan import THORAX_SIZE_PX, Scan
-from data_pipeline.thorax import ThoraxBox, area_weights, field_size_px, find_thorax
+from data_pipeline.thorax import field_size_px, find_thorax
+from data_pipeline.windows import ThoraxBox, Window, area_weights, cut
 
 FIELDS = {"thorax": (THORAX_SIZE_PX, THORAX_SIZE_PX), "whole_body": (4 * THORAX_SIZE_PX, THORAX_SIZE_PX)}
 """Rows and columns of each field, in pixels of about 2.26 mm."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """A rectangle in scan pixels; it may reach beyond the image, where there is nothing.
-
-    Attributes:
-      row: of its first row.
-      column: of its first column.
-      rows: its height.
-      columns: its width.
-    """
-
-    row: int
-    column: int
-    rows: int
-    columns: int
 
 
 def field_shape(field: str) -> tuple[int, int]:
@@ -74,21 +56,6 @@ def find_window(scan: Scan, field: str, thorax: ThoraxBox | None = None) -> Wind
     middle = box.column + box.size_px // 2
     column = box.column if size == box.size_px else middle - size // 2
     return Window(0, column, rows * size // columns, size)
-
-
-def cut(image: np.ndarray, window: Window) -> np.ndarray:
-    """The window of `image` [rows, columns], zero beyond the image."""
-    patch = np.zeros((window.rows, window.columns), image.dtype)
-    inside, outside = [], []
-    for start, length, limit in (
-        (window.row, window.rows, image.shape[0]),
-        (window.column, window.columns, image.shape[1]),
-    ):
-        first, last = max(start, 0), max(min(start + length, limit), max(start, 0))
-        inside.append(slice(first - start, last - start))
-        outside.append(slice(first, last))
-    patch[inside[0], inside[1]] = image[outside[0], outside[1]]
-    return patch
 
 
 def field_counts(counts: np.ndarray, window: Window, field: str) -> np.ndarray:

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipeline.bone_scans import SPLITS, BoneScans, load_split
+from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
+from data_pipeline.phantom_bone import SPLITS, BoneScans
 from data_pipeline.splits import check_disjoint, fold_patients
 
 

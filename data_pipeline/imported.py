@@ -19,8 +19,7 @@ from tqdm import tqdm
 from data_pipeline.errors import RequestError
 from data_pipeline.features import image_features
 from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, field_shape, find_window
-from data_pipeline.imports.lesions import measure_lesions
-from data_pipeline.imports.manifest import (
+from data_pipeline.intake.folder import (
     SPLITS,
     DataSetFolder,
     ImageEntry,
@@ -29,6 +28,7 @@ from data_pipeline.imports.manifest import (
     load_scan,
     read_data_set,
 )
+from data_pipeline.lesion_shape import measure_lesions
 
 _DIGEST_CHARACTERS = 12
 

@@ -8,12 +8,11 @@ bladder, of lesions or of an injection site. Every threshold below is our choice
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from scipy import ndimage
 
 from data_pipeline.scan import REFERENCE_PIXEL_MM, THORAX_SIZE_PX, Scan
+from data_pipeline.windows import ThoraxBox, _overlap, area_weights
 
 FIELD_MM = THORAX_SIZE_PX * REFERENCE_PIXEL_MM
 """Side of the thorax field, 579 mm: what 256 pixels of a whole-body camera see."""
@@ -30,21 +29,6 @@ _BODY_SHARE = 0.2  # of the median body level: air is below, the thinnest limb a
 _TRUNK_SHARE = 0.75  # of the trunk's width: a row this wide is below the shoulders
 _TRUNK_SPAN_MM = 700.0  # head, trunk and hands: where the trunk's width is read
 _HEAD_MM = 110.0  # a trunk that begins higher than this below the top has no head above it
-
-
-@dataclasses.dataclass(frozen=True)
-class ThoraxBox:
-    """A square in scan pixels; it may reach beyond the image, where the crop is zero.
-
-    Attributes:
-      row: of its first row.
-      column: of its first column.
-      size_px: its side.
-    """
-
-    row: int
-    column: int
-    size_px: int
 
 
 def find_thorax(scan: Scan) -> ThoraxBox:
@@ -90,14 +74,6 @@ def field_size_px(scan: Scan) -> int:
     return max(1, round(FIELD_MM / pixel))
 
 
-def crop(image: np.ndarray, box: ThoraxBox) -> np.ndarray:
-    """Cuts the box out of `image` [rows, columns]: [size, size] of the same type, zero beyond the image."""
-    patch = np.zeros((box.size_px, box.size_px), image.dtype)
-    inside, outside = _overlap(box, image.shape)
-    patch[inside] = image[outside]
-    return patch
-
-
 def paste(patch: np.ndarray, box: ThoraxBox, shape: tuple[int, int]) -> np.ndarray:
     """Lays `patch` [size, size] on zeros of `shape`: the inverse of `crop` where box and image overlap."""
     if patch.shape != (box.size_px, box.size_px):
@@ -115,26 +91,6 @@ def resample_counts(image: np.ndarray, size_px: int) -> np.ndarray:
     """
     weights = area_weights(image.shape[0], size_px)
     return (weights @ image.astype(np.float64) @ weights.T).astype(np.float32)
-
-
-def _overlap(box: ThoraxBox, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Slices of the common part, in the box and in the image."""
-    inside, outside = [], []
-    for start, length in zip((box.row, box.column), shape, strict=True):
-        first, last = max(start, 0), min(start + box.size_px, length)
-        last = max(first, last)
-        inside.append(slice(first - start, last - start))
-        outside.append(slice(first, last))
-    return (inside[0], inside[1]), (outside[0], outside[1])
-
-
-def area_weights(old: int, new: int) -> np.ndarray:
-    """[new, old]: the share of every old pixel that falls into every new one; columns sum to 1."""
-    edges_new = np.linspace(0.0, old, new + 1)
-    edges_old = np.arange(old + 1.0)
-    upper = np.minimum(edges_new[1:, None], edges_old[None, 1:])
-    lower = np.maximum(edges_new[:-1, None], edges_old[None, :-1])
-    return np.clip(upper - lower, 0.0, None)
 
 
 def body_mask(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.msanet import VARIANTS, get_config
-from msanet_jax.run_folder import flatten, write_text
+from data_pipeline.files import write_text
+from msanet_jax.runs.recipe import flatten
 
 ROOT = Path(__file__).parents[1]
 # Variables of configs/msanet.py -> sections of the recipe that they fill.

@@ -5,7 +5,6 @@ Research software, not for diagnosis. Scores on simulated scans are not comparab
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,15 @@ import numpy as np
 
 from data_pipeline.errors import RequestError
 from data_pipeline.scan import Scan, View
+from msanet_jax.runs.recipe import read_recipe
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from data_pipeline.phantom.simulate import SimulatedPatient
-    from msanet_jax.model import Model
-    from msanet_jax.scores import Evaluation
-    from msanet_jax.segmentation import Segmentation
+    from msanet_jax.evaluation.protocol import Evaluation
+    from msanet_jax.prediction.segmentation import Segmentation
+    from msanet_jax.trained.model import Model
 
 Source = str | Path | Scan | np.ndarray
 
@@ -46,7 +46,7 @@ def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool
       Traceback (most recent call last):
       data_pipeline.errors.RequestError: no/such/run: no such file or folder
     """
-    from msanet_jax.predict import load_model
+    from msanet_jax.prediction.predict import load_model
 
     if source is None:
         return load_model(flips=flips)
@@ -61,7 +61,7 @@ def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool
 def predict(
     scans: Source | Sequence[Source], model: Model | None = None, *, threshold: float | None = None
 ) -> list[Segmentation]:
-    """Segments scans in memory; `msanet predict` and `msanet_jax.predict.predict_files` write files.
+    """Segments scans in memory; `msanet predict` and `msanet_jax.prediction.predict.predict_files` write files.
 
     Args:
       scans: files, `Scan`s, or count arrays `[rows, columns]` (of unknown view and pixel size); one or a sequence.
@@ -76,7 +76,7 @@ def predict(
 
     Example:
       >>> import msanet_jax, numpy as np
-      >>> from msanet_jax.model import Model
+      >>> from msanet_jax.trained.model import Model
       >>> hot = Model(lambda counts: (counts > 100).astype(np.float32), "thorax", 256, 0.5, 8, {})
       >>> counts = np.full((256, 256), 20)
       >>> counts[100:104, 60:65] = 200
@@ -84,7 +84,7 @@ def predict(
       >>> int(result.mask.sum()), result.record["lesion_count"], result.lesions[0]["uptake_mean"]
       (20, 1, 10.0)
     """
-    from msanet_jax.predict import check_threshold, segment_scans
+    from msanet_jax.prediction.predict import check_threshold, segment_scans
 
     many = [scans] if isinstance(scans, str | Path | Scan | np.ndarray) else list(scans)
     chosen = load() if model is None else model
@@ -114,7 +114,7 @@ def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str
       data_pipeline.errors.RequestError: configs/none.py: no such recipe
     """
     recipe = read_recipe(config) if isinstance(config, str | Path) else config
-    from msanet_jax.job import train_and_evaluate
+    from msanet_jax.training.job import train_and_evaluate
 
     return train_and_evaluate(recipe, workdir=str(workdir), data_dir=str(data_dir))
 
@@ -145,9 +145,9 @@ def evaluate(
     if split not in ("train", "validation", "test"):
         raise RequestError(f"split {split!r} is none of train, validation, test")
     from data_pipeline.folds import load_splits
-    from msanet_jax.ensemble import load_ensemble
-    from msanet_jax.evaluate import evaluate as score
-    from msanet_jax.scoring import decide_threshold
+    from msanet_jax.evaluation.evaluate import evaluate as score
+    from msanet_jax.trained.ensemble import load_ensemble
+    from msanet_jax.training.outcome import decide_threshold
 
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
     predictor = load_ensemble(runs)
@@ -184,32 +184,10 @@ def simulate(
     return simulate_patient(seed=seed, index=index, views=[View(view) for view in views], **options)
 
 
-def read_recipe(spec: str | Path) -> ConfigDict:
-    """The recipe of `FILE` or `FILE:variant,variant`.
-
-    Raises:
-      RequestError: no such file or variant.
-    """
-    name, _, variants = str(spec).partition(".py:")
-    path = Path(f"{name}.py" if variants else name)
-    if not path.is_file():
-        raise RequestError(f"{path}: no such recipe")
-    loader = importlib.util.spec_from_file_location("msanet_recipe", path)
-    if loader is None or loader.loader is None:
-        raise RequestError(f"{path}: is no Python file")
-    module = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(module)
-    try:
-        config: ConfigDict = module.get_config(variants)
-    except ValueError as error:
-        raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
-    return config
-
-
 def _named(sources: Sequence[Source]) -> Iterator[Any]:
     from data_pipeline.readers import read_scans
     from data_pipeline.readers.values import check_size, to_counts
-    from msanet_jax.scan_sources import NamedScan
+    from msanet_jax.prediction.sources import NamedScan
 
     for number, source in enumerate(sources):
         if isinstance(source, Scan):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from data_pipeline.errors import RequestError
-from msanet_jax.compile_cache import keep_compiled_programs
+from msanet_jax.runtime.compile_cache import keep_compiled_programs
 
 EXIT_USAGE = 2
 

@@ -16,7 +16,7 @@ from configs.msanet import get_config
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
-# Queued iterations on simulated devices can starve a collective; see msanet_jax/devices.py.
+# Queued iterations on simulated devices can starve a collective; see msanet_jax/training/devices.py.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 # Programs run a few times here: compiling them well takes longer than running them badly. Processes that tests start
 # compile as users' processes do, and so do the tests that ask for `optimized`.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipeline.bone_scans import BoneScans, ImageRow
 from data_pipeline.phantom.truth import MASKS
+from data_pipeline.phantom_bone import BoneScans, ImageRow
 
 
 def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int = 2) -> BoneScans:

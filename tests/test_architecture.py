@@ -121,7 +121,7 @@ def test_peers_stand_on_the_layers() -> None:
     for path in (ROOT / "msanet_jax" / "peers").glob("*.py"):
         names = _imports(path)
         assert _inside("msanet_jax", names) <= PEERS_MAY_IMPORT, path
-        assert {name.split(".")[2] for name in names if name.startswith("msanet_jax.peers.")} <= {"unet"}, path
+        assert {name.split(".")[2] for name in names if name.startswith("msanet_jax.networks.peers.")} <= {"unet"}, path
         assert _inside("data_pipeline", names) <= {"errors"}, path
 
 

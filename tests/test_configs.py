@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from configs.msanet import VARIANTS, get_config
-from msanet_jax.run_folder import flatten
-from msanet_jax.state import create_networks, create_state
+from msanet_jax.runs.recipe import flatten
+from msanet_jax.training.state import create_networks, create_state
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from configs.msanet import get_config
 from docs.configs_page import meanings, page
-from msanet_jax.run_folder import flatten
+from msanet_jax.runs.recipe import flatten
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

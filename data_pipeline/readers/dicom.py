@@ -13,7 +13,8 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from data_pipeline.readers.values import check_pixels, pseudonym, to_counts
+from data_pipeline.readers.pseudonyms import pseudonym
+from data_pipeline.readers.values import check_pixels, to_counts
 from data_pipeline.readers.views import view_of_file_name, view_of_text
 from data_pipeline.scan import Scan, ScanError, View
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_pipeline.readers.values import check_size, pseudonym, to_counts
+from data_pipeline.readers.pseudonyms import pseudonym
+from data_pipeline.readers.values import check_size, to_counts
 from data_pipeline.readers.views import view_of_file_name, without_view
 from data_pipeline.scan import Scan, ScanError, View
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.readers.values import MAX_SIDE_PX, check_size, pseudonym, to_counts
+from data_pipeline.readers.pseudonyms import pseudonym
+from data_pipeline.readers.values import MAX_SIDE_PX, check_size, to_counts
 from data_pipeline.readers.views import view_of_file_name, without_view
 from data_pipeline.scan import Scan, ScanError
 

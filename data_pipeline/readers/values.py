@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import hashlib
-import hmac
-import os
-from collections.abc import Iterator
-
 import numpy as np
 
 from data_pipeline.scan import ScanError
@@ -22,12 +15,6 @@ MAX_PIXELS = 1 << 27
 
 MENDED_SHARE_MAX = 0.05
 """Clipping and rounding may change the sum of the counts by this share; beyond it the values are no counts."""
-
-KEY_VARIABLE = "MSANET_PSEUDONYM_KEY"
-"""Environment variable with a site's own key for pseudonyms."""
-
-_DEFAULT_KEY = "msanet-jax"
-_key: contextvars.ContextVar[str | None] = contextvars.ContextVar("pseudonym key", default=None)
 
 
 def check_size(shape: tuple[int, ...], source: str) -> None:
@@ -88,36 +75,6 @@ def to_counts(values: np.ndarray, source: str) -> tuple[np.ndarray, tuple[str, .
         _check_change(float(np.abs(counts - positive).sum(dtype=np.float64)) / 2, total, source, "fractions")
         warnings.append("fractions rounded: the image was smoothed or rescaled, uptake is relative")
     return counts, tuple(warnings)
-
-
-def pseudonym(identity: str) -> str:
-    """Names a patient without saying who it is: HMAC-SHA256 of the identity, 12 hexadecimal digits.
-
-    A patient has the same pseudonym in every file. Short patient numbers can be guessed back by whoever knows the key:
-    set `MSANET_PSEUDONYM_KEY` to a secret of your own before results leave the hospital.
-    """
-    return "p" + keyed_digest(identity).hex()[:12]
-
-
-def keyed_digest(identity: str) -> bytes:
-    """HMAC-SHA256 of `identity` under the site's key, 32 bytes."""
-    key = _key.get() or os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
-    return hmac.new(key.encode(), identity.encode(), hashlib.sha256).digest()
-
-
-def has_own_key() -> bool:
-    """Whether pseudonyms are made with a key of the site's own, not with the one that everybody can read here."""
-    return bool(_key.get() or os.environ.get(KEY_VARIABLE))
-
-
-@contextlib.contextmanager
-def pseudonym_key(key: str) -> Iterator[None]:
-    """Within the context, pseudonyms are made with `key`, whatever the environment says."""
-    token = _key.set(key)
-    try:
-        yield
-    finally:
-        _key.reset(token)
 
 
 def _check_change(change: float, total: float, source: str, what: str) -> None:

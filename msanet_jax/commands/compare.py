@@ -24,14 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compares and prints."""
-    from msanet_jax.comparison_table import compare_folders
+    from msanet_jax.report.comparison_table import compare_folders
 
     scores = options.scores.split(",") if options.scores else None
     text = compare_folders(options.runs, scores=scores, style=options.format)
     if options.out is None:
         print(text)
     else:
-        from msanet_jax.comparison_table import write_table
+        from msanet_jax.report.comparison_table import write_table
 
         write_table(options.out, text)
         print(options.out)

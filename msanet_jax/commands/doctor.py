@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the report; 1 if it names a problem."""
-    from msanet_jax.doctor import examine
+    from msanet_jax.runtime.doctor import examine
 
     report = examine()
     print("\n".join(report.facts))

@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     """Scores and prints the headline."""
     # What orbax tells its developers is no news for users; what this project says goes through.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    from msanet_jax.scoring import headline, score_again
+    from msanet_jax.trained.rescore import score_again
+    from msanet_jax.training.outcome import headline
 
     folder, metrics = score_again(
         options.folder, split=options.split, out=options.out, data_dir=options.data_dir, threshold=options.threshold

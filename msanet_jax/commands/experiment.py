@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing and writes the table; 1 if runs failed, 75 if stopped."""
-    from msanet_jax.experiment import Record, read_study
-    from msanet_jax.experiment_runs import StudyInterrupted, alone, carry_out, environment
-    from msanet_jax.experiment_table import write_results
+    from msanet_jax.experiment.runner import StudyInterrupted, alone, carry_out, environment
+    from msanet_jax.experiment.study import Record, read_study
+    from msanet_jax.experiment.table import write_results
 
     study = read_study(options.file)
     devices = options.devices.split(",")

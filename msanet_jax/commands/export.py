@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exports and says how far the result is from the checkpoints."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    from msanet_jax.export import export_model
+    from msanet_jax.trained.export import export_model
 
     manifest = export_model(
         options.checkpoint,

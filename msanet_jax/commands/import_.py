@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Imports; 1 if some files could not be used."""
-    from data_pipeline.imports.importing import ImportOptions, import_source, parse_labels
-    from data_pipeline.imports.nnunet import write_nnunet
+    from data_pipeline.intake.build import ImportOptions, import_source, parse_labels
+    from data_pipeline.intake.nnunet import write_nnunet
 
     if options.to == "nnunet":
         cases = write_nnunet(options.source, options.out)

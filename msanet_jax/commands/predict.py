@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
     """Segments; 1 if some files could not be used, 2 if none could."""
     # What orbax tells its developers is no news for users; what this project says goes through.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    from msanet_jax.predict import Request, predict_files
-    from msanet_jax.prediction_files import parse_formats
+    from msanet_jax.prediction.files import parse_formats
+    from msanet_jax.prediction.predict import Request, predict_files
 
     outcome = predict_files(
         options.files,

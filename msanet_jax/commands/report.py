@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the page and prints its name."""
-    from msanet_jax.report_page import write_report
+    from msanet_jax.report.page import write_report
 
     write_report(options.runs, options.out)
     print(options.out)

@@ -1,0 +1,96 @@
+"""Any data set by its name: PhantomBone, or a folder made by `msanet import`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import operator
+import shutil
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from data_pipeline.errors import RequestError
+from data_pipeline.features import BoneScans, stack_examples
+from data_pipeline.fields import field_shape
+from data_pipeline.imported import ImportedBone, imported_builder
+from data_pipeline.intake.folder import is_data_set, read_data_set
+from data_pipeline.phantom_bone import PhantomBone, patient_store, planned_views
+from data_pipeline.phantom_examples import SET_MASKS, simulate_in_processes
+
+
+def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -> BoneScans:
+    """A split of a set, which is built first where it is missing.
+
+    Args:
+      dataset: `phantom_bone/full`, `phantom_bone/cpu`, `phantom_bone/tiny`, or a folder that `msanet import` wrote.
+      split: `train`, `validation` or `test`.
+      data_dir: where sets are kept.
+      field: `thorax` or `whole_body`.
+
+    Raises:
+      RequestError: no such set, or a folder that cannot be written or read.
+    """
+    builder = prepare(dataset, data_dir, field)
+    try:
+        examples = list(builder.as_data_source(split=split))
+    except Exception as error:  # array_record raises its own types for damaged files
+        raise RequestError(
+            f"{builder.data_dir}: the built data set is damaged ({str(error).splitlines()[0]}); delete it to build anew"
+        ) from error
+    masks = builder.builder_config.masks if isinstance(builder, ImportedBone) else SET_MASKS
+    return stack_examples(examples, masks, version=str(builder.version))
+
+
+def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone | ImportedBone:
+    """Builds the set unless it is there; says so.
+
+    Raises:
+      RequestError: no such set, or `data_dir` cannot be written.
+    """
+    field_shape(field)
+    name, _, config = dataset.partition("/")
+    known = [builder_config.name for builder_config in PhantomBone.BUILDER_CONFIGS if builder_config.field == "thorax"]
+    phantom_set = name == PhantomBone.name and config in known
+    if not phantom_set and not is_data_set(dataset):
+        names = ", ".join(f"{PhantomBone.name}/{entry}" for entry in known)
+        raise RequestError(f"data.dataset={dataset!r} is none of {names}, nor a folder that `msanet import` wrote")
+    # TFDS warns of every configuration that it did not know beforehand.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        Path(data_dir).mkdir(parents=True, exist_ok=True)
+        if phantom_set:
+            builder = PhantomBone(config=config if field == "thorax" else f"{config}_{field}", data_dir=data_dir)
+        else:
+            builder = imported_builder(dataset, data_dir=data_dir, field=field)
+        if not Path(builder.data_dir).exists():
+            _build(builder, manual_dir=None if phantom_set else dataset)
+    except OSError as error:
+        raise RequestError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
+    return builder
+
+
+def is_simulated(dataset: str) -> bool:
+    """Whether a set holds simulated scans only: PhantomBone, or an import of simulated files."""
+    return not is_data_set(dataset) or read_data_set(dataset).origin == "simulated"
+
+
+def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> None:
+    target = Path(builder.data_dir)
+    for stale in target.parent.glob("*incomplete*"):
+        logging.warning("removing the unfinished build %s; its finished patients are kept and used", stale)
+        shutil.rmtree(stale)
+    tfds.disable_progress_bar()
+    if isinstance(builder, PhantomBone):
+        plan = functools.reduce(operator.or_, planned_views(builder.builder_config).values())
+        simulate_in_processes(patient_store(builder), plan, title=f"simulating {builder.info.full_name}")
+    try:
+        builder.download_and_prepare(
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir) if manual_dir else None,
+        )
+    finally:
+        if (bar := getattr(builder, "_bar", None)) is not None:
+            bar.close()
+    if isinstance(builder, PhantomBone):
+        shutil.rmtree(patient_store(builder).folder, ignore_errors=True)

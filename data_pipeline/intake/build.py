@@ -1,0 +1,332 @@
+"""A source of scans and annotations -> a data set folder, which is there whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation
+from data_pipeline.annotations.kinds import IGNORED, KINDS, Annotation
+from data_pipeline.errors import RequestError
+from data_pipeline.files import write_json, written_beside
+from data_pipeline.intake import folder as manifest
+from data_pipeline.intake import writing
+from data_pipeline.intake.annotate import annotate
+from data_pipeline.intake.folder import ImageEntry
+from data_pipeline.intake.layouts import Layout, recognise
+from data_pipeline.intake.pairing import Finder, ScanFile, pair_files
+from data_pipeline.intake.splitting import draw_splits
+from data_pipeline.intake.unmasked import UNMASKED, Origin
+from data_pipeline.readers import names, read_scans
+from data_pipeline.readers.pseudonyms import pseudonym, pseudonym_key, read_or_draw_key
+from data_pipeline.readers.sources import SourceFile, open_source
+from data_pipeline.scan import Scan, ScanError, View
+from data_pipeline.thorax import FIELD_MM, field_size_px, find_thorax
+
+PATIENT_FROM = ("auto", "header", "folder", "file")
+_VIEWS = 2
+SCANS_WITHOUT_MASK = ("left-out", "no-lesion")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportOptions:
+    """How a source is understood.
+
+    Attributes:
+      layout: one of `layouts.FORMATS`.
+      labels: label or number in annotations -> kind or `ignored`.
+      scans_without_mask: `left-out` of training and scores, or `no-lesion`: they get an empty mask, unless something
+        speaks against it (`imports.unmasked`).
+      patient_from: `header` (DICOM), `folder` or `file` says who the patient is; `auto`: the header where there is one.
+      pixel_mm: of files that state none.
+      key_file: holds the key of the pseudonyms; None draws one.
+      validation_share, test_share: of the patients with masks.
+      seed: of the split.
+    """
+
+    layout: str = "auto"
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    scans_without_mask: str = "left-out"
+    patient_from: str = "auto"
+    pixel_mm: float | None = None
+    key_file: Path | None = None
+    validation_share: float = 0.1
+    test_share: float = 0.3
+    seed: int = 0
+
+
+@dataclasses.dataclass
+class ImportOutcome:
+    """What came of an import.
+
+    Attributes:
+      entries: images of the set.
+      splits: split -> patients.
+      problems: a line for every file that was passed over or lacks its counterpart.
+      notes: lines about what was left out on purpose.
+    """
+
+    entries: list[ImageEntry] = dataclasses.field(default_factory=list)
+    splits: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def summary(self, out: Path) -> str:
+        """A line on what is there and one on what to do next."""
+        masked = sum("lesions" in entry.masks for entry in self.entries)
+        patients = ", ".join(f"{len(members)} {name.replace('_', ' ')}" for name, members in self.splits.items())
+        passed = f"; {len(self.problems)} problem(s)" if self.problems else ""
+        return (
+            f"{len(self.entries)} scans in {out}, {masked} with a lesion mask; patients: {patients}{passed}\n"
+            f"look at it: msanet check {out}"
+        )
+
+
+def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=KIND` words of the command line.
+
+    Raises:
+      RequestError: not of that form, or no such kind.
+    """
+    labels = {}
+    for pair in pairs:
+        name, mark, kind = pair.rpartition("=")
+        if not mark or kind not in (*KINDS, IGNORED):
+            raise RequestError(f"--labels {pair}: must be NAME=KIND with a kind of {', '.join((*KINDS, IGNORED))}")
+        labels[name] = kind
+    return labels
+
+
+def import_source(source: Path, out: Path, options: ImportOptions, *, progress: bool = True) -> ImportOutcome:
+    """Imports a file, folder, zip or DICOMDIR into a new data set folder.
+
+    Raises:
+      RequestError: nothing was imported, and nothing is left behind.
+    """
+    if options.pixel_mm is not None and not 0.1 <= options.pixel_mm <= 20:
+        raise RequestError(f"--pixel-mm={options.pixel_mm:g}: pixels of planar scans have 0.1 to 20 mm")
+    key, keep_key = read_or_draw_key(options.key_file)
+    with open_source(source) as opened, written_beside(out) as folder:
+        layout = recognise(opened, name=options.layout)
+        work = _Import(source, folder, options, layout)
+        with pseudonym_key(key):
+            work.run(progress=progress)
+        outcome = work.outcome
+        if not outcome.entries:
+            first = outcome.problems[0] if outcome.problems else "no file in it is a scan"
+            raise RequestError(f"{source}: nothing to import; {first}")
+        work.tell_if_one_patient()
+        outcome.splits = draw_splits(
+            outcome.entries,
+            work.with_lesion,
+            validation_share=options.validation_share,
+            test_share=options.test_share,
+            seed=options.seed,
+        )
+        origin = "simulated" if work.all_simulated else "own"
+        writing.write_documents(folder, outcome.entries, outcome.splits, origin=origin)
+        writing.write_private(folder / manifest.PRIVATE, work.origins, key if keep_key else None)
+    return outcome
+
+
+class _Import:
+    """One import in progress."""
+
+    def __init__(self, source: Path, folder: Path, options: ImportOptions, layout: Layout) -> None:
+        self._source = source
+        self._folder = folder
+        self._options = options
+        self._layout = layout
+        self._labels = {**layout.labels, **options.labels}
+        self._segments: dict[str, list[tuple[SourceFile, SegmentFrame]]] = defaultdict(list)
+        self._seen: dict[tuple[str, str], int] = {}
+        self._origins: list[Origin] = []
+        self._used: Counter[str] = Counter()
+        self.outcome = ImportOutcome(problems=list(layout.source.problems))
+        self.outcome.notes += [f"not read: {note}" for note in layout.notes]
+        self.all_simulated = True
+        self.with_lesion: set[str] = set()
+        self.origins: list[tuple[str, str, int]] = []
+        for name in ("counts", "masks", "weak", manifest.PRIVATE):
+            (folder / name).mkdir()
+
+    def run(self, *, progress: bool) -> None:
+        """Imports every scan."""
+        pairing = pair_files(self._layout.source, channels=self._layout.channels)
+        for file, line in (*self._layout.problems, *pairing.problems):
+            self._problem(file, line)
+        self.outcome.notes += [f"not read: {note}" for note in pairing.notes]
+        finder = Finder(pairing.scans, channels=self._layout.channels)
+        known = {scan.uid for scan in pairing.scans}
+        for file in pairing.segmentations:
+            if not self._take_segmentation(file, known):
+                finder.refuse(file)
+        for scan in tqdm(pairing.scans, unit="file", desc="importing", disable=None if progress else True):
+            self._take_scan(scan)
+        self._settle_unmasked(strays=pairing.strays)
+
+    def tell_if_one_patient(self) -> None:
+        """Files whose patient number was replaced by the same word for everybody cannot be split."""
+        entries = self.outcome.entries
+        if len(entries) > _VIEWS and len({entry.patient for entry in entries}) == 1:
+            self.outcome.problems.append(
+                f"{self._source}: all {len(entries)} scans carry the same patient; if they were anonymised so, say "
+                "--patient-from=folder or --patient-from=file"
+            )
+
+    def _take_segmentation(self, file: SourceFile, known: set[str]) -> bool:
+        """Whether its scan is known."""
+        try:
+            frames = read_segmentation(file.path, labels=self._labels)
+        except ScanError as error:
+            self._problem(file, str(error))
+            return False
+        for frame in frames:
+            self._segments[frame.references].append((file, frame))
+        found = bool({frame.references for frame in frames} & known)
+        if not found:
+            self._problem(file, "the scan that it segments is not in the source; add it")
+        return found
+
+    def _take_scan(self, file: ScanFile) -> None:
+        try:
+            scans = read_scans(file.file.path)
+        except ScanError as error:
+            self._problem(file.file, str(error))
+            return
+        views = [scan.view for scan in scans]
+        for frame, scan in enumerate(scans):
+            annotation, problems = annotate(
+                scan, file, frame=frame, views=views, segments=self._segments, labels=self._labels
+            )
+            for of, line in problems:
+                self._problem(of, line)
+            file.refused |= bool(problems)
+            self._keep(dataclasses.replace(scan, patient=self._patient(file, scan)), file, frame, annotation)
+
+    def _patient(self, file: ScanFile, scan: Scan) -> str:
+        way, name = self._options.patient_from, file.file.name
+        if way == "header" or (way == "auto" and file.dicom):
+            return scan.patient
+        if way == "folder":
+            return pseudonym(f"path {names.patient_of_folder(name)}")
+        return pseudonym(f"path {names.patient_of_path(name, channels=self._layout.channels)}")
+
+    def _keep(self, scan: Scan, file: ScanFile, frame: int, annotation: Annotation) -> None:
+        content = hashlib.sha256(repr(scan.counts.shape).encode() + scan.counts.tobytes()).hexdigest()
+        if (content, scan.patient) in self._seen:
+            self.outcome.notes.append(f"not read: {self._shown(file.file)}: this scan of this patient is there already")
+            self._add_to_twin(self._seen[content, scan.patient], file, annotation)
+            return
+        self._seen[content, scan.patient] = len(self.outcome.entries)
+        self.all_simulated &= file.simulated
+        image_id = self._image_id(scan)
+        self.origins.append((image_id, file.file.name, frame))
+        facts = file.facts.get(str(scan.view)) if "lesions" in annotation.masks else None
+        label = self._layout.image_labels.get(file.file.name, "")
+        self._origins.append(Origin([file], scan.counts.shape))
+        self._origins[-1].add(annotation, label)
+        self.outcome.entries.append(self._write(image_id, scan, annotation, facts, label))
+
+    def _add_to_twin(self, number: int, file: ScanFile, annotation: Annotation) -> None:
+        """Of the same scan twice, the one that is kept gets the masks and boxes that only the other has."""
+        entry = self.outcome.entries[number]
+        self._origins[number].copies.append(file)
+        self._origins[number].add(annotation, self._layout.image_labels.get(file.file.name, ""))
+        for kind, ids in annotation.masks.items():
+            if kind not in entry.masks:
+                entry = dataclasses.replace(entry, masks={**entry.masks, **self._write_masks(entry, {kind: ids})})
+            elif not np.array_equal(ids, manifest.load_masks(self._folder, entry, (kind,))[kind]):
+                self._problem(file.file, f"another annotation of {kind} than the same scan has elsewhere; remove one")
+        if annotation.boxes and not entry.weak_boxes:
+            entry = dataclasses.replace(entry, weak_boxes=self._write_boxes(entry.image_id, annotation))
+        self.outcome.entries[number] = entry
+
+    def _write_masks(self, entry: ImageEntry, masks: Mapping[str, np.ndarray]) -> dict[str, str]:
+        if "lesions" in masks and masks["lesions"].any():
+            self.with_lesion.add(entry.patient)
+        return {
+            kind: f"masks/{writing.write_image(self._folder / 'masks', f'{entry.image_id}_{kind}', ids)}"
+            for kind, ids in masks.items()
+        }
+
+    def _write_boxes(self, image_id: str, annotation: Annotation) -> str:
+        if not annotation.boxes:
+            return ""
+        write_json(self._folder / "weak" / f"{image_id}.json", {"boxes": annotation.boxes})
+        return f"weak/{image_id}.json"
+
+    def _settle_unmasked(self, *, strays: bool) -> None:
+        """What becomes of scans without a lesion mask, once every copy of them was seen."""
+        declared, missing = self._options.scans_without_mask == "no-lesion", 0
+        for number, (entry, origin) in enumerate(zip(self.outcome.entries, self._origins, strict=True)):
+            if "lesions" in entry.masks:
+                continue
+            objection = origin.objection(strays=strays and declared)
+            if declared and not objection:
+                empty = self._write_masks(entry, {"lesions": np.zeros(origin.shape, np.uint8)})
+                self.outcome.entries[number] = dataclasses.replace(entry, masks={**entry.masks, **empty})
+            elif declared or not self._layout.without_masks:
+                self._problem(origin.copies[0].file, objection or UNMASKED)
+            else:
+                missing += 1
+        if missing:
+            self.outcome.notes.append(
+                f"not there: lesion masks of {missing} scans; they can be looked at and checked, not trained on"
+            )
+
+    def _image_id(self, scan: Scan) -> str:
+        name = f"{scan.patient}-{scan.view}"
+        self._used[name] += 1
+        return name if self._used[name] == 1 else f"{name}-{self._used[name]}"
+
+    def _write(
+        self,
+        image_id: str,
+        scan: Scan,
+        annotation: Annotation,
+        facts: list[dict[str, object]] | None,
+        label: str,
+    ) -> ImageEntry:
+        notes = tuple(note for note in scan.warnings if not note.startswith("no pixel size"))
+        pixel, pixel_from = scan.pixel_size_mm, "file"
+        if pixel is None:
+            size = self._options.pixel_mm
+            pixel_from = "assumed" if size is None else "user"
+            size = FIELD_MM / field_size_px(scan) if size is None else size
+            pixel = (size, size)
+            scan = dataclasses.replace(scan, pixel_size_mm=pixel)
+        counts = writing.write_image(self._folder / "counts", image_id, scan.counts)
+        facts_file = ""
+        if facts is not None:
+            facts_file = f"masks/{image_id}_lesions.json"
+            write_json(self._folder / facts_file, {"lesions": facts})
+        entry = ImageEntry(
+            image_id=image_id,
+            patient=scan.patient,
+            view=View(scan.view),
+            pixel_size_mm=pixel,
+            pixel_size_from=pixel_from,
+            thorax=find_thorax(scan),
+            counts=f"counts/{counts}",
+            masks={},
+            lesion_facts=facts_file,
+            weak_boxes=self._write_boxes(image_id, annotation),
+            image_label=label,
+            notes="; ".join((*notes, *annotation.warnings)),
+        )
+        return dataclasses.replace(entry, masks=self._write_masks(entry, annotation.masks))
+
+    def _shown(self, file: SourceFile) -> str:
+        """The file as the user knows it: a zip's files lie in a temporary folder."""
+        return str(self._source) if file.path == self._source else f"{self._source}/{file.name}"
+
+    def _problem(self, file: SourceFile, line: str) -> None:
+        path, shown = str(file.path), self._shown(file)
+        self.outcome.problems.append(line.replace(path, shown) if path in line else f"{shown}: {line}")

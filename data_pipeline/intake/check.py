@@ -1,0 +1,342 @@
+"""A data set folder looked through: its figures, and every problem with its remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline.annotations.kinds import KINDS
+from data_pipeline.errors import RequestError
+from data_pipeline.fields import find_window
+from data_pipeline.intake import quality
+from data_pipeline.intake.folder import (
+    MANIFEST,
+    SPLITS,
+    SPLITS_FILE,
+    DataSetFolder,
+    ImageEntry,
+    load_masks,
+    load_scan,
+    read_data_set,
+)
+from data_pipeline.lesion_shape import measure_lesions
+from data_pipeline.normalize import normalize
+from data_pipeline.scan import Scan, View
+from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px
+from data_pipeline.windows import cut
+
+FEW_COUNTS = 100_000
+"""A planar bone scan of the whole body has a million or more; below this its noise hides what is to be learned."""
+
+DARK_UPTAKE = 0.8
+"""Mean normalised uptake under a mask (the body is at 1) below which the mask is elsewhere than the lesions."""
+
+GREY_REMEDY = "save it without interpolation: a number per lesion, or 255 for all if no two lesions touch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something to mend.
+
+    Attributes:
+      file: file of the data set.
+      what: is wrong.
+      remedy: what to do.
+    """
+
+    file: str
+    what: str
+    remedy: str
+
+    def line(self) -> str:
+        """One line for people."""
+        return f"{self.file}: {self.what}; {self.remedy}"
+
+
+@dataclasses.dataclass
+class CheckedImage:
+    """An image as the page shows it.
+
+    Attributes:
+      entry: of the manifest.
+      split: `train`, `validation`, `test` or `left_out`.
+      counts: total; 0 where the file cannot be read.
+      shape: rows and columns.
+      digest: of the counts.
+      measured: whether it has a lesion mask that can be used.
+      lesions: measured rows.
+      noise: of the counts.
+      outside: lesions of which no pixel lies in the thorax field.
+      problems: of this image.
+    """
+
+    entry: ImageEntry
+    split: str
+    counts: int = 0
+    shape: tuple[int, int] = (0, 0)
+    digest: str = ""
+    measured: bool = False
+    lesions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    noise: quality.Noise = dataclasses.field(default_factory=lambda: quality.Noise(float("nan"), float("nan")))
+    outside: int = 0
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+
+    def tell(self, file: str, what: str, remedy: str) -> None:
+        """Notes a problem."""
+        self.problems.append(Problem(file, what, remedy))
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Result of a check.
+
+    Attributes:
+      data_set: what was checked.
+      fingerprint: figures, JSON-able.
+      images: in the manifest's order.
+      set_problems: that concern no single image.
+      notes: assumptions to know of, not to mend.
+    """
+
+    data_set: DataSetFolder
+    fingerprint: dict[str, Any]
+    images: list[CheckedImage]
+    set_problems: list[Problem]
+    notes: list[str]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All of them."""
+        return [*self.set_problems, *(problem for image in self.images for problem in image.problems)]
+
+
+def check_data_set(folder: str | Path, *, progress: bool = True) -> Report:
+    """Checks every image.
+
+    Raises:
+      RequestError: manifest or splits cannot be read, or a patient is in two splits.
+    """
+    data_set = read_data_set(folder)
+    split_of = {patient: split for split, patients in data_set.splits.items() for patient in patients}
+    images: list[CheckedImage] = []
+    bodies: dict[tuple[str, View], np.ndarray] = {}
+    for entry in tqdm(data_set.entries, unit="image", desc="checking", disable=None if progress else True):
+        image = CheckedImage(entry, split_of[entry.patient])
+        images.append(image)
+        try:
+            scan = load_scan(data_set.folder, entry)
+        except RequestError as error:
+            _tell_error(image, entry.counts, error, data_set.folder)
+            continue
+        # At a quarter of the size, so that a large set fits into memory.
+        body = body_mask(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
+        bodies.setdefault((entry.patient, entry.view), body[::2, ::2])
+        _check_scan(image, scan)
+        _check_masks(image, scan, data_set.folder)
+    _check_pairs(images, bodies)
+    _check_duplicates(images)
+    return Report(data_set, _fingerprint(data_set, images), images, _check_set(data_set), _notes(data_set, images))
+
+
+def describe(report: Report) -> str:
+    """The fingerprint in a few lines."""
+    figures = report.fingerprint
+    views = ", ".join(f"{number} {view}" for view, number in figures["views"].items())
+    pixels = ", ".join(f"{size} mm ({number})" for size, number in figures["pixel_sizes_mm"].items())
+    sizes = figures["lesion_size_mm"]
+    lesions = f", {sizes['low']:g} to {sizes['high']:g} mm (median {sizes['median']:g})" if sizes else ""
+    splits = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in figures["patients_by_split"].items())
+    counts = figures["counts_per_scan"]
+    lines = [
+        f"{figures['scans']} scans of {figures['patients']} patients ({views}); patients by split: {splits}",
+        f"pixels: {pixels}; counts per scan: {_short(counts)}" if counts else f"pixels: {pixels}",
+        f"{figures['lesions']} lesions in {figures['scans_with_lesion_mask']} scans with a mask{lesions}; "
+        f"{figures['scans_with_empty_mask']} masks are empty",
+        *report.notes,
+        f"{len(report.problems)} problem(s)" if report.problems else "no problem found",
+    ]
+    return "\n".join(lines)
+
+
+def _short(counts: dict[str, float]) -> str:
+    return f"{counts['low'] / 1e6:.2f} to {counts['high'] / 1e6:.2f} million (median {counts['median'] / 1e6:.2f})"
+
+
+def _tell_error(image: CheckedImage, file: str, error: RequestError, folder: Path) -> None:
+    text = str(error).replace(f"{folder / file}: ", "").replace(f"{file}: ", "")
+    what, _, remedy = text.partition("; ")
+    image.tell(file, what, remedy or "import the scan again")
+
+
+def _check_scan(image: CheckedImage, scan: Scan) -> None:
+    counts, file = scan.counts, image.entry.counts
+    image.counts = int(counts.sum(dtype=np.int64))
+    image.shape = (counts.shape[0], counts.shape[1])
+    image.digest = hashlib.sha256(repr(counts.shape).encode() + counts.tobytes()).hexdigest()
+    image.noise = quality.noise(counts)
+    ratio = image.noise.variance_over_mean
+    if image.counts == 0:
+        image.tell(file, "is empty", "remove its row, or import the right series")
+    elif image.counts < FEW_COUNTS:
+        image.tell(file, f"has {image.counts} counts only", "a scaled-down picture? import the original counts")
+    if (plateau := quality.saturated_px(counts)) > 0:
+        top = int(counts.max())
+        image.tell(file, f"is cut off at {top} ({plateau} connected pixels)", "export with more bits per pixel")
+    if image.noise.smoothed:
+        what = f"was smoothed or enlarged (noise correlation {image.noise.correlation:.2f}, of counts it is near 0)"
+        image.tell(file, what, "import the unprocessed scan")
+    elif image.noise.rescaled:
+        what = f"was rescaled or compressed (variance over mean {ratio:.2f}, of counts it is near 1)"
+        image.tell(file, what, "import the original counts")
+    box = image.entry.thorax
+    rows, columns = image.shape
+    if box.row + box.size_px <= 0 or box.column + box.size_px <= 0 or box.row >= rows or box.column >= columns:
+        image.tell(MANIFEST, f"thorax box of {image.entry.image_id} lies outside the scan", "correct its cells")
+
+
+def _check_masks(image: CheckedImage, scan: Scan, folder: Path) -> None:
+    entry = image.entry
+    uptake = normalize(scan.counts)
+    for kind, file in entry.masks.items():
+        try:
+            ids = load_masks(folder, entry, (kind,))[kind]
+        except RequestError as error:
+            _tell_error(image, file, error, folder)
+            continue
+        present = np.unique(ids)[1:] if (ids == 0).any() else np.unique(ids)
+        if len(present) > 1 and present[-1] == 255:
+            shown = ", ".join(map(str, present[:5].tolist()))
+            image.tell(file, f"has grey values ({shown}, ... 255)", GREY_REMEDY)
+            continue
+        if kind != "lesions":
+            continue
+        image.measured = True
+        image.lesions = measure_lesions(ids, entry.pixel_size_mm)
+        if not present.size:
+            continue
+        field = set(np.unique(cut(ids, find_window(scan, "thorax", entry.thorax))).tolist())
+        image.outside = len(set(present.tolist()) - field)
+        if quality.mask_is_mirrored(scan.counts, ids > 0):
+            image.tell(file, "fits the scan better when mirrored", "mirror the mask, or check the scan's view")
+        elif uptake[ids > 0].mean() < DARK_UPTAKE:
+            what = f"lies on little uptake ({uptake[ids > 0].mean():.2f} of the body's level)"
+            image.tell(file, what, "is it shifted, upside down or of another scan?")
+
+
+def _check_pairs(images: Sequence[CheckedImage], bodies: dict[tuple[str, View], np.ndarray]) -> None:
+    for image in images:
+        entry = image.entry
+        front = bodies.get((entry.patient, View.ANTERIOR))
+        back = bodies.get((entry.patient, View.POSTERIOR))
+        if entry.view != View.POSTERIOR or front is None or back is None:
+            continue
+        if quality.view_is_mirrored(front, back) > quality.VIEW_MIRRORED:
+            image.tell(
+                entry.counts,
+                "fits the anterior view of its patient unmirrored: one of the two is stored mirrored",
+                "mirror that view and its masks, or correct the views in the manifest",
+            )
+
+
+def _check_duplicates(images: Iterable[CheckedImage]) -> None:
+    first: dict[str, CheckedImage] = {}
+    for image in images:
+        if not image.digest or (other := first.setdefault(image.digest, image)) is image:
+            continue
+        if {image.split, other.split} <= set(SPLITS) and image.split != other.split:
+            where = f", and they are in {other.split} and {image.split}"
+        else:
+            where = ""
+        image.tell(
+            image.entry.counts,
+            f"is the same scan as {other.entry.counts}{where}",
+            "remove one row from the manifest, or give both the same patient",
+        )
+
+
+def _check_set(data_set: DataSetFolder) -> list[Problem]:
+    problems = []
+    masked = {entry.patient for entry in data_set.entries if "lesions" in entry.masks}
+    for split in SPLITS:
+        patients = data_set.splits[split]
+        if not masked & set(patients):
+            remedy = "training needs one at least: " + ("move one" if len(masked) >= len(SPLITS) else "add masks")
+            problems.append(Problem(SPLITS_FILE, f"{split} has no patient with a lesion mask", remedy))
+    for entry in data_set.entries:
+        if "lesions" not in entry.masks and any(entry.patient in data_set.splits[split] for split in SPLITS):
+            problems.append(
+                Problem(entry.counts, "has no lesion mask: neither trained on nor scored", "add a mask (may be empty)")
+            )
+    return problems
+
+
+def _notes(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> list[str]:
+    notes = []
+
+    def count(test: Callable[[CheckedImage], bool], words: str) -> None:
+        if number := sum(map(test, images)):
+            notes.append(f"{number} {words}")
+
+    count(
+        lambda image: image.entry.pixel_size_from == "assumed",
+        f"scans state no pixel size: it is assumed from their width; lengths in mm rest on that (edit {MANIFEST})",
+    )
+    count(lambda image: image.entry.view == View.UNKNOWN, f"scans state no view (edit {MANIFEST})")
+    count(lambda image: bool(image.entry.weak_boxes), "scans have boxes: weak labels, neither trained on nor scored")
+    outside = sum(image.outside for image in images)
+    if outside:
+        notes.append(f"lesions outside the thorax field: {outside}; data.field=whole_body would see them")
+    kinds = data_set.mask_kinds()
+    partial = [kind for kind in KINDS if kind not in kinds and any(kind in entry.masks for entry in data_set.entries)]
+    notes += [f"{kind}: not every image has this mask, so it cannot be data.scored_mask" for kind in partial]
+    return notes
+
+
+def _fingerprint(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> dict[str, Any]:
+    read = [image for image in images if image.digest]
+    masked = [image for image in read if image.measured]
+    by_split: dict[str, int] = defaultdict(int)
+    for image in images:
+        by_split[image.split] += 1
+    sizes = [row["size_mm"] for image in masked for row in image.lesions]
+    return {
+        "origin": data_set.origin,
+        "scans": len(images),
+        "patients": len({image.entry.patient for image in images}),
+        "patients_by_split": {split: len(patients) for split, patients in data_set.splits.items()},
+        "scans_by_split": dict(by_split),
+        "views": _tally(str(image.entry.view) for image in images),
+        "matrices_px": _tally(f"{image.shape[0]} x {image.shape[1]}" for image in read),
+        "pixel_sizes_mm": _tally(f"{np.sqrt(np.prod(image.entry.pixel_size_mm)):.2f}" for image in images),
+        "pixel_size_from": _tally(image.entry.pixel_size_from for image in images),
+        "counts_per_scan": _spread([image.counts for image in read]),
+        "noise_variance_over_mean": _spread([image.noise.variance_over_mean for image in read]),
+        "noise_correlation": _spread([image.noise.correlation for image in read]),
+        "masks": {kind: sum(kind in image.entry.masks for image in images) for kind in KINDS},
+        "scans_with_lesion_mask": len(masked),
+        "scans_with_empty_mask": sum(not image.lesions for image in masked),
+        "lesions": len(sizes),
+        "lesion_size_mm": _spread(sizes),
+        "lesions_outside_thorax": sum(image.outside for image in images),
+        "image_labels": _tally(image.entry.image_label for image in images if image.entry.image_label),
+    }
+
+
+def _tally(words: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(words).items()))
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    known = [value for value in values if not np.isnan(value)]
+    if not known:
+        return None
+    figures = {"low": min(known), "median": float(np.median(known)), "high": max(known)}
+    return json.loads(json.dumps({name: round(float(value), 3) for name, value in figures.items()}))

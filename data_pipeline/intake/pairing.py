@@ -1,0 +1,273 @@
+"""Files of a source -> scans, each with the annotations that belong to it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pydicom
+
+from data_pipeline.annotations import outlines
+from data_pipeline.readers import names
+from data_pipeline.readers.dicom import quiet
+from data_pipeline.readers.sources import Source, SourceFile
+from data_pipeline.scan import ScanError, View
+
+Key = tuple[tuple[str, ...], str]
+CocoImage = tuple[SourceFile, Mapping[str, Any], list[Mapping[str, Any]]]
+
+_ALONE = "no scan of that name; name it as its scan with _mask behind, or remove it"
+_NRRD = {".nrrd", ".nhdr"}
+
+
+@dataclasses.dataclass
+class ScanFile:
+    """A file that holds a scan (or two views), and what was found to annotate it.
+
+    Attributes:
+      file: the scan.
+      dicom: whether it may be a DICOM, that is, no picture and no array.
+      uid: SOP instance UID of a DICOM, or empty.
+      simulated: whether its header or folder says so.
+      masks: (view or None, kind) -> file of pixels; a view only where the mask's name has one that the scan's has not.
+      labelme: view or None -> JSON file.
+      coco: view or None -> (file, image entry, annotations).
+      voc: view or None -> XML file.
+      label: of the image as a whole.
+      facts: lesion rows by view, of simulated patients.
+      refused: whether an annotation that belongs to it, or seems to by its name, cannot be used.
+    """
+
+    file: SourceFile
+    dicom: bool = False
+    uid: str = ""
+    simulated: bool = False
+    masks: dict[tuple[View | None, str], SourceFile] = dataclasses.field(default_factory=dict)
+    labelme: dict[View | None, SourceFile] = dataclasses.field(default_factory=dict)
+    coco: dict[View | None, CocoImage] = dataclasses.field(default_factory=dict)
+    voc: dict[View | None, SourceFile] = dataclasses.field(default_factory=dict)
+    label: str = ""
+    facts: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    refused: bool = False
+
+
+@dataclasses.dataclass
+class Pairing:
+    """What `pair_files` made of a source.
+
+    Attributes:
+      scans: in the order of the source.
+      segmentations: DICOM SEG files; they name their scans themselves.
+      problems: (file, line) for what is left over; the line has no path.
+      notes: lines about what was deliberately not read.
+      strays: whether an annotation has the name of no scan; it may belong to any.
+    """
+
+    scans: list[ScanFile]
+    segmentations: list[SourceFile]
+    problems: list[tuple[SourceFile, str]]
+    notes: list[str]
+    strays: bool = False
+
+
+def pair_files(source: Source, *, channels: bool = False) -> Pairing:
+    """Tells scans from annotations and gives every scan its own.
+
+    The rules are those of `imports.names`, in this order: the same name after endings such as `_mask` and folders such
+    as `masks` are taken off; else the only scan of that name in the whole source.
+
+    Args:
+      source: its files.
+      channels: whether images end in nnU-Net's number of a channel.
+    """
+    found = _Sorted()
+    for file in source.files:
+        found.take(file)
+    pairing = Pairing([], found.segmentations, found.problems, [])
+    by_key: dict[Key, ScanFile] = {}
+    copies = 0
+    for scan in sorted(found.scans, key=lambda scan: names.rank(scan.file.name)):
+        key = names.pairing_key(scan.file.name, channels=channels)
+        if (better := by_key.get(key)) is not None and names.suffix_of(better.file.name) != names.suffix_of(
+            scan.file.name
+        ):
+            copies += 1
+            continue
+        by_key.setdefault(key, scan)
+        pairing.scans.append(scan)
+    place = {file.name: number for number, file in enumerate(source.files)}
+    pairing.scans.sort(key=lambda scan: place[scan.file.name])
+    if copies:
+        pairing.notes.append(f"{copies} files beside a better one of the same name (DICOM before NPY before PNG)")
+    if found.ignored:
+        pairing.notes.append(f"{found.ignored} files that are no scans (texts, tables, results)")
+    finder = Finder(pairing.scans, channels=channels)
+    _attach(pairing, found, finder)
+    for file, _ in pairing.problems:
+        finder.refuse(file)
+    pairing.strays = any(line == _ALONE for _, line in pairing.problems)
+    return pairing
+
+
+class Finder:
+    """Finds the scan that an annotation belongs to."""
+
+    def __init__(self, scans: list[ScanFile], *, channels: bool = False) -> None:
+        self._channels = channels
+        keys = [(names.pairing_key(scan.file.name, channels=channels), scan) for scan in scans]
+        self._by_key = dict(reversed(keys))
+        self._by_stem: dict[str, list[tuple[Key, ScanFile]]] = defaultdict(list)
+        for key, scan in keys:
+            self._by_stem[key[1]].append((key, scan))
+
+    def __call__(self, *candidates: str) -> tuple[ScanFile | None, View | None]:
+        """The scan of the first name that has one; a view with it where only the name without that view has one."""
+        keys = [names.pairing_key(name, channels=self._channels) for name in candidates]
+        for key in keys:
+            if (scan := self._of_key(key)) is not None:
+                return scan, None
+        for folders, stem in keys:
+            view, rest = names.split_view(stem)
+            if view is not None and (scan := self._of_key((folders, rest))) is not None:
+                return scan, view
+        return None, None
+
+    def refuse(self, file: SourceFile) -> None:
+        """Takes note at the scan of that name, if there is one, that an annotation of it cannot be used."""
+        scan, _ = self(file.name)
+        if scan is not None:
+            scan.refused = True
+
+    def _of_key(self, key: Key) -> ScanFile | None:
+        """The scan of the same key; else the only one of that stem, or the only one in a folder above."""
+        if key in self._by_key:
+            return self._by_key[key]
+        alike = self._by_stem.get(key[1], [])
+        if len(alike) > 1:
+            alike = [(other, scan) for other, scan in alike if _above(other[0], key[0])]
+        return alike[0][1] if len(alike) == 1 else None
+
+
+def _above(folder: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    return other[: len(folder)] == folder
+
+
+class _Sorted:
+    """Files by what they are."""
+
+    def __init__(self) -> None:
+        self.scans: list[ScanFile] = []
+        self.masks: list[tuple[SourceFile, str]] = []
+        self.segmentations: list[SourceFile] = []
+        self.labelme: list[tuple[SourceFile, str]] = []
+        self.coco: list[tuple[SourceFile, Any]] = []
+        self.voc: list[SourceFile] = []
+        self.patients: dict[str, Any] = {}
+        self.problems: list[tuple[SourceFile, str]] = []
+        self.ignored = 0
+
+    def take(self, file: SourceFile) -> None:
+        """Sorts one file in."""
+        suffix = names.suffix_of(file.name)
+        if suffix in _NRRD:
+            self.problems.append((file, "NRRD is not read; save it as .nii.gz (in 3D Slicer: Export to file)"))
+        elif names.is_derived(file.name) or suffix in names.NOT_IMAGES:
+            self.ignored += 1
+        elif suffix == ".json":
+            self._take_json(file)
+        elif suffix == ".xml":
+            self.voc.append(file)
+        elif suffix in names.PICTURES or suffix in (".npy", ".nii"):
+            kind = names.mask_kind(file.name)
+            if kind is None:
+                self.scans.append(ScanFile(file))
+            else:
+                self.masks.append((file, kind))
+        else:
+            self._take_dicom(file)
+
+    def _take_json(self, file: SourceFile) -> None:
+        try:
+            content = outlines.read_json(file.path)
+        except ScanError as error:
+            self.problems.append((file, str(error)))
+            return
+        if outlines.is_labelme(content):
+            # Not the content: LabelMe keeps the whole picture in it.
+            self.labelme.append((file, str(content["imagePath"]).replace("\\", "/")))
+        elif outlines.is_coco(content):
+            self.coco.append((file, content))
+        elif isinstance(content, dict) and "PhantomBone" in str(content.get("note", "")) and "views" in content:
+            self.patients[str(PurePosixPath(file.name).parent)] = content["views"]
+        elif content is None:
+            self.problems.append((file, "is no readable JSON; remove it, or export the annotation again"))
+        else:
+            self.ignored += 1
+
+    def _take_dicom(self, file: SourceFile) -> None:
+        modality, uid, simulated = peek(file.path)
+        if modality == "SEG":
+            self.segmentations.append(file)
+        else:
+            self.scans.append(ScanFile(file, True, uid, simulated))
+
+
+def peek(path: Path) -> tuple[str, str, bool]:
+    """Modality, SOP instance UID and whether simulated; empty where the file is no DICOM."""
+    with quiet(), contextlib.suppress(Exception):  # what is wrong with a scan its reader says
+        header = pydicom.dcmread(
+            path, stop_before_pixels=True, specific_tags=["Modality", "SOPInstanceUID", "ImageType"]
+        )
+        kind = [str(part) for part in header.get("ImageType", None) or ()]
+        return str(header.get("Modality", "")), str(header.get("SOPInstanceUID", "")), "SIMULATED" in kind
+    return "", "", False
+
+
+def _attach(pairing: Pairing, found: _Sorted, finder: Finder) -> None:
+    for file, kind in found.masks:
+        scan, view = finder(file.name)
+        if scan is None:
+            pairing.problems.append((file, _ALONE))
+        elif (view, kind) in scan.masks:
+            pairing.problems.append((file, "a second mask of the same scan and kind; remove one"))
+        else:
+            scan.masks[view, kind] = file
+    for file, picture in found.labelme:
+        scan, view = finder(file.name, picture)
+        _give(pairing, file, None if scan is None else scan.labelme, view, file, "LabelMe file")
+    for file in found.voc:
+        scan, view = finder(file.name)
+        _give(pairing, file, None if scan is None else scan.voc, view, file, "Pascal VOC file")
+    for file, content in found.coco:
+        try:
+            images = outlines.coco_annotations(content)
+        except Exception as error:  # what should be a list of objects may be anything
+            pairing.problems.append((file, f"damaged ({type(error).__name__}); export it again"))
+            continue
+        for name, (image, entries) in images.items():
+            scan, view = finder(name.replace("\\", "/"))
+            if scan is None:
+                pairing.problems.append((file, f"image {name!r} is not in the source; add the scan"))
+            else:
+                _give(pairing, file, scan.coco, view, (file, image, entries), f"COCO annotation, {name!r},")
+    for scan in pairing.scans:
+        views = found.patients.get(str(PurePosixPath(scan.file.name).parent))
+        if views is not None:
+            scan.simulated = True
+            scan.facts = {name: view.get("lesions", []) for name, view in views.items() if isinstance(view, dict)}
+
+
+def _give(
+    pairing: Pairing, file: SourceFile, slots: dict[View | None, Any] | None, view: View | None, value: Any, what: str
+) -> None:
+    """Puts `value` into the slot of its view, unless there is no scan or the slot is taken."""
+    if slots is None:
+        pairing.problems.append((file, _ALONE))
+    elif view in slots:
+        pairing.problems.append((file, f"a second {what} of the same scan; remove one"))
+    else:
+        slots[view] = value

@@ -1,0 +1,64 @@
+"""Scans without a lesion mask, and what speaks against declaring them free of lesions.
+
+A mask that was refused, a box or a label of the whole image says that somebody saw something there, and a scan with
+lesions taken for a healthy one spoils training and scores without a trace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from data_pipeline.annotations.kinds import Annotation
+from data_pipeline.intake.pairing import ScanFile
+
+UNMASKED = (
+    "a scan without a lesion mask: it is left out of training and scores; add a mask (empty if there is no lesion), or "
+    "say --scans-without-mask=no-lesion"
+)
+_REFUSED = (
+    "an annotation of this scan cannot be used (see its own line): the scan is left out of training and scores; mend "
+    "the annotation, or remove it"
+)
+_MARKED = (
+    "something marks lesions (boxes, a reader's mask or the image's label), but there is no lesion mask: the scan is "
+    "left out of training and scores; add a mask"
+)
+_STRAY = (
+    "an annotation has the name of no scan (see its own line) and may belong to this one: the scan is left out of "
+    "training and scores; name the annotation as its scan, or remove it"
+)
+# Image labels of the public layouts that say that there are lesions.
+_ILL = {"abnormal", "metastasis"}
+
+
+@dataclasses.dataclass
+class Origin:
+    """Where an image came from.
+
+    Attributes:
+      copies: files that hold it; the first is the one that was kept.
+      shape: rows and columns.
+      marked: whether boxes, masks other than `benign`, or the image's label say that there are lesions.
+    """
+
+    copies: list[ScanFile]
+    shape: tuple[int, ...]
+    marked: bool = False
+
+    def add(self, annotation: Annotation, label: str = "") -> None:
+        """Takes note of what a copy's annotation or label says of lesions."""
+        boxes = any(box["kind"] != "benign" for box in annotation.boxes)
+        masks = any(kind != "benign" and ids.any() for kind, ids in annotation.masks.items())
+        self.marked |= boxes or masks or label in _ILL
+
+    def objection(self, *, strays: bool) -> str:
+        """Why the image cannot be declared free of lesions, with what to do; empty if it can.
+
+        Args:
+          strays: whether an annotation has the name of no scan at all.
+        """
+        if any(file.refused for file in self.copies):
+            return _REFUSED
+        if self.marked:
+            return _MARKED
+        return _STRAY if strays else ""

@@ -1,0 +1,51 @@
+"""Writes the files of a data set folder, beside its place and renamed at the end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline.files import write_json
+from data_pipeline.intake import folder as manifest
+from data_pipeline.intake.folder import ImageEntry
+from data_pipeline.readers.pseudonyms import KEY_FILE
+
+
+def write_image(folder: Path, stem: str, values: np.ndarray) -> str:
+    """Whole numbers >= 0 as grey PNG of 8 or 16 bits, as NPY where they need more; returns the name in `folder`."""
+    if values.dtype == np.uint8:
+        Image.fromarray(values).save(folder / f"{stem}.png")
+        return f"{stem}.png"
+    if values.max(initial=0) <= np.iinfo(np.uint16).max:
+        Image.fromarray(values.astype(np.uint16)).save(folder / f"{stem}.png")
+        return f"{stem}.png"
+    np.save(folder / f"{stem}.npy", values)
+    return f"{stem}.npy"
+
+
+def write_documents(
+    folder: Path, entries: Sequence[ImageEntry], splits: Mapping[str, Sequence[str]], *, origin: str
+) -> None:
+    """Manifest, splits and the set's description."""
+    (folder / manifest.MANIFEST).write_text(manifest.manifest_text(entries), encoding="utf-8")
+    write_json(folder / manifest.SPLITS_FILE, splits)
+    write_json(folder / manifest.DOCUMENT, {"layout_version": manifest.LAYOUT_VERSION, "origin": origin})
+
+
+def write_private(folder: Path, origins: Sequence[tuple[str, str, int]], key: str | None) -> None:
+    """Which file of the source each image came from, and the key if it was drawn here; for the owner's eyes."""
+    folder.chmod(0o700)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image_id", "source_file", "frame"))
+    writer.writerows(origins)
+    files = {"sources.csv": text.getvalue()} | ({KEY_FILE: key + "\n"} if key is not None else {})
+    for name, content in files.items():
+        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(content)

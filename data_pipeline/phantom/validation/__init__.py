@@ -1,0 +1,1 @@
+"""ROOM data_pipeline/phantom/validation."""

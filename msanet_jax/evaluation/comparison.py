@@ -1,0 +1,210 @@
+"""Paired comparison of runs that were scored on the same images.
+
+Bootstrap over patients: a sample draws patients with replacement, the same for both runs, with all their images (and
+all repetitions, where a run stands for several seeds or folds). Effect: difference of the score on all images.
+Interval: 95 % percentiles of the differences. Two-sided p: the level at which such an interval would just reach zero,
+twice the smaller share of samples on either side of it, with one added to count and samples so that it is never 0.
+Over several compared runs p is corrected by Holm's step-down rule (Scand J Stat 6:65, 1979), score by score.
+
+The interval speaks of other patients, not of other trainings: several seeds are pooled, not drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.errors import RequestError
+from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
+from msanet_jax.evaluation.statistics import columns, number, statistics
+
+SCORES = (
+    "dsc_pooled",
+    "precision_pooled",
+    "recall_pooled",
+    "dsc_mean",
+    "lesion_recall",
+    "false_positives_per_image",
+    "lesion_dsc_mean",
+    "lesion_recall_small",
+    "lesion_dsc_mean_small",
+    "lesion_recall_clustered",
+    "lesion_dsc_mean_clustered",
+)
+"""Compared by default."""
+SAMPLES = 10_000
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One score of one run against the reference.
+
+    Attributes:
+      score: its name, as in metrics.json.
+      run, reference: names of the runs.
+      value, reference_value: the score of each on all images; NaN where undefined.
+      difference: value - reference_value.
+      low, high: ends of the difference's 95 % interval.
+      p: two-sided; NaN where the difference is undefined.
+      p_holm: corrected for the number of runs compared with the reference in this score.
+      patients, images: on which it rests.
+    """
+
+    score: str
+    run: str
+    reference: str
+    value: float
+    reference_value: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    patients: int
+    images: int
+
+
+def compare_runs(
+    runs: Mapping[str, Rows],
+    *,
+    reference: str | None = None,
+    scores: Sequence[str] = SCORES,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compares runs with a reference, patient by patient.
+
+    Args:
+      runs: name -> per-image rows of metrics.json or images.csv. Rows may carry `replicate` (seed or fold), which
+        together with `image_id` says what is paired with what.
+      reference: name of the run that the others are compared with; None for the first.
+      scores: names from metrics.json that per-image rows determine (`image_statistics.statistics`).
+      samples: bootstrap samples.
+      seed: of the draws.
+
+    Returns:
+      A row per compared run and score, run by run.
+
+    Raises:
+      RequestError: fewer than two runs, no such run or score, or runs scored on other images or other truth.
+    """
+    names = list(runs)
+    if reference is None:
+        reference = next(iter(names), "")
+    if len(names) < 2 or reference not in runs:
+        raise RequestError(f"a comparison needs two runs or more, one of them the reference; got {', '.join(names)}")
+    keys = [_key(row) for row in runs[reference]]
+    ordered = {name: _in_order(name, runs[name], reference, runs[reference]) for name in names}
+    patients = [str(row["patient"]) for row in ordered[reference]]
+    weights = bootstrap_weights(patients, samples=samples, seed=seed)
+    tables = {name: statistics(columns(rows)) for name, rows in ordered.items()}
+    unknown = [score for score in scores if any(score not in table for table in tables.values())]
+    if unknown:
+        raise RequestError(f"no such score: {', '.join(unknown)}; there are {', '.join(tables[reference])}")
+    found = []
+    for score in scores:
+        base, base_samples = tables[reference][score], tables[reference][score](weights)
+        group = []
+        for name in names:
+            if name == reference:
+                continue
+            statistic = tables[name][score]
+            differences = statistic(weights) - base_samples
+            low, high = interval(differences)
+            own, other = value(statistic, len(keys)), value(base, len(keys))
+            group.append(
+                Comparison(
+                    score=score,
+                    run=name,
+                    reference=reference,
+                    value=own,
+                    reference_value=other,
+                    difference=own - other,
+                    low=low,
+                    high=high,
+                    p=two_sided_p(differences),
+                    p_holm=float("nan"),
+                    patients=len(set(patients)),
+                    images=len(keys),
+                )
+            )
+        corrected = holm([entry.p for entry in group])
+        found += [dataclasses.replace(entry, p_holm=p) for entry, p in zip(group, corrected, strict=True)]
+    order = {name: place for place, name in enumerate(names)}
+    return sorted(found, key=lambda entry: order[entry.run])
+
+
+def check_same_data(provenances: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses runs that say they were scored on different versions of a data set; a run that says nothing passes.
+
+    Args:
+      provenances: name of a run -> `provenance` of its metrics.json.
+
+    Raises:
+      RequestError: the runs record more than one `dataset_version`.
+    """
+    first: dict[str, str] = {}
+    for name, provenance in provenances.items():
+        if (version := provenance.get("dataset_version")) is not None:
+            first.setdefault(str(version), name)
+    if len(first) > 1:
+        said = ", ".join(f"{name} on {version}" for version, name in first.items())
+        raise RequestError(
+            f"the runs were scored on different versions of the data set ({said}); train or score the older ones again"
+        )
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """2 min(share <= 0, share >= 0) of the bootstrap differences, at most 1; NaN if none is defined."""
+    known = differences[~np.isnan(differences)]
+    if not len(known):
+        return float("nan")
+    smaller = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2.0 * (smaller + 1) / (len(known) + 1))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's corrected p values, in the order given: the k-th smallest of m times m - k + 1, never decreasing.
+
+    NaN stays NaN and counts for nothing.
+    """
+    known = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
+    corrected = [float("nan")] * len(p)
+    largest = 0.0
+    for rank, (value_, place) in enumerate(known):
+        largest = max(largest, min(1.0, value_ * (len(known) - rank)))
+        corrected[place] = largest
+    return corrected
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return str(row.get("replicate", "")), str(row["image_id"])
+
+
+def _in_order(name: str, rows: Rows, reference: str, reference_rows: Rows) -> list[Mapping[str, Any]]:
+    """The rows in the reference's order."""
+    by_key = {_key(row): row for row in rows}
+    wanted = [_key(row) for row in reference_rows]
+    if len(by_key) != len(rows) or len(set(wanted)) != len(wanted):
+        raise RequestError(f"{name} or {reference}: an image occurs twice; rows of several seeds need `replicate`")
+    if set(by_key) != set(wanted):
+        differing = sorted(set(by_key) ^ set(wanted))
+        raise RequestError(
+            f"{name} and {reference} were not scored on the same images: {len(differing)} differ, first "
+            f"{' '.join(differing[0]).strip()}"
+        )
+    ordered = [by_key[key] for key in wanted]
+    for row, base in zip(ordered, reference_rows, strict=True):
+        # The same truth has the same number of lesion pixels; another size or mask cannot be paired.
+        if number(row["tp"]) + number(row["fn"]) != number(base["tp"]) + number(base["fn"]):
+            raise RequestError(
+                f"{name} and {reference} were scored against another truth in {row['image_id']}: compare runs of the "
+                "same data.image_size_px and data.scored_mask"
+            )
+    return ordered

@@ -1,0 +1,204 @@
+"""A study: models x folds x seeds, its runs, and the record of what became of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.errors import RequestError
+from data_pipeline.files import write_text
+
+KEYS = ("reference", "folds", "seeds", "overrides", "bootstrap_samples", "models")
+MODEL_KEYS = {"name", "recipe", "overrides"}
+RECORD = "experiment.json"
+FINISHED, FAILED, STARTED = "finished", "failed", "started"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training of a study.
+
+    Attributes:
+      model: the row of the table that it belongs to.
+      replicate: number of its seed and fold, the same for every model.
+      name: folder within the study's, e.g. `unet/fold1_seed0`.
+      arguments: of main.py, but for folders.
+    """
+
+    model: str
+    replicate: int
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a run so far.
+
+    Attributes:
+      state: `started`, `finished` or `failed`.
+      arguments: of main.py, to notice a changed study.
+      seconds: spent on it, over all attempts.
+      attempts: how often it was started.
+      reason: of its last failure.
+    """
+
+    state: str
+    arguments: tuple[str, ...]
+    seconds: float = 0.0
+    attempts: int = 0
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """An experiment file, read.
+
+    Attributes:
+      path: of the file.
+      root: folder with main.py, from which recipes are named.
+      config: as the file gives it.
+      runs: in the order of the models, fold by fold.
+    """
+
+    path: Path
+    root: Path
+    config: ConfigDict
+    runs: tuple[Run, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the table's rows."""
+        return tuple(model["name"] for model in self.config.models)
+
+    def runs_of(self, model: str) -> list[Run]:
+        """The runs that make a row."""
+        return [run for run in self.runs if run.model == model]
+
+
+def read_study(path: Path) -> Study:
+    """Reads an experiment file and plans its runs.
+
+    Raises:
+      RequestError: the file, a key or a model is missing or wrong, or no main.py lies beside or above it.
+    """
+    if not path.is_file():
+        raise RequestError(f"{path}: no such experiment file; experiments/paper_table.py is one")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise RequestError(f"{path}: {type(error).__name__}: {error}") from error
+    _check(path, config)
+    root = next((folder for folder in path.resolve().parents if (folder / "main.py").is_file()), None)
+    if root is None:
+        raise RequestError(f"{path}: no main.py beside or above it; an experiment runs from a checkout of the project")
+    return Study(path=path, root=root, config=config, runs=_planned(config))
+
+
+def _check(path: Path, config: Any) -> None:
+    missing = [key for key in KEYS if key not in config]
+    unknown = [key for key in config if key not in KEYS]
+    if missing or unknown:
+        raise RequestError(f"{path}: keys missing: {missing}, unknown: {unknown}; the keys are {', '.join(KEYS)}")
+    names = []
+    for model in config.models:
+        if set(model) != MODEL_KEYS:
+            raise RequestError(f"{path}: a model has {', '.join(sorted(MODEL_KEYS))}, not {', '.join(sorted(model))}")
+        names.append(model["name"])
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RequestError(f"{path}: models occur twice: {', '.join(twice)}")
+    if config.reference not in names:
+        raise RequestError(f"{path}: reference {config.reference!r} is none of the models {', '.join(names)}")
+    if config.folds == 1 or config.folds < 0 or not config.seeds:
+        raise RequestError(f"{path}: folds must be 0 or at least 2, and seeds not empty")
+
+
+def _planned(config: ConfigDict) -> tuple[Run, ...]:
+    folds: Sequence[int | None] = [None] if config.folds == 0 else list(range(config.folds))
+    runs = []
+    # Fold by fold, not model by model: whenever the study is stopped, what is finished can be compared in pairs.
+    for replicate, (seed, fold) in enumerate(itertools.product(config.seeds, folds)):
+        for model in config.models:
+            name = f"seed{seed}" if fold is None else f"fold{fold}_seed{seed}"
+            overrides = [*config.overrides, *model["overrides"], f"seed={seed}"]
+            if fold is not None:
+                overrides += [f"data.folds={config.folds}", f"data.fold={fold}"]
+            runs.append(
+                Run(
+                    model=model["name"],
+                    replicate=replicate,
+                    name=f"{model['name']}/{name}",
+                    arguments=(f"--config={model['recipe']}", *(f"--config.{entry}" for entry in overrides)),
+                )
+            )
+    return tuple(runs)
+
+
+class Record:
+    """experiment.json of a study's folder: the outcome of every run that was started.
+
+    Raises:
+      RequestError: the folder cannot be written, or holds runs of another study.
+    """
+
+    def __init__(self, workdir: Path, study: Study) -> None:
+        self._path = workdir / RECORD
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            stored = json.loads(self._path.read_text()) if self._path.exists() else {}
+        except (OSError, ValueError) as error:
+            raise RequestError(f"--workdir={workdir}: cannot be used ({error}); choose another folder") from error
+        self.outcomes = {
+            name: Outcome(**{**entry, "arguments": tuple(entry["arguments"])})
+            for name, entry in stored.get("runs", {}).items()
+        }
+        for run in study.runs:
+            known = self.outcomes.get(run.name)
+            if known is not None and known.arguments != run.arguments:
+                raise RequestError(
+                    f"--workdir={workdir} holds another study: {run.name} was {' '.join(known.arguments)}, now "
+                    f"{' '.join(run.arguments)}; choose another folder or undo the change"
+                )
+
+    def begin(self, run: Run) -> None:
+        """Notes that a run starts."""
+        outcome = self.outcomes.setdefault(run.name, Outcome(state=STARTED, arguments=run.arguments))
+        outcome.state, outcome.attempts = STARTED, outcome.attempts + 1
+        self._write()
+
+    def end(self, run: Run, *, state: str, seconds: float, reason: str = "") -> None:
+        """Notes how a run, or an attempt that will go on, ended."""
+        outcome = self.outcomes[run.name]
+        outcome.state, outcome.reason = state, reason
+        outcome.seconds = round(outcome.seconds + seconds, 1)
+        self._write()
+
+    def finished(self, run: Run) -> bool:
+        """Whether the run has its scores."""
+        outcome = self.outcomes.get(run.name)
+        return outcome is not None and outcome.state == FINISHED
+
+    def _write(self) -> None:
+        content: Mapping[str, Any] = {
+            "runs": {name: dataclasses.asdict(outcome) for name, outcome in self.outcomes.items()}
+        }
+        write_text(self._path, json.dumps(content, indent=2) + "\n")
+
+
+def command(study: Study, run: Run, *, workdir: Path, data_dir: Path) -> list[str]:
+    """What is typed for one run, from `study.root`."""
+    folders = [f"--workdir={workdir.resolve() / run.name}", f"--data_dir={data_dir.resolve()}"]
+    return [sys.executable, "main.py", *run.arguments, *folders]

@@ -1,0 +1,187 @@
+"""The result of a study: scores of every model with intervals, and paired differences from the reference.
+
+A model's scores come from the images of all its runs together (sums first, division last); its intervals from a
+bootstrap over patients with all their images and repetitions. They speak of other patients, not of other trainings:
+for those the lowest and highest run stand beside.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.files import write_text
+from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
+from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
+from msanet_jax.evaluation.statistics import columns, statistics
+from msanet_jax.experiment.page import KINDS, SCORES, WITH_INTERVAL, results_page
+from msanet_jax.experiment.study import Record, Study
+from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
+
+Rows = list[dict[str, Any]]
+
+
+def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, Any]:
+    """Writes results.md, results.csv and results.json of the runs finished so far.
+
+    Returns:
+      What results.json holds.
+
+    Raises:
+      RequestError: a finished run's metrics.json cannot be read, or the runs were scored on different versions of the
+        data set.
+    """
+    recorded = _recorded(study, record, workdir)
+    check_same_data(recorded)
+    rows = {model: _rows(study, record, model, workdir) for model in study.models}
+    samples = int(study.config.bootstrap_samples)
+    models = [_scores(study, record, model, rows[model], samples) for model in study.models]
+    comparisons = _comparisons(study, rows, samples)
+    content = {
+        "note": _note(study, record, workdir),
+        "experiment": study.path.name,
+        "reference": study.config.reference,
+        "models": models,
+        "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
+        "runs": {name: dataclasses.asdict(outcome) for name, outcome in record.outcomes.items()},
+        "provenance": _provenance(study, record, list(recorded.values())),
+    }
+    write_text(workdir / "results.json", json.dumps(nan_to_null(content), indent=2) + "\n")
+    write_text(workdir / "results.csv", _csv(models, comparisons))
+    write_text(workdir / "results.md", results_page(content, comparisons))
+    return content
+
+
+def _note(study: Study, record: Record, workdir: Path) -> str:
+    """What the scores are not, as the finished runs say it; empty before the first."""
+    finished = (run for model in study.models for run in study.runs_of(model) if record.finished(run))
+    return next((str(read_metrics(workdir / run.name)["note"]) for run in finished), "")
+
+
+def _recorded(study: Study, record: Record, workdir: Path) -> dict[str, Mapping[str, Any]]:
+    """`provenance` of every finished run."""
+    finished = [run.name for run in study.runs if record.finished(run)]
+    return {name: read_metrics(workdir / name).get("provenance", {}) for name in finished}
+
+
+def _rows(study: Study, record: Record, model: str, workdir: Path) -> Rows:
+    """Per-image rows of a model's finished runs, each with its replicate."""
+    return [
+        {**row, "replicate": run.replicate}
+        for run in study.runs_of(model)
+        if record.finished(run)
+        for row in read_metrics(workdir / run.name)["images"]
+    ]
+
+
+def _scores(study: Study, record: Record, model: str, rows: Rows, samples: int) -> dict[str, Any]:
+    planned = study.runs_of(model)
+    done = [run for run in planned if record.finished(run)]
+    entry: dict[str, Any] = {
+        "model": model,
+        "runs_planned": len(planned),
+        "runs_finished": len(done),
+        "minutes_per_run": float("nan"),
+        "patients": len({row["patient"] for row in rows}),
+    }
+    if not rows:
+        return entry
+    entry["minutes_per_run"] = round(sum(record.outcomes[run.name].seconds for run in done) / len(done) / 60, 2)
+    read = columns(rows)
+    table = statistics(read)
+    entry |= {f"lesions{kind}": int(read[f"lesions{kind}"].sum()) for kind in KINDS}
+    weights = bootstrap_weights([str(row["patient"]) for row in rows], samples=samples, seed=0)
+    for score in SCORES:
+        low, high = interval(table[score](weights))
+        entry |= {score: value(table[score], len(rows)), f"{score}_low": low, f"{score}_high": high}
+    single = [_one_run(rows, run.replicate) for run in done]
+    return entry | {"dsc_pooled_lowest_run": min(single), "dsc_pooled_highest_run": max(single)}
+
+
+def _one_run(rows: Rows, replicate: int) -> float:
+    own = [row for row in rows if row["replicate"] == replicate]
+    return value(statistics(columns(own))[WITH_INTERVAL], len(own))
+
+
+def _comparisons(study: Study, rows: Mapping[str, Rows], samples: int) -> list[Comparison]:
+    """Differences from the reference: complete models together (Holm), incomplete ones on the runs they share."""
+    reference = study.config.reference
+    groups: dict[frozenset[int], list[str]] = {}
+    for model in study.models:
+        shared = frozenset(_replicates(rows[model]) & _replicates(rows[reference]))
+        if shared and model != reference:
+            groups.setdefault(shared, []).append(model)
+    found: list[Comparison] = []
+    for chosen, members in groups.items():
+        paired = {model: [row for row in rows[model] if row["replicate"] in chosen] for model in (reference, *members)}
+        found += compare_runs(paired, reference=reference, scores=SCORES, samples=samples)
+    order = {model: place for place, model in enumerate(study.models)}
+    return sorted(found, key=lambda entry: order[entry.run])
+
+
+def _replicates(rows: Rows) -> set[int]:
+    return {row["replicate"] for row in rows}
+
+
+def _provenance(study: Study, record: Record, recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where the scores come from, as the runs themselves say; every differing answer once."""
+    inside = study.path.resolve().is_relative_to(study.root)
+    file = study.path.resolve().relative_to(study.root).as_posix() if inside else study.path.name
+    machines = [
+        ", ".join(str(entry[key]) for key in ("devices", "host") if key in entry) + f", Python {entry['python']}"
+        for entry in recorded
+        if "python" in entry
+    ]
+    names = dict.fromkeys(name for entry in recorded for name in entry.get("versions", {}))
+    return {
+        "command": f"msanet experiment {file} --workdir=...",
+        "commits": _distinct(entry.get("commit") or "unknown" for entry in recorded),
+        "machines": _distinct(machines) or ["machine not recorded"],
+        "versions": {
+            name: _distinct(entry["versions"][name] for entry in recorded if name in entry.get("versions", {}))
+            for name in names
+        },
+        "datasets": _distinct(_data_set(entry) for entry in recorded),
+        "hours": round(sum(outcome.seconds for outcome in record.outcomes.values()) / 3600, 2),
+        "folds": study.config.folds,
+        "seeds": list(study.config.seeds),
+    }
+
+
+def _data_set(provenance: Mapping[str, Any]) -> str:
+    """Name and version; of an imported set the folder's name alone, whose path would be private."""
+    name = str(provenance.get("dataset", "unknown data set"))
+    name = name if name.startswith("phantom_bone/") else Path(name).name
+    version = provenance.get("dataset_version")
+    return f"{name} {version}" if version else name
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    """In the order of their first appearance."""
+    return list(dict.fromkeys(values))
+
+
+def _csv(models: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]) -> str:
+    """A row per model: scores with intervals, and for each score the paired difference with its interval and p."""
+    differences: dict[str, dict[str, Any]] = {}
+    for entry in comparisons:
+        differences.setdefault(entry.run, {}).update(
+            {
+                f"{entry.score}_difference": entry.difference,
+                f"{entry.score}_difference_low": entry.low,
+                f"{entry.score}_difference_high": entry.high,
+                f"{entry.score}_p_holm": entry.p_holm,
+            }
+        )
+    rows = [{**model, **differences.get(model["model"], {})} for model in models]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if cell != cell else cell for key, cell in row.items()} for row in rows)
+    return text.getvalue()

@@ -1,0 +1,151 @@
+"""The discriminator: image-mask pair -> features of every stage, with a bounded response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from data_pipeline.errors import RequestError
+from msanet_jax.networks.convolution import DIMENSIONS, convolve_halving
+from msanet_jax.networks.layers import Norm, fold_pixels
+
+LEAK = 0.2
+"""Negative slope of the leaky ReLU, as in SegAN."""
+
+SQUARINGS = 8
+"""2^8 power iterations: the largest singular value within 2 %, from a fixed start (tested)."""
+
+
+def pair(image: jax.Array, mask: jax.Array, pairing: str) -> jax.Array:
+    """Joins image and mask, both `[..., rows, columns, 1]`, into what the discriminator sees.
+
+    `concat` stacks them as two channels (conditional in the sense of pix2pix); `multiply` masks the image (SegAN),
+    which hides mask errors where the image has no counts. The paper does not say which it uses.
+    """
+    if pairing == "concat":
+        return jnp.concatenate([jnp.broadcast_to(image, mask.shape).astype(mask.dtype), mask], axis=-1)
+    if pairing == "multiply":
+        return image.astype(mask.dtype) * mask
+    raise RequestError(f"discriminator.pairing is concat or multiply, not {pairing!r}")
+
+
+def spectral_norm(kernel: jax.Array) -> jax.Array:
+    """Largest singular value of a convolution kernel `[h, w, in, out]` seen as a `[h w in, out]` matrix.
+
+    Power iteration on the Gram matrix, by squaring it, from a fixed start: a pure function, so nothing is stored and
+    every device agrees. The vector is held constant in the gradient (Miyato et al. 2018).
+    """
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    gram = matrix.T @ matrix
+    power = jax.lax.stop_gradient(gram)
+    for _ in range(SQUARINGS):
+        power = power / (jnp.trace(power) + 1e-12)
+        power = power @ power
+    # A start without symmetry: equal entries could be orthogonal to the leading direction.
+    vector = power @ jnp.cos(jnp.arange(1, gram.shape[0] + 1, dtype=kernel.dtype))
+    vector = vector / (jnp.linalg.norm(vector) + 1e-12)
+    return jnp.sqrt(vector @ gram @ vector + 1e-12)
+
+
+def bounded_kernel(kernel: jax.Array, bound: str) -> jax.Array:
+    """The kernel as it is used under `bound`.
+
+    `spectral` divides by `spectral_norm` where that exceeds 1. `l1` divides each output channel by its absolute sum
+    where that exceeds 1: no feature then differs by more than the largest difference of the pairs, so the multi-scale
+    L1 cannot exceed 1. `clip` (done after the update, `clip_parameters`) and `none` leave it.
+    """
+    if bound == "spectral":
+        return kernel / jnp.maximum(spectral_norm(kernel), 1.0)
+    if bound == "l1":
+        return kernel / jnp.maximum(jnp.abs(kernel).sum(axis=(0, 1, 2), keepdims=True), 1.0)
+    if bound in ("clip", "none"):
+        return kernel
+    raise RequestError(f"discriminator.bound is spectral, clip, l1 or none, not {bound!r}")
+
+
+def clip_parameters(parameters: Any, *, bound: str, clip_value: float) -> Any:
+    """Clips every parameter to +-`clip_value` where `bound` is `clip` (SegAN, Wasserstein GAN); else unchanged."""
+    if bound != "clip":
+        return parameters
+    return jax.tree.map(lambda leaf: jnp.clip(leaf, -clip_value, clip_value), parameters)
+
+
+class BoundedConv(nn.Module):
+    """Convolution, by default 4 x 4 with stride 2, whose kernel passes through `bounded_kernel`."""
+
+    features: int
+    bound: str
+    dtype: str
+    kernel: int = 4
+    stride: int = 2
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[b, h, w, c]` -> `[b, h / stride, w / stride, features]`."""
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        bounded = bounded_kernel(kernel, self.bound).astype(self.dtype)
+        if (self.kernel, self.stride) == (4, 2):
+            y = convolve_halving(x.astype(self.dtype), bounded)
+        else:
+            strides = (self.stride, self.stride)
+            y = jax.lax.conv_general_dilated(
+                x.astype(self.dtype), bounded, strides, "SAME", dimension_numbers=DIMENSIONS
+            )
+        return y + bias.astype(self.dtype)
+
+
+class Discriminator(nn.Module):
+    """Strided convolutional stages whose features, not a verdict, are the output (the critic of SegAN).
+
+    Attributes:
+      width: channels of the first stage, doubled at every stage.
+      depth: number of stages, each halves the image.
+      pairing: `concat` or `multiply`, see `pair`.
+      norm: `none` or `batch` (SegAN), from the second stage on.
+      bound: see `bounded_kernel`.
+      dtype: of the computation.
+      fold_px: squares of this many pixels a side become channels of the pair at the entry, so that no stage works on
+        the largest maps; 1 folds nothing.
+    """
+
+    width: int
+    depth: int
+    pairing: str
+    norm: str
+    bound: str
+    dtype: str
+    fold_px: int = 1
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, mask: jax.Array, *, train: bool = True, mapped: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """Features of every stage, first stage first.
+
+        Args:
+          image: `[batch, rows, columns, 1]` normalised uptake.
+          mask: `[batch, rows, columns, 1]` truth or predicted probability in [0, 1].
+          train: batch statistics where `norm` is `batch`.
+          mapped: whether the call runs under the device axis.
+
+        Raises:
+          RequestError: a side is not divisible by fold_px 2^depth.
+        """
+        rows, columns = mask.shape[1:3]
+        coarsest = self.fold_px * 2**self.depth
+        if rows % coarsest or columns % coarsest:
+            raise RequestError(f"pair of {rows} x {columns} pixels: sides must be divisible by {coarsest}")
+        x = fold_pixels(pair(image, mask, self.pairing), self.fold_px)
+        features = []
+        for stage in range(self.depth):
+            x = BoundedConv(self.width * 2**stage, self.bound, self.dtype, name=f"stage_{stage}")(x)
+            if stage > 0:
+                x = Norm(kind=self.norm, train=train, mapped=mapped, name=f"norm_{stage}")(x)
+            x = nn.leaky_relu(x, LEAK)
+            features.append(x)
+        return tuple(features)

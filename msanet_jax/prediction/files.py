@@ -1,0 +1,198 @@
+"""What one scan leaves on disk, and under which name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline.errors import RequestError
+from data_pipeline.files import all_or_none
+from msanet_jax.prediction.overlay import Drawing, save_overlay
+from msanet_jax.prediction.segmentation import Segmentation
+
+FORMATS: dict[str, tuple[str, ...]] = {
+    "png": ("_mask.png",),
+    "npy": ("_probability.npy",),
+    "overlay": ("_overlay.png",),
+    "csv": ("_lesions.csv",),
+    "nifti": ("_scan.nii.gz", "_mask.nii.gz", "_probability.nii.gz"),
+    "seg": ("_seg.dcm",),
+    "sheet": (),
+}
+"""Format -> endings behind the scan's stem. `STEM.json` is always written, and last: where it is, the others are whole.
+`sheet` is a page per patient (`patient_sheet`)."""
+
+DEFAULT_FORMATS = ("png", "npy", "overlay", "csv", "sheet")
+"""`nifti` and `seg` on request: the first is bulk, the second carries the patient's name back to the archive."""
+
+_CSV_COLUMNS = (
+    "scan",
+    "patient",
+    "view",
+    "lesion",
+    "centre_row_px",
+    "centre_column_px",
+    "area_px",
+    "area_mm2",
+    "equivalent_diameter_mm",
+    "major_axis_mm",
+    "counts_mean",
+    "counts_max",
+    "uptake_mean",
+    "uptake_max",
+    "probability_mean",
+    "probability_max",
+)
+
+
+class OutputNames:
+    """Gives every result a name of its own, whatever the inputs are called.
+
+    The rule: a result is named after its file's stem; the second file of the same stem becomes STEM-2, the third
+    STEM-3, in the order given. Upper and lower case count as the same, since some file systems think so.
+    """
+
+    def __init__(self, reserved: Sequence[str] = ()) -> None:
+        self._taken: set[str] = {name.lower() for name in reserved}
+
+    def claim(self, stem: str) -> str:
+        """The first free of stem, stem-2, stem-3..."""
+        name, copy = stem, 1
+        while self._files(name) & self._taken:
+            copy += 1
+            name = f"{stem}-{copy}"
+        self._taken |= self._files(name)
+        return name
+
+    @staticmethod
+    def _files(name: str) -> set[str]:
+        return {file.lower() for file in (*file_names(name, tuple(FORMATS)), f"{name}.html")}
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """`png,seg` -> ("png", "seg"); `all` is every format, `default` the default ones, `json` nothing beside the record.
+
+    Raises:
+      RequestError: an unknown name.
+    """
+    chosen: list[str] = []
+    for name in (part.strip().lower() for part in text.split(",")):
+        if name in ("all", "default"):
+            chosen += FORMATS if name == "all" else DEFAULT_FORMATS
+        elif name in FORMATS:
+            chosen.append(name)
+        elif name not in ("json", ""):
+            raise RequestError(f"--formats={text}: {name!r} is none of {', '.join(FORMATS)}, json, default, all")
+    return tuple(name for name in FORMATS if name in chosen)
+
+
+def file_names(stem: str, formats: Sequence[str] = DEFAULT_FORMATS) -> list[str]:
+    """The files of a result, in the order in which they appear."""
+    return [*(f"{stem}{ending}" for name in formats for ending in FORMATS[name]), f"{stem}.json"]
+
+
+def save_prediction(
+    out: Path,
+    stem: str,
+    result: Segmentation,
+    *,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    header: Any = None,
+    anonymous: bool = False,
+) -> list[str]:
+    """Writes a result in the formats asked for, and its record: all, or none.
+
+    Args:
+      out: folder.
+      stem: see `OutputNames`.
+      result: the segmented scan.
+      formats: names in `FORMATS`.
+      header: DICOM header of the source (`dicom_seg.read_header`), without which there is no SEG.
+      anonymous: see `dicom_seg.save_seg`.
+
+    Returns:
+      Names of the files. What was asked for and cannot be is in the record's `not_written` with the reason.
+    """
+    not_written = _impossible(result, formats, header)
+    formats = [name for name in formats if name not in not_written]
+    names = file_names(stem, formats)
+    with all_or_none([out / name for name in names]) as paths:
+        places = dict(zip(names, paths, strict=True))
+        for name in formats:
+            _save(name, [places[f"{stem}{ending}"] for ending in FORMATS[name]], stem, result, header, anonymous)
+        record = {**result.record, "files": names, "not_written": not_written}
+        places[f"{stem}.json"].write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return names
+
+
+def drawing(result: Segmentation, title: str | None = None) -> Drawing:
+    """The overlay's content; `title` in place of the file's name."""
+    record = result.record
+    rows, columns = result.scan.counts.shape
+    pixel = "unknown size" if result.scan.pixel_size_mm is None else f"{result.scan.pixel_size_mm[0]:.2f} mm"
+    provenance = record["provenance"]
+    model = f"model {provenance['file']}" if "file" in provenance else f"checkpoint {provenance.get('checkpoint', '')}"
+    subtitle = (
+        f"{rows} x {columns} pixels of {pixel}, {record['counts_total'] / 1e6:.2f} M counts; "
+        f"{model}, step {provenance.get('step')}"
+    )
+    return Drawing(
+        scan=result.scan,
+        box=result.box,
+        probability=result.probability,
+        threshold=record["threshold"],
+        lesions=result.lesions,
+        title=title or record["source"],
+        subtitle=subtitle,
+        notice=record["notice"],
+    )
+
+
+def lesion_table(stem: str, record: Mapping[str, Any], *, heading: bool = True) -> str:
+    """A record's lesions as CSV; unknown lengths are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=_CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
+    if heading:
+        writer.writeheader()
+    for lesion in record["lesions"]:
+        head = {"scan": stem, "patient": record["patient_pseudonym"], "view": record["view"], "lesion": lesion["id"]}
+        writer.writerow({key: "" if value is None else value for key, value in {**head, **lesion}.items()})
+    return text.getvalue()
+
+
+def _impossible(result: Segmentation, formats: Sequence[str], header: Any) -> dict[str, str]:
+    if "seg" not in formats:
+        return {}
+    if header is None:
+        return {"seg": "the source is no DICOM file with the UIDs that a segmentation must reference"}
+    return {} if result.lesions else {"seg": "nothing is marked; DICOM knows no segmentation without segments"}
+
+
+def _save(name: str, paths: list[Path], stem: str, result: Segmentation, header: Any, anonymous: bool) -> None:
+    if name == "png":
+        Image.fromarray(np.where(result.mask, 255, 0).astype(np.uint8)).save(paths[0], format="PNG")
+    elif name == "npy":
+        # Through memory: NumPy's own writing reports a full disk without saying that it is one.
+        array = io.BytesIO()
+        np.save(array, result.probability.astype(np.float32))
+        paths[0].write_bytes(array.getvalue())
+    elif name == "overlay":
+        # In a folder of patients the files themselves may all be called anterior.dcm.
+        save_overlay(drawing(result, stem), paths[0])
+    elif name == "csv":
+        paths[0].write_text(lesion_table(stem, result.record), encoding="utf-8")
+    elif name == "nifti":
+        from msanet_jax.prediction.write_nifti import save_nifti  # loads nibabel
+
+        save_nifti(result, *paths)
+    elif name == "seg":
+        from msanet_jax.prediction.write_dicom_seg import save_seg  # loads highdicom, which takes a second
+
+        save_seg(result, header, paths[0], anonymous=anonymous)

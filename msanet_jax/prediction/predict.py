@@ -1,0 +1,316 @@
+"""A model and scans -> masks, probabilities, overlays and lesion lists, on the whole scan.
+
+A scan's way: field found -> counts of the field -> model (bins and normalises as in training) -> back the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline.errors import RequestError
+from data_pipeline.readers.choice import PATIENT_FROM
+from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
+from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, save_prediction
+from msanet_jax.prediction.follow_up import read_results
+from msanet_jax.prediction.manifest import RUN_FILES, Failure, Result, write_manifest
+from msanet_jax.prediction.segmentation import Place, Segmentation, find_place, model_input, segmentation
+from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
+from msanet_jax.prediction.summary import Collector
+from msanet_jax.runs.folder import decided_threshold
+from msanet_jax.runs.notices import notice
+from msanet_jax.trained.exported import default_model, load_exported
+from msanet_jax.trained.model import Model, with_flips
+
+_NO_USE_GOING_ON = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """How scans are to be segmented and what is to be written.
+
+    Attributes:
+      threshold: probability above which a pixel is lesion; None for the recipe's.
+      formats: names in `prediction_files.FORMATS`; the record STEM.json is always written.
+      anonymous: no file names, and pseudonyms and keyed UIDs in DICOM SEG.
+      patient_from: what tells patients apart, one of `scan_choice.PATIENT_FROM`.
+      key_file: holds the key of the pseudonyms; None for the environment's, else the one that everybody knows.
+      compare: results folder of an earlier time.
+      progress: whether several files show a progress bar.
+    """
+
+    threshold: float | None = None
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    anonymous: bool = False
+    patient_from: str = "auto"
+    key_file: Path | None = None
+    compare: Path | None = None
+    progress: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of the files.
+
+    Attributes:
+      written: stems of the results, in order.
+      failed: the files that gave none.
+      left_out: how many files are no scans (masks, results, texts, what lies beside DICOM files).
+    """
+
+    written: tuple[str, ...]
+    failed: tuple[Path, ...]
+    left_out: int = 0
+
+
+def load_model(
+    checkpoints: Sequence[str | Path] = (), model: str | Path | None = None, *, flips: bool = False
+) -> Model:
+    """The mean of runs, an exported model, or (neither named) the model this installation came with.
+
+    Args:
+      checkpoints: folders of trainings.
+      model: file made by `msanet export`.
+      flips: flip test-time augmentation.
+
+    Raises:
+      RequestError: both named, or what is named cannot be loaded.
+    """
+    if checkpoints and model is not None:
+        raise RequestError("--checkpoint and --model: name one of them")
+    if checkpoints:
+        # Flax and orbax take seconds to load; an exported model, and the tests of this module, do without.
+        from msanet_jax.trained.ensemble import load_ensemble
+        from msanet_jax.trained.model import from_predictor
+
+        runs = [Path(run) for run in checkpoints]
+        predictor = load_ensemble(runs)
+        loaded = from_predictor(predictor, threshold=decided_threshold(runs[0], predictor.config))
+    else:
+        loaded = load_exported(default_model() if model is None else Path(model))
+    return with_flips(loaded) if flips else loaded
+
+
+def predict_files(
+    sources: Sequence[str | Path],
+    *,
+    out: str | Path,
+    checkpoint: str | Path | Sequence[str | Path] = (),
+    model: str | Path | None = None,
+    flips: bool = False,
+    request: Request | None = None,
+) -> Outcome:
+    """Segments every scan in `sources` and writes what docs/outputs.md describes.
+
+    A file that cannot be used is reported on stderr in one line and passed over.
+
+    Args:
+      sources: DICOM, PNG, JPEG, TIFF, NPY or NIfTI files, folders or zips of them, DICOMDIRs.
+      out: folder of the results, made if absent; results of the same name are replaced.
+      checkpoint: run folder of a training, or several.
+      model: exported model; with neither, the model of this installation.
+      flips: flip test-time augmentation.
+      request: how, and what to write.
+
+    Raises:
+      RequestError: no usable model, output folder, earlier folder or threshold; nothing was written.
+    """
+    runs = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
+    return predict_with(load_model(runs, model, flips=flips), sources, out=out, request=request)
+
+
+def predict_with(
+    model: Model, sources: Sequence[str | Path], *, out: str | Path, request: Request | None = None
+) -> Outcome:
+    """As `predict_files`, with a model that is already loaded."""
+    request = request or Request()
+    threshold = check_threshold(request.threshold, model)
+    earlier = None
+    if request.compare is not None:
+        if request.compare.resolve() == Path(out).resolve():
+            raise RequestError(f"--compare={request.compare}: is the folder of the new results; choose another --out")
+        earlier = read_results(request.compare)
+    if request.patient_from not in PATIENT_FROM:
+        raise RequestError(f"--patient-from={request.patient_from}: is none of {', '.join(PATIENT_FROM)}")
+    with _key(request.key_file):
+        if request.anonymous and not has_own_key():
+            _tell(
+                f"pseudonyms are made with a public key and can be guessed back: say --key-file, or set {KEY_VARIABLE}"
+            )
+        folder = _output_folder(Path(out))
+        run = _Run(model, folder, request, threshold)
+        with Collector(folder, request.formats, anonymous=request.anonymous) as collector:
+            run.save_scans([Path(source) for source in sources], collector)
+            run.save_summary(collector, earlier)
+    failed = tuple(dict.fromkeys(failure.path for failure in run.failures))
+    return Outcome(tuple(result.stem for result in run.results), failed, run.tally.left_out)
+
+
+class _Run:
+    """One call of `predict_with`: what it wrote, what failed."""
+
+    def __init__(self, model: Model, folder: Path, request: Request, threshold: float) -> None:
+        self._begin = time.perf_counter()
+        self._model, self._folder, self._request, self._threshold = model, folder, request, threshold
+        self._names = OutputNames(reserved=RUN_FILES)
+        self.results: list[Result] = []
+        self.failures: list[Failure] = []
+        self.tally = Tally()
+
+    def save_scans(self, sources: Sequence[Path], collector: Collector) -> None:
+        """Reads, segments and writes scan by scan."""
+        scans = read_sources(
+            sources,
+            self._report,
+            naming=Naming(self._names, self._request.anonymous, self._request.patient_from),
+            tally=self.tally,
+            headers="seg" in self._request.formats,
+            skip=self._folder.resolve(),
+        )
+        hidden = not self._request.progress or not (len(sources) > 1 or any(not path.is_file() for path in sources))
+        with tqdm(total=len(sources), unit="file", disable=hidden, file=sys.stderr) as bar:
+            for item, result in segment_scans(self._model, scans, self._threshold):
+                if not self._save(item, result, collector):
+                    break
+                bar.total = max(bar.total or 0, self.tally.found)
+                bar.update(self.tally.done - bar.n)
+            bar.update((bar.total or 0) - bar.n)
+        if self.tally.one_number_for_all:
+            _tell(
+                f"all {self.tally.dicoms} scans carry the same patient number; if they were anonymised so, say "
+                "--patient-from=folder or --patient-from=file"
+            )
+
+    def _save(self, item: NamedScan, result: Segmentation, collector: Collector) -> bool:
+        """Whether it makes sense to go on."""
+        request, folder = self._request, self._folder
+        if request.anonymous:  # a file's name may be its patient's
+            result = dataclasses.replace(result, record={**result.record, "source": result.scan.patient})
+        formats = [name for name in request.formats if name != "sheet"]
+        try:
+            collector.add(item.stem, result)
+            files = save_prediction(
+                folder, item.stem, result, formats=formats, header=item.header, anonymous=request.anonymous
+            )
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self._report(item.file, f"its results cannot be written ({reason})", str(folder / item.stem))
+            if error.errno not in _NO_USE_GOING_ON:
+                return True
+            self._report(
+                item.file, "nothing more is written; what is there is whole. Make room and repeat", str(folder)
+            )
+            return False
+        self.results.append(Result(item.stem, result.scan.patient, result.scan.view.value, tuple(files)))
+        return True
+
+    def save_summary(self, collector: Collector, earlier: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
+        """Writes patients, table, preview and manifest; what cannot be written is a failure like any other."""
+        files: list[str] = []
+        try:
+            if self.results:
+                files += collector.write_patients(self.results, self._names, earlier, _tell)
+                files += collector.write_table(self.results)
+                files += collector.write_preview(self.results, len(self.failures), notice(self._model.provenance))
+            request = self._request
+            write_manifest(
+                self._folder,
+                notice=notice(self._model.provenance),
+                settings={
+                    "threshold": self._threshold,
+                    "formats": list(request.formats),
+                    "anonymous": request.anonymous,
+                    "compared": request.compare is not None,
+                },
+                provenance=self._model.provenance,
+                results=self.results,
+                run_files=files,
+                failures=self.failures,
+                left_out=self.tally.left_out,
+                seconds=time.perf_counter() - self._begin,
+                anonymous=request.anonymous,
+            )
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self._report(self._folder, f"the run's summary cannot be written ({reason}); make room")
+
+    def _report(self, file: Path, reason: str, name: str | None = None) -> None:
+        self.failures.append(Failure(file, reason))
+        _tell(f"{file if name is None else name}: {reason}")
+
+
+@contextlib.contextmanager
+def _key(file: Path | None) -> Iterator[None]:
+    if file is None:
+        yield
+        return
+    from data_pipeline.readers.pseudonyms import read_or_draw_key
+
+    with pseudonym_key(read_or_draw_key(file)[0]):
+        yield
+
+
+def _tell(line: str) -> None:
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(line, file=sys.stderr)
+
+
+def segment_scans(
+    model: Model, scans: Iterator[NamedScan], threshold: float
+) -> Iterator[tuple[NamedScan, Segmentation]]:
+    """Runs a model over scans in batches and yields every scan with what was found, in order."""
+    for number, batch in enumerate(_batches(scans, model)):
+        fields = np.stack([model_input(item.scan, place, model.field) for item, place in batch])
+        missing = model.batch_size - len(batch)
+        if number > 0 and missing > 0:  # a last, smaller batch is padded, so that nothing is compiled twice
+            fields = np.concatenate([fields, np.zeros((missing, *fields.shape[1:]), np.float32)])
+        probabilities = model.probability(fields)[: len(batch)]
+        if not np.isfinite(probabilities).all():
+            raise RequestError(
+                "the network gives values that are no numbers: its checkpoint is of no use, take another"
+            )
+        for (item, place), probability in zip(batch, probabilities, strict=True):
+            yield item, segmentation(item.scan, place, probability, threshold=threshold, model=model)
+
+
+def check_threshold(threshold: float | None, model: Model) -> float:
+    """The threshold asked for, or the model's.
+
+    Raises:
+      RequestError: it is no probability.
+    """
+    chosen = model.threshold if threshold is None else threshold
+    if not 0.0 < chosen < 1.0:
+        raise RequestError(f"--threshold={chosen:g}: must lie between 0 and 1")
+    return chosen
+
+
+def _output_folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".msanet-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RequestError(f"--out={out}: cannot be written ({error.strerror}); choose another folder") from None
+    return out
+
+
+def _batches(scans: Iterator[NamedScan], model: Model) -> Iterator[list[tuple[NamedScan, Place]]]:
+    batch: list[tuple[NamedScan, Place]] = []
+    for item in scans:
+        batch.append((item, find_place(item.scan, model.field)))
+        if len(batch) == model.batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,121 @@
+"""What a run leaves beside the results of its scans: a page and a record per patient, one table, one picture."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from data_pipeline.files import all_or_none, write_text
+from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, tile
+from msanet_jax.prediction.files import OutputNames, drawing, lesion_table
+from msanet_jax.prediction.follow_up import compare, earlier_of
+from msanet_jax.prediction.manifest import PREVIEW_NAME, TABLE_NAME, Result
+from msanet_jax.prediction.overlay import save_panel
+from msanet_jax.prediction.patient import patient_record
+from msanet_jax.prediction.patient_page import patient_sheet
+from msanet_jax.prediction.segmentation import Segmentation
+
+Record = Mapping[str, Any]
+
+
+class Collector:
+    """Remembers what the summary needs, on disk where it is large: memory does not grow with the number of scans.
+
+    Args:
+      folder: of the results.
+      formats: `sheet` and `csv` decide what is written.
+      anonymous: no file names, neither of this run nor of the earlier one.
+    """
+
+    def __init__(self, folder: Path, formats: Sequence[str], *, anonymous: bool = False) -> None:
+        self._folder = folder
+        self._anonymous = anonymous
+        self._formats = formats
+        self._tiles: list[Tile] = []
+        self._pictures = tempfile.TemporaryDirectory(prefix="msanet-sheets-")
+
+    def __enter__(self) -> Collector:
+        """Ready to collect."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Removes what was kept aside."""
+        self._pictures.cleanup()
+
+    def add(self, stem: str, result: Segmentation) -> None:
+        """Keeps a scan's small picture for the contact sheet and its larger one for the patient's page."""
+        if len(self._tiles) < SHOWN_MAX:
+            self._tiles.append(tile(result, stem))
+        if "sheet" in self._formats:
+            save_panel(drawing(result), Path(self._pictures.name) / f"{stem}.png")
+
+    def write_patients(
+        self,
+        results: Sequence[Result],
+        names: OutputNames,
+        earlier: Mapping[str, Sequence[Record]] | None,
+        tell: Callable[[str], None],
+    ) -> list[str]:
+        """Writes patient_KEY.json, and patient_KEY.html if sheets are wanted.
+
+        Args:
+          results: of the run.
+          names: keeps names apart.
+          earlier: patients of the earlier folder, if there is one to compare with.
+          tell: told of patients that could not be compared.
+
+        Returns:
+          The names of the files.
+        """
+        stems: dict[str, list[str]] = {}
+        for result in results:
+            stems.setdefault(result.patient, []).append(result.stem)
+        written: list[str] = []
+        for patient, own in stems.items():
+            scans = [(stem, self._record(stem)) for stem in own]
+            comparison = None
+            if earlier is not None:
+                before, note = earlier_of(patient, earlier, only=len(stems) == 1)
+                comparison = compare([record for _, record in scans], before, note, anonymous=self._anonymous)
+                for line in comparison["notes"]:
+                    tell(f"patient {patient}: {line}")
+            content = patient_record(patient, scans, comparison)
+            name = names.claim(f"patient_{patient}")
+            write_text(self._folder / f"{name}.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+            written.append(f"{name}.json")
+            if "sheet" in self._formats:
+                pictures = {stem: (Path(self._pictures.name) / f"{stem}.png").read_bytes() for stem in own}
+                write_text(self._folder / f"{name}.html", patient_sheet(content, scans, pictures))
+                written.append(f"{name}.html")
+        return written
+
+    def write_table(self, results: Sequence[Result]) -> list[str]:
+        """Writes the lesions of all scans as one CSV, if tables are wanted."""
+        if "csv" not in self._formats:
+            return []
+        with (
+            all_or_none([self._folder / TABLE_NAME]) as (path,),
+            path.open("w", encoding="utf-8", newline="") as file,
+        ):
+            file.write(lesion_table("", {"lesions": []}))
+            for result in results:
+                file.write(lesion_table(result.stem, self._record(result.stem), heading=False))
+        return [TABLE_NAME]
+
+    def write_preview(self, results: Sequence[Result], failures: int, notice: str) -> list[str]:
+        """Writes the contact sheet, if there is anything on it."""
+        if not self._tiles:
+            return []
+        with all_or_none([self._folder / PREVIEW_NAME]) as (path,):
+            save_preview(self._tiles, path, scans=len(results), failures=failures, notice=notice)
+        return [PREVIEW_NAME]
+
+    def _record(self, stem: str) -> Record:
+        record: Record = json.loads((self._folder / f"{stem}.json").read_text(encoding="utf-8"))
+        return record

@@ -1,0 +1,160 @@
+"""Lesions of one view as a DICOM Segmentation that references the scan it was made from.
+
+One binary segment per lesion, numbered as in the lesion list. It goes back to where the scan came from, so it carries
+that scan's patient and study, as the standard demands; `anonymous` puts pseudonyms and keyed UIDs in their place.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.metadata
+import warnings
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import UID
+from scipy import ndimage
+
+from data_pipeline.readers.dicom import quiet
+from data_pipeline.readers.pseudonyms import keyed_digest
+from data_pipeline.scan import View
+from msanet_jax.prediction.lesions import CONNECTIVITY
+from msanet_jax.prediction.segmentation import Segmentation
+
+# Direction of rows and of columns: in an anterior view the patient's left is on the right.
+_PATIENT_ORIENTATION = {View.ANTERIOR: ["L", "F"], View.POSTERIOR: ["R", "F"]}
+# A projection has no thickness and its file no frame of reference; validators want a number, viewers do not use it.
+_NOMINAL_THICKNESS_MM = 1.0
+_ASSUMED_PIXEL_MM = 1.0
+_STAND_IN = pydicom.uid.SecondaryCaptureImageStorage
+_LESION_RGB = np.array([232, 89, 12], np.uint8)
+_KEPT_OF_ANONYMOUS = ("SOPClassUID", "Modality", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored")
+_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+def read_header(path: Path) -> pydicom.Dataset | None:
+    """Header of a DICOM file without its pixels; None for anything else."""
+    with quiet():
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        except Exception:  # damaged files fail in many ways; the reader has said so already
+            return None
+    return header if all(key in header for key in ("SOPClassUID", "Rows", *_UIDS)) else None
+
+
+def save_seg(result: Segmentation, header: pydicom.Dataset, path: Path, *, anonymous: bool = False) -> None:
+    """Writes the DICOM Segmentation of a result with at least one lesion.
+
+    Args:
+      result: the segmented view.
+      header: of the file it was read from (`read_header`).
+      path: where to.
+      anonymous: pseudonyms and keyed UIDs instead of the patient's and the study's own.
+    """
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote the source's header
+        _build(result, header, anonymous=anonymous).save_as(path)
+
+
+def _build(result: Segmentation, header: pydicom.Dataset, *, anonymous: bool) -> hd.seg.Segmentation:
+    source = _planar_source(header, result, anonymous=anonymous)
+    labels, number = ndimage.label(result.mask, CONNECTIVITY)
+    planes = labels[None, :, :, None] == np.arange(1, number + 1)
+    version = importlib.metadata.version("msanet-jax")
+    uid = _content_uid(result, source)
+    segmentation = hd.seg.Segmentation(
+        source_images=[source],
+        pixel_array=planes,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(row, version) for row in result.lesions],
+        series_instance_uid=uid + ".1",
+        series_number=9000 + int(source.get("SeriesNumber", None) or 0) % 1000,
+        sop_instance_uid=uid + ".2",
+        instance_number=1 + result.scan.frame,
+        manufacturer="msanet-jax",
+        manufacturer_model_name="msanet-jax",
+        software_versions=version,
+        device_serial_number="none",
+        content_description="Research, not for diagnosis",
+        content_label="LESIONS",
+        pixel_measures=_pixel_measures(result),
+        # Compressed or not, a planar scan gives the same frames; the source's own syntax is none of the result's.
+        transfer_syntax_uid=pydicom.uid.ExplicitVRLittleEndian,
+    )
+    segmentation.SeriesDescription = "Marked lesions, research, not for diagnosis"
+    segmentation.PatientOrientation = _PATIENT_ORIENTATION.get(result.scan.view, [])
+    segmentation.walk(lambda dataset, element: _reference(dataset, element, header, result.scan.frame))
+    return segmentation
+
+
+def _planar_source(header: pydicom.Dataset, result: Segmentation, *, anonymous: bool) -> pydicom.Dataset:
+    """The source as a single frame: a second view has no place in space either, and its own segmentation."""
+    source = pydicom.Dataset()
+    if anonymous:
+        for key in _KEPT_OF_ANONYMOUS:
+            if key in header:
+                setattr(source, key, header[key].value)
+        for key in _UIDS:
+            number = int.from_bytes(keyed_digest(f"{key} {header[key].value}")[:16], "big")
+            setattr(source, key, UID(f"2.25.{number}"))
+        source.PatientID = result.scan.patient
+        source.PatientName = f"Anonymous^{result.scan.patient}"
+    else:
+        # The elements themselves would be shared: the stand-in below would become the class of the header too.
+        source.update({element.tag: copy.deepcopy(element) for element in header})
+    # highdicom takes every nuclear medicine file for an enhanced one with functional groups, which it is not.
+    source.SOPClassUID = _STAND_IN
+    for key in ("NumberOfFrames", "FrameIncrementPointer", "FrameOfReferenceUID"):
+        if key in source:
+            delattr(source, key)
+    for key in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"):
+        if key not in source:
+            setattr(source, key, "")
+    for key in ("AccessionNumber", "ReferringPhysicianName"):
+        if key not in source:
+            setattr(source, key, "")
+    source.file_meta = pydicom.dataset.FileMetaDataset()
+    source.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    return source
+
+
+def _segment(row: dict[str, Any], version: str) -> hd.seg.SegmentDescription:
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name="msanet-jax", version=version, family=codes.DCM.ArtificialIntelligence
+    )
+    return hd.seg.SegmentDescription(
+        segment_number=row["id"],
+        segment_label=f"Lesion {row['id']}",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=Code("52988006", "SCT", "Lesion"),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=hd.color.CIELabColor.from_rgb(*_LESION_RGB.tolist()),
+    )
+
+
+def _pixel_measures(result: Segmentation) -> hd.PixelMeasuresSequence:
+    spacing = result.scan.pixel_size_mm or (_ASSUMED_PIXEL_MM, _ASSUMED_PIXEL_MM)
+    return hd.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=_NOMINAL_THICKNESS_MM)
+
+
+def _content_uid(result: Segmentation, source: pydicom.Dataset) -> str:
+    """The same marks on the same scan are the same object, however often they are made."""
+    text = f"{source.SOPInstanceUID} {result.scan.frame} {result.record['provenance']} {result.record['threshold']}"
+    digest = hashlib.sha256(text.encode() + np.packbits(result.mask).tobytes()).digest()
+    return f"2.25.{int.from_bytes(digest[:15], 'big')}"
+
+
+def _reference(dataset: pydicom.Dataset, element: pydicom.DataElement, header: pydicom.Dataset, frame: int) -> None:
+    """Names the source's true class wherever it is referenced, and the frame of a file with two views."""
+    if element.keyword != "ReferencedSOPClassUID" or element.value != _STAND_IN:
+        return
+    element.value = header.SOPClassUID
+    if int(header.get("NumberOfFrames", None) or 1) > 1:
+        dataset.ReferencedFrameNumber = frame + 1

@@ -1,0 +1,114 @@
+"""Comparisons of run folders as Markdown or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.errors import RequestError
+from data_pipeline.files import write_text
+from msanet_jax.evaluation.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
+from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
+
+
+def compare_folders(
+    folders: Sequence[Path], *, scores: Sequence[str] | None = None, style: str = "markdown", samples: int = SAMPLES
+) -> str:
+    """Compares runs with the first one and renders the table.
+
+    Args:
+      folders: each with a metrics.json.
+      scores: names from metrics.json; None for `comparison.SCORES`.
+      style: `markdown` or `json`.
+      samples: bootstrap samples.
+
+    Raises:
+      RequestError: fewer than two runs, a metrics.json missing, or runs that cannot be paired.
+    """
+    names = run_names(folders)
+    contents = {name: read_metrics(folder) for name, folder in zip(names, folders, strict=True)}
+    splits = {name: content["split"] for name, content in contents.items()}
+    if len(set(splits.values())) > 1:
+        raise RequestError(f"the runs were scored on different splits: {splits}")
+    check_same_data({name: content.get("provenance", {}) for name, content in contents.items()})
+    runs = {name: content["images"] for name, content in contents.items()}
+    comparisons = compare_runs(runs, scores=scores or SCORES, samples=samples)
+    split, note = splits[names[0]], contents[names[0]]["note"]
+    if style == "json":
+        return _json(comparisons, split, note)
+    return f"{_heading(comparisons, split)} {note}\n\n{markdown(comparisons)}"
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Short names: the last part of the paths in which they differ, or the whole path where that is not enough.
+
+    Raises:
+      RequestError: a folder is named twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise RequestError("a run is named twice")
+    for place in range(1, min(len(path) for path in parts) + 1):
+        names = [path[-place] for path in parts]
+        if len(set(names)) == len(names):
+            return names
+        if len(set(names)) > 1:
+            break
+    return [str(folder) for folder in folders]
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """The comparisons as a Markdown table, a row per run and score."""
+    lines = [
+        "| score | run | value | reference | value | difference | 95 % interval | p | p (Holm) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in comparisons:
+        lines.append(
+            f"| {entry.score} | {entry.run} | {_text(entry.value)} "
+            f"| {entry.reference} | {_text(entry.reference_value)} "
+            f"| {_text(entry.difference, signed=True)} | {_text(entry.low, signed=True)} to "
+            f"{_text(entry.high, signed=True)} | {_text_p(entry.p)} | {_text_p(entry.p_holm)} |"
+        )
+    return "\n".join(lines)
+
+
+def write_table(path: Path, text: str) -> None:
+    """Writes the table beside and renames.
+
+    Raises:
+      RequestError: the file cannot be written.
+    """
+    try:
+        write_text(path, f"{text}\n")
+    except OSError as error:
+        raise RequestError(f"--out={path}: cannot be written ({error.strerror}); choose another file") from error
+
+
+def _heading(comparisons: Sequence[Comparison], split: str) -> str:
+    first = comparisons[0]
+    return (
+        f"{first.patients} {split} patients, {first.images} images; difference = run - reference, paired bootstrap "
+        "over patients, p two-sided, Holm over the compared runs."
+    )
+
+
+def _json(comparisons: Sequence[Comparison], split: str, note: str) -> str:
+    content: dict[str, Any] = {
+        "note": note,
+        "split": split,
+        "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
+    }
+    return json.dumps(nan_to_null(content), indent=2)
+
+
+def _text(figure: float, *, signed: bool = False) -> str:
+    return "-" if math.isnan(figure) else f"{figure:+.3f}" if signed else f"{figure:.3f}"
+
+
+def _text_p(p: float) -> str:
+    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

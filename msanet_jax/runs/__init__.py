@@ -1,0 +1,1 @@
+"""ROOM msanet_jax/runs."""

@@ -1,0 +1,98 @@
+"""A run's folder: its config, the check that it is the same run, and files that are never half-written."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.errors import RequestError
+from data_pipeline.files import write_text
+from msanet_jax.runs.recipe import differing_keys
+
+
+def prepare(run: Path, config: ConfigDict) -> None:
+    """Makes the folder and stores config.json, or checks that the folder belongs to the same config.
+
+    Raises:
+      RequestError: the folder cannot be written, or holds a run of another config; the differing keys are named.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run):
+            pass
+    except OSError as error:
+        raise RequestError(f"--workdir={run}: cannot be written ({error.strerror}); choose another folder") from error
+    path = run / "config.json"
+    if path.exists():
+        differing = differing_keys(read_config(run), config)
+        if differing:
+            raise RequestError(
+                f"--workdir={run} holds a run of another config; choose another folder or undo: {'; '.join(differing)}"
+            )
+        return
+    write_text(path, config.to_json(indent=2, sort_keys=True) + "\n")
+
+
+def keep_dataset_version(run: Path, *, dataset: str, version: str | None) -> None:
+    """Notes in dataset_version.txt which version of its set a run is trained on, or checks that it is still the same.
+
+    A run with checkpoints and without that file is of an older release: nothing is known, nothing is noted.
+
+    Raises:
+      RequestError: the run was begun on another version.
+    """
+    path = run / "dataset_version.txt"
+    if version is None or (not path.exists() and (run / "checkpoints").exists()):
+        return
+    if not path.exists():
+        write_text(path, f"{version}\n")
+        return
+    begun = path.read_text(encoding="utf-8").strip()
+    if begun != version:
+        raise RequestError(
+            f"--workdir={run} was begun on version {begun} of {dataset}, which is now {version}; choose another folder"
+        )
+
+
+def read_config(run: Path) -> ConfigDict:
+    """The config of a run.
+
+    Raises:
+      RequestError: `run` is no run folder, or its config.json is damaged.
+    """
+    path = run / "config.json"
+    try:
+        return ConfigDict(_with_tuples(json.loads(path.read_text(encoding="utf-8"))))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RequestError(f"{run}: not the folder of a run (it has no config.json)") from error
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: not a readable config ({error})") from error
+
+
+def decided_threshold(run: Path, config: ConfigDict) -> float:
+    """The probability threshold that a run's test patients were scored with: by recipe, or chosen on validation.
+
+    Raises:
+      RequestError: it was to be chosen, and the run's metrics.json, which holds it, cannot be read.
+    """
+    if config.evaluate.get("threshold_rule", "fixed") == "fixed":
+        return float(config.evaluate.threshold)
+    path = run / "metrics.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["threshold"]["value"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{path}: holds the threshold that was chosen on the validation patients, and cannot be read; finish the "
+            f"run with main.py --workdir={run}"
+        ) from error
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON has no tuples and Flax modules want hashable attributes."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,102 @@
+"""Numbers of a recipe that cannot mean anything, refused before work begins."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.errors import RequestError
+
+POSITIVE = (
+    "data.image_size_px",
+    "generator.width",
+    "generator.max_width",
+    "generator.depth",
+    "generator.fold_px",
+    "discriminator.width",
+    "discriminator.depth",
+    "discriminator.fold_px",
+    "adversary.pyramid_levels",
+    "adversary.discriminator_steps",
+    "generator_optimizer.peak_learning_rate",
+    "discriminator_optimizer.peak_learning_rate",
+    "train.total_epochs",
+    "train.log_every_steps",
+    "train.validate_every_epochs",
+    "train.checkpoint_every_epochs",
+    "train.image_every_epochs",
+    "train.keep_checkpoints",
+    "evaluate.bootstrap_samples",
+)
+"""Keys whose value has to be above 0 wherever a recipe has them; batch sizes are `devices.check_batch_size`'s."""
+
+
+def check_recipe(config: ConfigDict) -> None:
+    """Refuses sizes, rates and intervals that are not positive.
+
+    Raises:
+      RequestError: names the key and its value.
+    """
+    for path in POSITIVE:
+        section, key = path.split(".")
+        value = config.get(section, {}).get(key)
+        if value is not None and not value > 0:
+            raise RequestError(f"config.{path}={value} must be above 0")
+
+
+def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """`key: old -> new` for every leaf that differs; `variants` only names how a config was reached."""
+    flat_old, flat_new = flatten(old), flatten(new)
+    keys = sorted((flat_old.keys() | flat_new.keys()) - {"variants"})
+    return [
+        f"{key}: {flat_old.get(key, 'absent')} -> {flat_new.get(key, 'absent')}"
+        for key in keys
+        if flat_old.get(key, "absent") != flat_new.get(key, "absent")
+    ]
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """`{"train.batch_size": 8, ...}`; sequences become tuples."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[key] = tuple(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def field_of(config: ConfigDict) -> str:
+    """The recipe's field; recipes from before it could be chosen mean the thorax."""
+    return str(config.data.get("field", "thorax"))
+
+
+def config_digest(config: ConfigDict) -> str:
+    """SHA-256 of a recipe as sorted JSON."""
+    return hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()
+
+
+def read_recipe(spec: str | Path) -> ConfigDict:
+    """The recipe of `FILE` or `FILE:variant,variant`.
+
+    Raises:
+      RequestError: no such file or variant.
+    """
+    name, _, variants = str(spec).partition(".py:")
+    path = Path(f"{name}.py" if variants else name)
+    if not path.is_file():
+        raise RequestError(f"{path}: no such recipe")
+    loader = importlib.util.spec_from_file_location("msanet_recipe", path)
+    if loader is None or loader.loader is None:
+        raise RequestError(f"{path}: is no Python file")
+    module = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(module)
+    try:
+        config: ConfigDict = module.get_config(variants)
+    except ValueError as error:
+        raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
+    return config

@@ -1,0 +1,282 @@
+"""Checkpoints -> one exported model: counts of thorax fields in, lesion probability out, nothing else needed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+import data_pipeline
+from data_pipeline import phantom
+from data_pipeline.errors import RequestError
+from data_pipeline.fields import field_shape
+from data_pipeline.normalize import bin_counts, binning_factor, normalize
+from msanet_jax.runs.folder import decided_threshold
+from msanet_jax.runs.notices import notice, public_dataset_name
+from msanet_jax.runs.recipe import config_digest, field_of
+from msanet_jax.trained.card import model_card
+from msanet_jax.trained.ensemble import check_same_input, ensemble_provenance
+from msanet_jax.trained.exported import FORMAT_VERSION, MANIFEST, PLATFORMS, PROGRAM, load_exported
+from msanet_jax.trained.model import from_predictor
+from msanet_jax.trained.restore import Predictor, Restored, restore_run
+from msanet_jax.training.devices import compile_probability
+from msanet_jax.training.steps import evaluation_step
+
+WEIGHTS = ("float32", "float16")
+PACKAGES = ("msanet-jax", "jax", "jaxlib", "flax", "numpy")
+_CARD_OF_PHANTOM = Path(data_pipeline.__file__).parents[1] / "docs" / "phantom" / "card.md"
+_CHECKED_FIELDS = 3
+_FIELD_WORDS = {
+    "thorax": "the thorax, 579 mm wide and high from 90 mm above the shoulders",
+    "whole_body": "the whole body, 579 mm wide",
+}
+
+Fields = Callable[[jax.Array], jax.Array]
+
+
+def export_model(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    weights: str = "float32",
+    metrics: Path | None = None,
+    data_card: Path | None = None,
+    card: Path | None = None,
+) -> dict[str, Any]:
+    """Writes the mean of one or several runs as an exported model, then reads it back and compares.
+
+    Args:
+      runs: folders of trainings, of one image size.
+      out: the file, usually named *.msanet.
+      weights: `float32`, or `float16` for half the size; the computation stays in the recipe's type.
+      metrics: scores of the whole, where they are not those of the runs.
+      data_card: Markdown on the training data; default the card of PhantomBone, for sets of that name.
+      card: also write the model card here.
+
+    Returns:
+      What manifest.json holds; `check` has the largest absolute difference of probability to the checkpoints.
+
+    Raises:
+      RequestError: a run that cannot be loaded, runs that do not fit together, a file that cannot be read or written.
+    """
+    if weights not in WEIGHTS:
+        raise RequestError(f"--weights={weights}: is one of {', '.join(WEIGHTS)}")
+    if not runs:
+        raise RequestError("no run was named")
+    members = [restore_run(run) for run in runs]
+    configs = [member.networks.config for member in members]
+    check_same_input(runs, configs)
+    program = _program(members, weights)
+    scores = _read_scores([metrics] if metrics else [run / "metrics.json" for run in runs], required=bool(metrics))
+    dataset = public_dataset_name(str(configs[0].data.dataset))
+    texts = {f"config_{number}.json": _config_text(config) for number, config in enumerate(configs)}
+    texts |= {f"metrics_{number}.json": json.dumps(score, indent=2) for number, score in scores.items()}
+    texts["data_card.md"] = _data_card(data_card, dataset)
+    manifest = _manifest(members, weights, len(program), threshold=decided_threshold(runs[0], configs[0]))
+    _write(out, manifest, program, texts)
+    try:
+        manifest["check"] = _compare(members, out)
+        texts["model_card.md"] = model_card(manifest, list(scores.values()), dataset=dataset, whole=metrics is not None)
+        _write(out, manifest, program, texts)
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
+    if card is not None:
+        _write_bytes(card, texts["model_card.md"].encode())
+    return manifest
+
+
+def counts_to_probability(members: Sequence[Restored], weights: str) -> Fields:
+    """The exported function: counts `[b, rows, columns]` of a field -> the members' mean probability, binned alike."""
+    _, factor = _grid(members)
+    stored = [_weights(member, weights) for member in members]
+
+    def probability(counts: jax.Array) -> jax.Array:
+        image = normalize(bin_counts(counts, factor, xp=jnp), xp=jnp)[..., None]
+        total = jnp.zeros(image.shape[:-1], jnp.float32)
+        for member, (params, statistics) in zip(members, stored, strict=True):
+            state = member.state.replace(
+                generator_average=_as_float32(params), generator_statistics=_as_float32(statistics)
+            )
+            total = total + evaluation_step(member.networks, state, image).astype(jnp.float32)
+        return total / len(members)
+
+    return probability
+
+
+def _grid(members: Sequence[Restored]) -> tuple[tuple[int, int], int]:
+    """Rows and columns that go in, and how many of them make one that comes out."""
+    config = members[0].networks.config
+    shape = field_shape(field_of(config))
+    return shape, binning_factor(shape[1], int(config.data.image_size_px))
+
+
+def _program(members: Sequence[Restored], weights: str) -> bytes:
+    (batch,) = jax.export.symbolic_shape("b")
+    counts = jax.ShapeDtypeStruct((batch, *_grid(members)[0]), jnp.float32)
+    function = jax.jit(counts_to_probability(members, weights))
+    return bytes(jax.export.export(function, platforms=PLATFORMS)(counts).serialize())
+
+
+def _weights(member: Restored, weights: str) -> tuple[Any, Any]:
+    """Moving-average parameters and statistics as NumPy, so that they become constants of the program."""
+    kept = (member.state.generator_average, member.state.generator_statistics)
+    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(weights), kept)
+
+
+def _as_float32(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32), tree)
+
+
+def _manifest(members: Sequence[Restored], weights: str, program_bytes: int, *, threshold: float) -> dict[str, Any]:
+    provenance = [{**member.provenance, "config_sha256": config_digest(member.networks.config)} for member in members]
+    parameters = [sum(int(leaf.size) for leaf in jax.tree.leaves(member.state.generator_average)) for member in members]
+    first = members[0].networks.config
+    field, ((rows, columns), factor) = field_of(first), _grid(members)
+    whole = provenance[0] if len(provenance) == 1 else ensemble_provenance(provenance)
+    return {
+        "format": "msanet",
+        "format_version": FORMAT_VERSION,
+        "notice": notice(whole),
+        "platforms": list(PLATFORMS),
+        "input": {
+            "what": f"counts of {_FIELD_WORDS[field]}, head up, as DICOM shows them; neither scaled nor smoothed",
+            "field": field,
+            "shape": ["b", rows, columns],
+            "dtype": "float32",
+        },
+        "output": {
+            "what": f"probability of lesion; each value covers {factor} x {factor} pixels of the input",
+            "shape": ["b", rows // factor, columns // factor],
+            "dtype": "float32",
+        },
+        "threshold": threshold,
+        "batch_size": int(first.evaluate.batch_size),
+        "weights": weights,
+        "parameters": parameters,
+        "program_bytes": program_bytes,
+        "provenance": whole,
+        "versions": {package: _version(package) for package in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return None
+
+
+def _read_scores(paths: Sequence[Path], *, required: bool) -> dict[int, Mapping[str, Any]]:
+    """metrics.json by number, where there is one; rows per image stay behind."""
+    scores: dict[int, Mapping[str, Any]] = {}
+    for number, path in enumerate(paths):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content.get(content.get("split", "test")), dict):
+                raise ValueError("it holds no scores")
+            scores[number] = _without_folders({key: value for key, value in content.items() if key != "images"})
+        except FileNotFoundError:
+            if required:
+                raise RequestError(f"--metrics={path}: no such file") from None
+        except (OSError, ValueError, AttributeError) as error:
+            raise RequestError(f"{path}: not a readable metrics.json ({error})") from None
+    return scores
+
+
+def _config_text(config: ConfigDict) -> str:
+    """A recipe as JSON; of a data set folder of one's own only the name."""
+    public = ConfigDict(config).copy_and_resolve_references()
+    with public.unlocked():
+        public.data.dataset = public_dataset_name(str(config.data.dataset))
+    return str(public.to_json(indent=2, sort_keys=True))
+
+
+def _without_folders(score: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Scores of older versions hold the whole path of a data set."""
+    provenance = score.get("provenance")
+    if not isinstance(provenance, dict) or "dataset" not in provenance:
+        return score
+    return {**score, "provenance": {**provenance, "dataset": public_dataset_name(str(provenance["dataset"]))}}
+
+
+def _data_card(path: Path | None, dataset: str) -> str:
+    is_phantom = dataset.startswith("phantom_bone/")
+    if path is None and not (is_phantom and _CARD_OF_PHANTOM.is_file()):
+        what = f"PhantomBone {phantom.VERSION}, simulated scans" if is_phantom else "No data card was given"
+        return f"# Training data\n\n{what}.\n"
+    try:
+        return (path or _CARD_OF_PHANTOM).read_text(encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"--data-card={path}: cannot be read ({error.strerror})") from None
+
+
+def _write(out: Path, manifest: Mapping[str, Any], program: bytes, texts: Mapping[str, str]) -> None:
+    """The same content gives the same bytes: members carry no date."""
+    packed = io.BytesIO()
+    members = {MANIFEST: json.dumps(manifest, indent=2).encode(), PROGRAM: program}
+    members |= {name: text.encode() for name, text in texts.items()}
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in members.items():
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content, compress_type=zipfile.ZIP_DEFLATED)
+    _write_bytes(out, packed.getvalue())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Beside and renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    finally:
+        if beside.is_file():
+            beside.unlink()
+
+
+def _compare(members: Sequence[Restored], out: Path) -> dict[str, Any]:
+    """Exported against the checkpoints on simulated noise with hot discs, prepared by NumPy as in prediction."""
+    random = np.random.default_rng(0)
+    (rows, columns), _ = _grid(members)
+    row, column = np.indices((rows, columns))
+    expected = 4.0 + 16.0 * ((row / rows - 0.5) ** 2 / 0.18 + (column / columns - 0.5) ** 2 / 0.075 < 1)
+    fields = np.empty((_CHECKED_FIELDS, rows, columns), np.float32)
+    for number in range(_CHECKED_FIELDS):
+        centre = random.uniform(0.3, 0.7, 2) * (rows, columns)
+        hot = (row - centre[0]) ** 2 + (column - centre[1]) ** 2 < random.uniform(3, 12) ** 2
+        fields[number] = random.poisson(np.where(hot, 8.0, 1.0) * expected)
+    wanted = np.mean([_from_checkpoint(member)(fields) for member in members], axis=0)
+    difference = float(np.abs(load_exported(out).probability(fields) - wanted).max())
+    if not np.isfinite(difference):
+        raise RequestError("the network gives values that are no numbers: its checkpoint is of no use, take another")
+    return {
+        "fields": _CHECKED_FIELDS,
+        "max_abs_difference": difference,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def _from_checkpoint(member: Restored) -> Callable[[np.ndarray], np.ndarray]:
+    compiled = compile_probability(member.networks)
+    predictor = Predictor(
+        probability=lambda images: compiled(member.state, images),
+        config=member.networks.config,
+        step=int(member.state.step),
+        provenance=member.provenance,
+    )
+    return from_predictor(predictor).probability

@@ -1,0 +1,134 @@
+"""The exported model: a zip with a compiled-for-anywhere program and all that should travel with it.
+
+Running one needs JAX, NumPy and this module; neither Flax, Optax and Orbax nor TensorFlow.
+
+    manifest.json     what goes in and out, threshold, versions, where it comes from
+    program.jax       jax.export artefact (StableHLO) for cpu, cuda and tpu, weights included
+    config_N.json     recipe of member N
+    metrics_N.json    its scores, where the run has any
+    data_card.md      the data it was trained on
+    model_card.md     what it is, its scores and limits
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.errors import RequestError
+from data_pipeline.fields import FIELDS
+from msanet_jax.runtime.cores import over_cores, usable_cores
+from msanet_jax.trained.model import Model
+
+FORMAT_VERSION = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+MANIFEST, PROGRAM = "manifest.json", "program.jax"
+MAX_PROGRAM_BYTES = 4 << 30
+MAX_TEXT_BYTES = 64 << 20
+_NAMES = {"gpu": "cuda"}
+
+DEFAULT_MODEL = Path(__file__).parent / "models" / "default.msanet"
+"""Shipped with the package where it was released with one."""
+
+
+def default_model() -> Path:
+    """The model that came with this installation.
+
+    Raises:
+      RequestError: it came without one.
+    """
+    if not DEFAULT_MODEL.is_file():
+        raise RequestError(
+            "this installation has no model of its own; name one: --checkpoint=RUN (train it: python main.py "
+            "--config=configs/msanet.py:cpu --workdir=RUN) or --model=FILE.msanet (msanet export)"
+        )
+    return DEFAULT_MODEL
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """manifest.json of an exported model.
+
+    Raises:
+      RequestError: no such file, no exported model, damaged, or of a newer format.
+    """
+    manifest = json.loads(read_member(path, MANIFEST, limit=MAX_TEXT_BYTES))
+    if manifest.get("format") != "msanet" or not isinstance(manifest.get("format_version"), int):
+        raise RequestError(f"{path}: is no exported model; make one with msanet export")
+    if manifest["format_version"] > FORMAT_VERSION:
+        raise RequestError(
+            f"{path}: format {manifest['format_version']} is newer than this version of msanet-jax; update it"
+        )
+    return manifest
+
+
+def read_member(path: Path, name: str, *, limit: int) -> bytes:
+    """A member of the zip.
+
+    Raises:
+      RequestError: the file cannot be read, is no zip, lacks the member, or the member exceeds `limit` bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(name).file_size > limit:
+                raise RequestError(f"{path}: {name} is larger than any model; the file is not used")
+            return archive.read(name)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise RequestError(f"{path}: is a folder; a run's folder goes to --checkpoint") from None
+    except (zipfile.BadZipFile, EOFError, KeyError):
+        raise RequestError(f"{path}: is no exported model, or damaged; make one with msanet export") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def load_exported(path: Path) -> Model:
+    """An exported model, ready to use on this machine's first device.
+
+    Raises:
+      RequestError: as `read_manifest`; or the model is not for this kind of device.
+    """
+    manifest = read_manifest(path)
+    try:
+        platforms, sides = manifest["platforms"], (manifest["input"], manifest["output"])
+        if list(FIELDS.get(sides[0]["field"], ())) != sides[0]["shape"][1:]:
+            raise RequestError(f"{path}: takes {sides[0]['field']!r}, a field that this version does not know")
+        return Model(
+            probability=_program(path, platforms),
+            field=sides[0]["field"],
+            image_size_px=int(sides[1]["shape"][2]),
+            threshold=float(manifest["threshold"]),
+            batch_size=int(manifest["batch_size"]),
+            provenance={**manifest["provenance"], "file": path.name},
+        )
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise RequestError(f"{path}: its manifest lacks {error}; export it again") from None
+
+
+def _program(path: Path, platforms: list[str]) -> Callable[[np.ndarray], np.ndarray]:
+    import jax
+    import jax.export
+
+    platform = jax.default_backend()
+    if _NAMES.get(platform, platform) not in platforms:
+        raise RequestError(f"{path}: is for {', '.join(platforms)}, this machine's JAX runs on {platform}")
+    program = bytearray(read_member(path, PROGRAM, limit=MAX_PROGRAM_BYTES))
+    try:
+        call = jax.jit(jax.export.deserialize(program).call)
+    except Exception as error:  # flatbuffers and jaxlib raise many types
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise RequestError(
+            f"{path}: its program cannot be read by JAX {jax.__version__} ({reason}); export it again"
+        ) from None
+
+    cores = usable_cores() if platform == "cpu" else 1
+
+    def probability(fields: np.ndarray) -> np.ndarray:
+        return over_cores(lambda piece: np.asarray(call(piece)), np.asarray(fields, np.float32), cores=cores)
+
+    return probability

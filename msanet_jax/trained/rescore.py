@@ -1,0 +1,79 @@
+"""Scores a finished run again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.errors import RequestError
+from data_pipeline.folds import load_splits
+from msanet_jax.runs.folder import read_config
+from msanet_jax.trained.restore import load_predictor
+from msanet_jax.training.outcome import score_and_write
+
+SCORED_SPLITS = ("test", "validation")
+
+
+def score_again(
+    run: Path, *, split: str = "test", out: Path | None = None, data_dir: str = "data", threshold: float | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Scores the best checkpoint of a run on a split.
+
+    Args:
+      run: folder of a training.
+      split: `test` or `validation`.
+      out: folder of the results, made if absent; None for `evaluation_SPLIT` in the run's folder.
+      data_dir: folder of the built data sets.
+      threshold: probability above which a pixel is lesion; None for the rule of the run's recipe.
+
+    Returns:
+      The folder and what its metrics.json holds.
+
+    Raises:
+      RequestError: no such run or split, no readable checkpoint, or a folder that cannot be written.
+    """
+    begin = time.perf_counter()
+    if split not in SCORED_SPLITS:
+        raise RequestError(f"--split={split}: must be one of {', '.join(SCORED_SPLITS)}")
+    if threshold is not None and not 0.0 < threshold < 1.0:
+        raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
+    folder = run / f"evaluation_{split}" if out is None else out
+    _check_protocol_keys(run)
+    predictor = load_predictor(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out={folder}: cannot be written ({error.strerror}); choose another folder") from error
+    config = predictor.config
+    splits = load_splits(config.data, data_dir)
+    _, metrics = score_and_write(
+        predictor.probability,
+        splits,
+        folder=folder,
+        config=config,
+        split=split,
+        threshold=threshold,
+        step=predictor.step,
+        begin=begin,
+    )
+    return folder, metrics
+
+
+def _check_protocol_keys(run: Path) -> None:
+    needed = (
+        "threshold_rule",
+        "surface_tolerance_mm",
+        "calibration_bins",
+        "froc_false_positives_per_scan",
+        "froc_probability_min",
+        "froc_peak_distance_mm",
+        "froc_hit_distance_mm",
+    )
+    config = read_config(run)
+    missing = [key for key in needed if key not in config.get("evaluate", {})]
+    if missing:
+        raise RequestError(
+            f"{run / 'config.json'} comes from an older version: it lacks evaluate.{missing[0]}; "
+            "train the run again, or add the keys of configs/msanet.py"
+        )

@@ -1,0 +1,78 @@
+"""The main job: data, training, evaluation on the test patients, pictures."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.batches import steps_per_epoch
+from data_pipeline.datasets import is_simulated
+from data_pipeline.folds import load_splits
+from data_pipeline.phantom_bone import BoneScans
+from msanet_jax.evaluation.evaluate import Probability
+from msanet_jax.networks.catalogue import BASELINES
+from msanet_jax.report.case_pictures import write_curves
+from msanet_jax.runs import folder as run_folder
+from msanet_jax.runs.notices import footer
+from msanet_jax.runs.recipe import check_recipe
+from msanet_jax.runtime.hosts import from_primary, is_primary, primary_first, wait_for_all
+from msanet_jax.training.baselines import fit_baseline
+from msanet_jax.training.devices import check_batch_size, compile_probability, describe_devices
+from msanet_jax.training.loop import train
+from msanet_jax.training.outcome import headline, score_and_write
+from msanet_jax.training.state import create_networks
+
+LOG = logging.getLogger(__name__)
+
+
+def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> dict[str, Any]:
+    """Trains (or resumes), scores the best checkpoint once on the test patients, and leaves everything in `workdir`.
+
+    Returns:
+      What metrics.json holds; nothing on the other processes of a run than the first, which write no files.
+
+    Raises:
+      RequestError: a request that cannot be carried out, in one line.
+      train.Preempted: SIGTERM arrived; the state is saved.
+    """
+    begin = time.perf_counter()
+    run = Path(workdir)
+    check_recipe(config)
+    LOG.info("%s", describe_devices())
+    check_batch_size(config.train.batch_size, "config.train.batch_size")
+    check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
+    from_primary(lambda: run_folder.prepare(run, config))
+    splits = primary_first(lambda: load_splits(config.data, data_dir))
+    version = splits["train"].version
+    from_primary(lambda: run_folder.keep_dataset_version(run, dataset=config.data.dataset, version=version))
+    LOG.info(
+        "%s: %d training, %d validation, %d test images",
+        config.data.dataset,
+        *(len(splits[name].rows) for name in ("train", "validation", "test")),
+    )
+    probability, step = _fitted(config, run, splits["train"], splits["validation"])
+    _, metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
+    if is_primary():
+        if config.model not in BASELINES:
+            write_curves(
+                run / "pictures" / "curves.png",
+                run / "history.jsonl",
+                footer(simulated=is_simulated(config.data.dataset)),
+            )
+        print(f"\n{headline(metrics, run)}")
+    wait_for_all("finished")
+    return metrics
+
+
+def _fitted(config: ConfigDict, run: Path, training: BoneScans, validation: BoneScans) -> tuple[Probability, int]:
+    """The model on its training patients, and the step of its checkpoint (0 for a baseline)."""
+    if config.model in BASELINES:
+        return fit_baseline(config, training=training), 0
+    state = train(config, run=run, training=training, validation=validation)
+    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
+    return functools.partial(compile_probability(networks), state), int(state.step)

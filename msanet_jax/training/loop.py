@@ -1,0 +1,208 @@
+"""The training loop, readable as the algorithm."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.errors import JaxRuntimeError
+from ml_collections import ConfigDict
+
+from data_pipeline.batches import steps_per_epoch, train_batches
+from data_pipeline.phantom_bone import BoneScans
+from msanet_jax.evaluation.evaluate import score_validation
+from msanet_jax.evaluation.protocol import Evaluation
+from msanet_jax.report.case_pictures import validation_panels
+from msanet_jax.runtime.hosts import raise_if_lost_peer, share, stop_agreed
+from msanet_jax.training.checkpoints import Checkpoints
+from msanet_jax.training.devices import compile_probability, compile_train_iteration, place_state
+from msanet_jax.training.signals import Preempted, StopOnSigterm
+from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
+from msanet_jax.training.telemetry import Telemetry
+
+LOG = logging.getLogger(__name__)
+
+PROBE_STEPS = 5
+"""Iterations timed after compilation, each on its own, before the time to the end is announced on a CPU."""
+
+
+def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: BoneScans) -> TrainState:
+    """Trains generator and discriminator and leaves checkpoints, history and TensorBoard events in `run`.
+
+    Resumes from the newest checkpoint; batch k and every random number depend only on (seed, k), so a resumed run
+    ends as an unbroken one. With several processes each calls it and reads its share of every batch.
+
+    Args:
+      config: the recipe.
+      run: folder prepared by `run_folder.prepare`.
+      training: images the networks learn from.
+      validation: images of other patients; they choose the best checkpoint.
+
+    Returns:
+      The state of the best checkpoint.
+
+    Raises:
+      Preempted: SIGTERM arrived.
+      hosts.LostPeerError: another process is gone.
+      telemetry.NonFiniteLossError: a loss is NaN or infinite.
+      checkpoints.CheckpointError: the checkpoints are damaged or of another network.
+    """
+    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
+    checkpoints = Checkpoints(run, keep=config.train.keep_checkpoints)
+    state = share(create_state(networks))
+    if (resumed := checkpoints.restore_latest(state)) is not None:
+        state = resumed
+        LOG.info("resumed from step %d", int(state.step))
+    telemetry = Telemetry(run, networks, state)
+    try:
+        with StopOnSigterm() as stop:
+            state = _loop(networks, place_state(state), training, validation, checkpoints, telemetry, stop)
+        checkpoints.wait()
+        return place_state(checkpoints.restore_best(state))
+    except JaxRuntimeError as error:
+        raise_if_lost_peer(error)
+        raise
+    finally:
+        checkpoints.close()
+        telemetry.close()
+
+
+def _loop(
+    networks: Networks,
+    state: TrainState,
+    training: BoneScans,
+    validation: BoneScans,
+    checkpoints: Checkpoints,
+    telemetry: Telemetry,
+    stop: StopOnSigterm,
+) -> TrainState:
+    iterate = compile_train_iteration(networks)
+    validate = Validator(networks, validation, checkpoints, telemetry)
+    due = Due(networks)
+    announce = TimeToEnd(networks, first_step=int(state.step), telemetry=telemetry)
+    for step, batch in _batches(networks, training, first_step=int(state.step)):
+        state, metrics = iterate(state, batch)
+        telemetry.record(step, metrics)
+        announce(step, state)
+        stopping = stop.requested or stop_agreed(step)
+        if due.log(step) or due.checkpoint(step) or stopping:
+            telemetry.flush(last_checkpoint=checkpoints.latest_step())
+        if due.validation(step):
+            validate(step, state)
+        if due.checkpoint(step) or stopping:
+            checkpoints.save_latest(state)
+        if stopping and step < networks.total_steps:
+            checkpoints.wait()
+            raise Preempted(f"stopped at step {step} of {networks.total_steps}, saved")
+    return state
+
+
+def _batches(
+    networks: Networks, training: BoneScans, *, first_step: int
+) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
+    """(step, batch) from the step after `first_step` to the last; nothing is read when nothing is left."""
+    if first_step >= networks.total_steps:
+        return
+    config = networks.config
+    batches = train_batches(
+        training,
+        data=config.data,
+        augment=config.augment,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        first_batch=first_step,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    yield from zip(range(first_step + 1, networks.total_steps + 1), batches, strict=False)
+
+
+class Due:
+    """Which steps log, validate and save; the last step does all three."""
+
+    def __init__(self, networks: Networks) -> None:
+        config, per_epoch = networks.config.train, networks.steps_per_epoch
+        self._last = networks.total_steps
+        self._log = config.log_every_steps
+        self._validation = max(1, round(config.validate_every_epochs * per_epoch))
+        self._checkpoint = max(1, round(config.checkpoint_every_epochs * per_epoch))
+
+    def log(self, step: int) -> bool:
+        """Whether metrics are read back after `step`."""
+        return step % self._log == 0 or step == self._last
+
+    def validation(self, step: int) -> bool:
+        """Whether the validation patients are scored after `step`."""
+        return step % self._validation == 0 or step == self._last
+
+    def checkpoint(self, step: int) -> bool:
+        """Whether the state is saved after `step`; a validated state always is."""
+        return step % self._checkpoint == 0 or self.validation(step)
+
+
+class Validator:
+    """Scores the moving-average generator and keeps it if it is the best so far."""
+
+    def __init__(
+        self, networks: Networks, validation: BoneScans, checkpoints: Checkpoints, telemetry: Telemetry
+    ) -> None:
+        self._networks = networks
+        self._validation = validation
+        self._checkpoints = checkpoints
+        self._telemetry = telemetry
+        self._probability = compile_probability(networks)
+        self._images_every = max(1, round(networks.config.train.image_every_epochs * networks.steps_per_epoch))
+        self._images_next = 0
+
+    def __call__(self, step: int, state: TrainState) -> Evaluation:
+        """Evaluates `state`, writes scores and panels, saves the checkpoint if it is the best."""
+        config = self._networks.config
+        evaluation = score_validation(lambda images: self._probability(state, images), self._validation, config=config)
+        scores = {key: value for key, value in evaluation.summary.items() if isinstance(value, int | float)}
+        self._telemetry.validation(step, scores)
+        if evaluation.summary["dsc_pooled"] > self._checkpoints.best().dsc_pooled:
+            self._checkpoints.save_best(state, dsc_pooled=evaluation.summary["dsc_pooled"])
+        if step >= self._images_next or step == self._networks.total_steps:
+            self._telemetry.images(step, validation_panels(evaluation, self._validation, config))
+            self._images_next = step + self._images_every
+        self._telemetry.resume_clock()
+        return evaluation
+
+
+class TimeToEnd:
+    """On a CPU, says after the first iterations how long the run will take and that a shorter recipe exists."""
+
+    def __init__(self, networks: Networks, *, first_step: int, telemetry: Telemetry) -> None:
+        self._networks = networks
+        self._compiled_step = first_step + 1
+        self._telemetry = telemetry
+        self._finished: list[float] = []
+        self._active = jax.default_backend() == "cpu"
+
+    def __call__(self, step: int, state: TrainState) -> None:
+        """Called after every iteration; speaks once."""
+        if not self._active:
+            return
+        jax.block_until_ready(state.step)
+        self._finished.append(time.perf_counter())
+        if step < self._compiled_step + PROBE_STEPS:
+            return
+        # The median: the first iterations also fill the queues of the data pipeline.
+        seconds = float(np.median(np.diff(self._finished))) * (self._networks.total_steps - step)
+        advice = (
+            ""
+            if {"cpu", "smoke"} & set(self._networks.config.variants.split(","))
+            else "; the full recipe is meant for TPU or GPU, --config=configs/msanet.py:cpu fits a CPU"
+        )
+        self._telemetry.message(f"no accelerator found: training on the CPU takes {_duration(seconds)}{advice}")
+        self._active = False
+
+
+def _duration(seconds: float) -> str:
+    if seconds > 3600:
+        return f"about {seconds / 3600:.1f} h"
+    return f"about {seconds / 60:.0f} min" if seconds > 60 else "less than a minute"

@@ -1,0 +1,121 @@
+"""Loss functions: pure scalars, one equation each; counts are summed over devices before they are divided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from data_pipeline.errors import RequestError
+from msanet_jax.networks.layers import mean_pool, upsample2
+
+SMOOTH = 1.0
+"""Pixels added to numerator and denominator of the soft Dice: defined and smooth for a batch without lesions."""
+
+
+def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """1 - (2 sum p t + s) / (sum p + sum t + s), sums over the whole batch and all devices (batch Dice).
+
+    Args:
+      probabilities: any shape, in [0, 1].
+      masks: same shape, in [0, 1]; fractions are allowed (downsampled truth).
+      axis_name: device axis to sum over; then the mean of the devices' gradients is that of one device.
+
+    Returns:
+      Scalar in [0, 1). Source: Milletari et al. 2016 in its linear form; pooled over the batch because many
+      scintigrams hold no lesion.
+    """
+    if probabilities.shape != masks.shape:
+        raise ValueError(f"probabilities {probabilities.shape} and masks {masks.shape} differ in shape")
+    sums = jnp.stack([(probabilities * masks).sum(), probabilities.sum() + masks.sum()])
+    if axis_name is not None:
+        sums = jax.lax.psum(sums, axis_name)
+    return 1.0 - (2.0 * sums[0] + SMOOTH) / (sums[1] + SMOOTH)
+
+
+def cross_entropy_loss(*, logits: jax.Array, masks: jax.Array) -> jax.Array:
+    """Mean over pixels of -t log p - (1 - t) log(1 - p), p = sigmoid(logits); fractional t allowed."""
+    return optax.losses.sigmoid_binary_cross_entropy(logits, masks).mean()
+
+
+def supervision_weights(levels: int, decay: float) -> tuple[float, ...]:
+    """Weights decay^l, l = 0 at full resolution, divided by their sum."""
+    raw = [decay**level for level in range(levels)]
+    return tuple(weight / sum(raw) for weight in raw)
+
+
+def deep_supervision_loss(
+    *,
+    logits: Sequence[jax.Array],
+    masks: jax.Array,
+    dice_weight: float,
+    cross_entropy_weight: float,
+    decay: float,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """sum_l w_l (a Dice_l + b CE_l), w_l as in `supervision_weights`.
+
+    The truth of a coarse head is the mean over its pixel: a lesion smaller than that stays as a fraction instead of
+    vanishing, and no head is upsampled.
+
+    Args:
+      logits: finest first, `[batch, rows / n, columns / n, 1]` with a whole n each.
+      masks: `[batch, rows, columns, 1]` in {0, 1}.
+      dice_weight: a.
+      cross_entropy_weight: b.
+      decay: of the level weights.
+      axis_name: see `soft_dice_loss`.
+
+    Returns:
+      The loss, and Dice and cross-entropy of the full-resolution head for the log.
+    """
+    total = jnp.zeros(())
+    parts = {}
+    for level, weight in enumerate(supervision_weights(len(logits), decay)):
+        truth = mean_pool(masks, masks.shape[1] // logits[level].shape[1])
+        dice = soft_dice_loss(probabilities=jax.nn.sigmoid(logits[level]), masks=truth, axis_name=axis_name)
+        cross_entropy = cross_entropy_loss(logits=logits[level], masks=truth)
+        total = total + weight * (dice_weight * dice + cross_entropy_weight * cross_entropy)
+        if level == 0:
+            parts = {"dice_loss": dice, "cross_entropy_loss": cross_entropy}
+    return total, parts
+
+
+def pyramid(x: jax.Array, levels: int) -> jax.Array:
+    """`[batch, rows, columns, c]` -> `[levels, batch, rows, columns, c]`.
+
+    Level l is the mean over 2^l x 2^l pixels brought back to full size bilinearly; level 0 is `x` itself.
+
+    Raises:
+      ValueError: a side is not divisible by 2^(levels - 1).
+    """
+    coarsest = 2 ** (levels - 1)
+    if x.shape[1] % coarsest or x.shape[2] % coarsest:
+        raise RequestError(f"{x.shape[1]} x {x.shape[2]} pixels have no {levels} pyramid levels")
+    stack = []
+    for level in range(levels):
+        low = mean_pool(x, 2**level)
+        for _ in range(level):
+            low = upsample2(low)
+        stack.append(low)
+    return jnp.stack(stack)
+
+
+def multi_scale_l1(features_truth: Sequence[jax.Array], features_prediction: Sequence[jax.Array]) -> jax.Array:
+    """Mean over levels l and stages i of mean |f_i(image_l, truth_l) - f_i(image_l, prediction_l)|.
+
+    Every stage counts alike, whatever its size, as the paper of SegAN writes it (Xue et al. 2018, eq. 2 there; its
+    published code lets large maps dominate). With one level it is SegAN's loss; levels are our reading of
+    "multi-scale L1 loss computed on image-mask pairs".
+
+    Args:
+      features_truth: per stage `[..., batch, rows, columns, c]`, the leading axis (if any) being the level.
+      features_prediction: the same shapes.
+    """
+    differences = [
+        jnp.abs(truth.astype(jnp.float32) - prediction.astype(jnp.float32)).mean()
+        for truth, prediction in zip(features_truth, features_prediction, strict=True)
+    ]
+    return jnp.stack(differences).mean()

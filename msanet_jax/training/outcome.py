@@ -1,0 +1,145 @@
+"""From a trained network to metrics.json, its tables and its pictures: after training, and again on request."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.batches import binned, binned_instances
+from data_pipeline.datasets import is_simulated
+from data_pipeline.normalize import normalize
+from data_pipeline.phantom_bone import BoneScans
+from msanet_jax.evaluation.evaluate import Probability, choose_threshold, evaluate, probability_maps, threshold_baseline
+from msanet_jax.evaluation.protocol import Evaluation, score
+from msanet_jax.report.case_pictures import write_pictures
+from msanet_jax.report.score_plots import write_score_plots
+from msanet_jax.runs.cases import compact_cases, write_cases
+from msanet_jax.runs.metrics_file import write_metrics
+from msanet_jax.runs.notices import footer, public_dataset_name
+from msanet_jax.runtime.hosts import is_primary
+from msanet_jax.runtime.versions import source_commit
+from msanet_jax.training.devices import describe_devices
+
+LOG = logging.getLogger(__name__)
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy", "scikit-learn")
+"""Versions written beside a score."""
+
+
+def score_and_write(
+    probability: Probability,
+    splits: dict[str, BoneScans],
+    *,
+    folder: Path,
+    config: ConfigDict,
+    split: str = "test",
+    threshold: float | None = None,
+    step: int,
+    begin: float,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Scores a split by the whole protocol and leaves metrics.json, its tables, cases.npz and pictures in `folder`.
+
+    With several processes all call it; the primary alone writes.
+
+    Args:
+      probability: the network.
+      splits: `train`, `validation` and the scored one.
+      folder: an existing folder.
+      config: the recipe.
+      split: the scored one.
+      threshold: given by the user; None for what `evaluate.threshold_rule` says.
+      step: of the checkpoint.
+      begin: `time.perf_counter()` at which the work started.
+
+    Returns:
+      The result and what metrics.json holds (nothing where this process does not write it).
+    """
+    chosen = decide_threshold(probability, splits["validation"], config=config, given=threshold)
+    scored = splits[split]
+    result = evaluate(probability, scored, config=config, threshold=chosen["value"])
+    # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
+    # position would go on scoring.
+    blank = evaluate(probability, scored, config=config, threshold=chosen["value"], input_zeroed=True, whole=False)
+    if not is_primary():
+        return result, {}
+    simulated = is_simulated(config.data.dataset)
+    metrics = write_metrics(
+        folder,
+        split=split,
+        scored=result,
+        threshold=chosen,
+        threshold_baseline=threshold_baseline(splits["train"], scored, config=config),
+        zero_input_dsc_pooled=blank.summary["dsc_pooled"],
+        config=config,
+        provenance=_provenance(config, dataset_version=scored.version, step=step, begin=begin),
+        simulated=simulated,
+    )
+    cases = compact_cases(
+        [row.image_id for row in scored.rows],
+        normalize(binned(scored, config.data)[0]),
+        binned_instances(scored, config.data),
+        result.probabilities,
+    )
+    write_cases(folder, cases)
+    write_pictures(folder / "pictures", result, scored, config, footer(simulated=simulated))
+    write_score_plots(folder / "pictures", result, footer(simulated=simulated))
+    return result, metrics
+
+
+def decide_threshold(
+    probability: Probability, validation: BoneScans, *, config: ConfigDict, given: float | None = None
+) -> dict[str, Any]:
+    """The threshold, the rule it comes from, and the pooled DSC it gives on the validation patients.
+
+    Returns:
+      `value`, `rule` (`fixed`, `validation` or `given`) and `validation_dsc_pooled`.
+    """
+    maps = probability_maps(probability, validation, config=config)
+    threshold = choose_threshold(maps, validation, config=config) if given is None else given
+    scored = score(maps, validation, config=config, threshold=threshold, whole=False)
+    return {
+        "value": threshold,
+        "rule": config.evaluate.threshold_rule if given is None else "given",
+        "validation_dsc_pooled": scored.summary["dsc_pooled"],
+    }
+
+
+def _provenance(config: ConfigDict, *, dataset_version: str | None, step: int, begin: float) -> dict[str, Any]:
+    return {
+        "checkpoint_step": step,
+        "wall_seconds": round(time.perf_counter() - begin, 1),
+        "devices": describe_devices(),
+        "host": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "seed": config.seed,
+        "model": config.model,
+        "dataset": public_dataset_name(config.data.dataset),
+        "dataset_version": dataset_version,
+        "variants": config.variants,
+        "commit": source_commit(),
+    }
+
+
+def headline(metrics: dict[str, Any], folder: Path) -> str:
+    """The scores in a few lines, with what they are not."""
+    split = metrics["split"]
+    scores, baseline, threshold = metrics[split], metrics["threshold_baseline"], metrics["threshold"]
+    low, high = scores["intervals"]["dsc_pooled"]
+    # Every resample of a single patient is that patient.
+    spread = f"95 % interval {low:.3f} to {high:.3f}" if low < high else "too few patients for an interval"
+    return (
+        f"{split} patients, threshold {threshold['value']:g} ({threshold['rule']}): DSC {scores['dsc_pooled']:.3f} "
+        f"({spread}), precision {scores['precision_pooled']:.3f}, "
+        f"recall {scores['recall_pooled']:.3f}; best single threshold on uptake: DSC {baseline['dsc_pooled']:.3f}\n"
+        f"lesions: {scores['lesion_recall']:.3f} of {scores['lesions']} found, "
+        f"{scores['false_positives_per_image']:.2f} false positives per scan, FROC score {scores['froc_score']:.3f}\n"
+        f"{metrics['note']}\n"
+        f"{folder / 'metrics.json'}, {folder / 'pictures'}"
+    )

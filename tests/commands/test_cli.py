@@ -1,0 +1,198 @@
+"""The msanet command: exit codes, messages, and that help is quick."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import fake_scans
+
+from configs.msanet import get_config
+from msanet_jax import cli
+from msanet_jax.runtime import doctor
+from msanet_jax.trained.restore import Predictor
+
+
+@pytest.fixture
+def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(run: Path) -> Predictor:
+        return Predictor(
+            probability=lambda images: np.zeros(images.shape[:3], np.float32),
+            config=get_config("smoke"),
+            step=0,
+            provenance={},
+        )
+
+    monkeypatch.setattr("msanet_jax.trained.ensemble.load_predictor", load)
+
+
+def _scan(tmp_path: Path, name: str = "a.npy") -> str:
+    np.save(tmp_path / name, np.full((64, 64), 5, np.int32))
+    return str(tmp_path / name)
+
+
+def test_predict(fake_checkpoint: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["predict", _scan(tmp_path), "--checkpoint=run", f"--out={tmp_path / 'out'}"])
+    assert code == 0
+    assert (tmp_path / "out" / "a.json").exists()
+    assert "1 scan(s) segmented" in capsys.readouterr().out
+
+
+def test_predict_with_a_bad_file(fake_checkpoint: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.dcm").write_text("nothing")
+    files = [str(tmp_path / "bad.dcm"), _scan(tmp_path)]
+    code = cli.main(["predict", *files, "--checkpoint=run", f"--out={tmp_path / 'out'}", "--quiet"])
+    assert code == 1
+    assert (tmp_path / "out" / "a.json").exists()
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+def test_missing_checkpoint_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["predict", _scan(tmp_path), f"--checkpoint={tmp_path / 'none'}", f"--out={tmp_path / 'out'}"])
+    assert code == 2
+    assert capsys.readouterr().err == (
+        f"msanet predict: {tmp_path / 'none'}: not the folder of a run (it has no config.json)\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["unknown"], ["predict", "a.dcm"]])
+def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "usage: msanet" in capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from msanet_jax import cli\n"
+        "try:\n    cli.main(['predict', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "print(sorted({'jax', 'tensorflow', 'numpy', 'scipy', 'matplotlib', 'pydicom'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--checkpoint RUN" in run.stdout
+    assert run.stdout.strip().endswith("[]")
+
+
+def test_comparing_waits_for_no_network() -> None:
+    program = (
+        "import sys\nimport msanet_jax.report.comparison_table\n"
+        "print(sorted({'jax', 'tensorflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_module_is_the_command() -> None:
+    run = subprocess.run([sys.executable, "-m", "msanet_jax", "--help"], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("usage: msanet")
+    assert "not for diagnosis" in run.stdout
+
+
+def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = get_config("smoke")
+    config.data.image_size_px = 16
+    predictor = Predictor(
+        probability=lambda images: (images[..., 0] > 1.6).astype(np.float32), config=config, step=5, provenance={}
+    )
+    monkeypatch.setattr("msanet_jax.training.outcome.load_predictor", lambda run: predictor)
+    monkeypatch.setattr(
+        "msanet_jax.training.outcome.load_splits",
+        lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
+    )
+    monkeypatch.setattr("msanet_jax.training.outcome.write_pictures", lambda *_: None)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(config.to_json())
+    assert cli.main(["evaluate", str(run), "--split=validation", "--threshold=0.3"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("validation patients, threshold 0.3 (given): DSC 1.000")
+    assert "not comparable" in printed
+    content = json.loads((run / "evaluation_validation" / "metrics.json").read_text())
+    assert content["validation"]["dsc_pooled"] == 1.0
+    assert content["provenance"]["checkpoint_step"] == 5
+    assert not (run / "metrics.json").exists()
+    assert cli.main(["evaluate", str(run), f"--out={tmp_path / 'other'}"]) == 0
+    assert (tmp_path / "other" / "pictures" / "froc.png").exists()
+    capsys.readouterr()
+    folders = [str(run / "evaluation_validation"), str(tmp_path / "other")]
+    assert cli.main(["compare", *folders]) == 2
+    assert "scored on different splits" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(run)]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", str(run / "evaluation_test"), folders[1]]) == 0
+    assert "| dsc_pooled | other | 1.000 | evaluation_test | 1.000 | +0.000" in capsys.readouterr().out
+    table = tmp_path / "table.json"
+    arguments = ["compare", str(run / "evaluation_test"), folders[1], "--format=json", f"--out={table}"]
+    assert cli.main([*arguments, "--scores=recall_pooled,dsc_mean"]) == 0
+    assert [entry["score"] for entry in json.loads(table.read_text())["comparisons"]] == ["recall_pooled", "dsc_mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--threshold=1.5"], "--threshold=1.5: must lie between 0 and 1"),
+        ([], "not the folder of a run"),
+    ],
+)
+def test_evaluate_refuses(arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", str(tmp_path / "none"), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_evaluate_names_what_an_old_run_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = get_config("smoke")
+    del config.evaluate.calibration_bins
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert cli.main(["evaluate", str(tmp_path)]) == 2
+    assert "lacks evaluate.calibration_bins" in capsys.readouterr().err
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    report = doctor.Report(facts=("python 3.11",), problems=("x is missing",))
+    monkeypatch.setattr(doctor, "examine", lambda: report)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().out.splitlines() == ["python 3.11", "problem: x is missing", "1 problem(s)"]
+
+
+def test_doctor_names_devices_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("jax", "surely-not-installed"))
+    report = doctor.examine()
+    assert sum(fact.startswith("device ") for fact in report.facts) == 4
+    assert any("surely-not-installed is not installed" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize(
+    ("missing", "problems"), [({"tensorflow"}, 0), ({"tensorflow-cpu"}, 0), (set(), 1)], ids=["cpu", "gpu", "both"]
+)
+def test_doctor_names_two_tensorflows(monkeypatch: pytest.MonkeyPatch, missing: set[str], problems: int) -> None:
+    monkeypatch.setattr(doctor, "_examine_devices", lambda: ([], []))
+    monkeypatch.setattr(doctor, "_version", lambda package: None if package in missing else "1")
+    found = doctor.examine().problems
+    assert len(found) == problems
+    assert all("pip uninstall -y tensorflow tensorflow-cpu && pip install tensorflow-cpu" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("platform", "present", "problems"),
+    [
+        ("cpu", {"/dev/nvidia0": True}, 1),
+        ("gpu", {"/dev/nvidia0": True}, 0),
+        ("cpu", {"/dev/accel0": True}, 1),
+        ("tpu", {"/dev/accel0": True}, 0),
+        ("cpu", {}, 0),
+    ],
+)
+def test_unused_accelerators(platform: str, present: dict[str, Any], problems: int) -> None:
+    assert len(doctor.unused_accelerators(platform, present)) == problems

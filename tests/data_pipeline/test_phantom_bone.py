@@ -1,0 +1,96 @@
+"""The TFDS builder, with a simulator that takes no time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline import phantom_bone as bone_scans
+from data_pipeline import phantom_examples as patient_examples
+from data_pipeline.datasets import load_split
+from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
+from data_pipeline.scan import Scan, View
+
+
+def _quick(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
+    """A body-shaped image that depends on its arguments only."""
+    made = {}
+    for view in views:
+        random = np.random.default_rng([seed, index, len(view)])
+        expected = np.full((1024, 256), 0.1, np.float32)
+        expected[90:185, 95:160] = 30.0
+        expected[185:450, 40:215] = 30.0
+        expected[450:850, 60:195] = 20.0
+        ids = np.zeros((1024, 256), np.uint8)
+        ids[250:256, 100:106] = 7
+        scan = Scan(random.poisson(expected).astype(np.int32), (2.2, 2.2), view, f"phantom-{seed}-{index:05d}", "fake")
+        rows = [{"id": 7, "size_mm": 13.0}, {"id": 8, "size_mm": 9.0}]
+        made[view] = SimulatedView(scan, expected, *(ids for _ in range(5)), rows, ids)
+    return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    seen: list[int] = []
+
+    def counted(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
+        seen.append(index)
+        return _quick(seed=seed, index=index, views=views)
+
+    monkeypatch.setattr(patient_examples, "simulate_patient", counted)
+    return seen
+
+
+def test_builds_once_and_loads(calls: list[int], tmp_path: Path) -> None:
+    splits = {name: load_split("phantom_bone/tiny", name, str(tmp_path)) for name in bone_scans.SPLITS}
+    assert sorted(calls) == list(range(10))
+    assert sum(len(split.rows) for split in splits.values()) == 16
+    assert {split.version for split in splits.values()} == {"1.0.1"}
+    patients = [{row.patient for row in split.rows} for split in splits.values()]
+    assert [len(group) for group in patients] == [5, 2, 3]
+    assert not patients[0] & patients[1] | patients[0] & patients[2] | patients[1] & patients[2]
+    train = splits["train"]
+    assert train.counts.shape[1:] == (256, 256)
+    assert train.counts.dtype == np.int32
+    assert (train.masks["lesions"] == 7).sum() == 36 * len(train.rows)
+    assert [row["id"] for row in train.rows[0].lesion_rows] == [7]  # lesion 8 is not in the crop
+    assert not list(tmp_path.glob(".phantom_bone*")), "finished patients are cleared away"
+
+
+def test_interrupted_build_goes_on(calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = patient_examples.simulate_patient
+
+    def fails_late(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return quick(seed=seed, index=index, views=views)
+
+    monkeypatch.setattr(patient_examples, "simulate_patient", fails_late)
+    with pytest.raises(KeyboardInterrupt):
+        load_split("phantom_bone/tiny", "train", str(tmp_path))
+    assert len(calls) == 6
+    monkeypatch.setattr(patient_examples, "simulate_patient", quick)
+    broken = load_split("phantom_bone/tiny", "train", str(tmp_path))
+    assert sorted(calls) == list(range(10)), "no patient is simulated twice"
+    whole = load_split("phantom_bone/tiny", "train", str(tmp_path / "other"))
+    np.testing.assert_array_equal(broken.counts, whole.counts)
+    assert broken.rows == whole.rows
+
+
+def test_unknown_set_and_unwritable_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'phantom_bone/huge' is none of phantom_bone/full"):
+        load_split("phantom_bone/huge", "train", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        load_split("phantom_bone/tiny", "train", str(tmp_path / "file" / "data"))
+
+
+def test_whole_bodies_of_the_same_patients(calls: list[int], tmp_path: Path) -> None:
+    thorax = load_split("phantom_bone/tiny", "test", str(tmp_path))
+    whole = load_split("phantom_bone/tiny", "test", str(tmp_path), "whole_body")
+    assert [row.image_id for row in whole.rows] == [row.image_id for row in thorax.rows]
+    assert whole.counts.shape[1:] == (1024, 256)
+    assert [row["id"] for row in whole.rows[0].lesion_rows] == [7]
+    assert {"tiny", "tiny_whole_body"} <= {path.name for path in (tmp_path / "phantom_bone").iterdir()}

@@ -1,0 +1,66 @@
+"""Bootstrap over patients and the statistics it works on."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, mean, median, ratio, value
+
+PATIENTS = ["a", "a", "b", "c"]
+
+
+def test_patients_are_drawn_with_all_their_images() -> None:
+    weights = bootstrap_weights(PATIENTS, samples=300, seed=0)
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()  # as many patients as there are
+    assert weights[:, 2].mean() == pytest.approx(1.0, abs=0.15)
+    np.testing.assert_array_equal(weights, bootstrap_weights(PATIENTS, samples=300, seed=0))
+    assert (weights != bootstrap_weights(PATIENTS, samples=300, seed=1)).any()
+
+
+def test_weights_are_repetitions() -> None:
+    """A statistic with weights is NumPy's on the repeated values."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=9)
+    values[4] = np.nan
+    weights = random.integers(0, 4, size=(50, 9))
+    repeated = [np.repeat(values, row) for row in weights]
+    np.testing.assert_allclose(mean(weights, values), [np.nanmean(row) for row in repeated])
+    np.testing.assert_allclose(median(weights, values), [np.nanmedian(row) for row in repeated])
+    below = np.arange(9.0)
+    np.testing.assert_allclose(ratio(weights, np.ones(9), below), [row.sum() / (row * below).sum() for row in weights])
+
+
+def test_undefined_values() -> None:
+    nothing = np.full(3, np.nan)
+    weights = np.array([[1, 1, 1], [0, 0, 3]])
+    assert np.isnan(mean(weights, nothing)).all()
+    assert np.isnan(median(weights, nothing)).all()
+    half = median(weights, np.array([1.0, 2.0, np.nan]))
+    assert half[0] == 1.5
+    assert np.isnan(half[1])
+    assert np.isnan(ratio(weights, np.ones(3), np.zeros(3))).all()
+    assert np.isnan(interval(nothing)).all()
+    assert interval(np.array([np.nan, 2.0, 2.0])) == (2.0, 2.0)
+    assert value(functools.partial(median, values=np.array([1.0, 5.0, np.nan])), 3) == 3.0
+
+
+def test_interval_agrees_with_scipy() -> None:
+    values = np.random.default_rng(1).exponential(size=60)
+    weights = bootstrap_weights([str(n) for n in range(60)], samples=4000, seed=2)
+    expected = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=3).confidence_interval
+    assert interval(mean(weights, values)) == pytest.approx(expected, abs=0.02)
+
+
+def test_bootstrap_covers_the_mean() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for trial in range(100):
+        weights = bootstrap_weights([str(n) for n in range(40)], samples=300, seed=trial)
+        low, high = interval(mean(weights, random.normal(size=40)))
+        covered += low <= 0.0 <= high
+    assert 87 <= covered <= 99

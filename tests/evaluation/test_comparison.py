@@ -1,0 +1,202 @@
+"""Paired comparison: by hand, under the null hypothesis, with several seeds, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import fake_scans
+from ml_collections import ConfigDict
+
+from data_pipeline.errors import RequestError
+from msanet_jax.evaluation.comparison import compare_runs, holm, two_sided_p
+from msanet_jax.evaluation.lesions import GROUPS
+from msanet_jax.report.comparison_table import compare_folders, markdown, run_names
+from msanet_jax.runs.notices import note
+
+Row = dict[str, Any]
+
+
+def _rows(tp: list[int], *, lesion: int = 10, fp: int = 0, per_patient: int = 1, **more: Any) -> list[Row]:
+    rows = []
+    for number, found in enumerate(tp):
+        row: Row = {"image_id": f"i{number}", "patient": f"p{number // per_patient}", "tp": found, "fp": fp}
+        row |= {"fn": lesion - found, "dsc": 2 * found / (found + fp + lesion), "lesions": 1, "detected": found > 0}
+        row |= {"lesion_dsc_sum": 0.5, "false_positives": fp, "lesion_count_error": 0, "lesions_without_pixels": 0}
+        for group in GROUPS:
+            row |= {f"lesions_{group}": 1, f"detected_{group}": found > 0, f"lesion_dsc_sum_{group}": 0.5}
+        rows.append(row | more)
+    return rows
+
+
+def test_difference_by_hand() -> None:
+    runs = {"base": _rows([5, 5, 5]), "better": _rows([10, 10, 10])}
+    (recall, dsc) = compare_runs(runs, scores=("recall_pooled", "dsc_pooled"))
+    assert (recall.value, recall.reference_value, recall.difference) == (1.0, 0.5, 0.5)
+    assert (recall.low, recall.high) == (0.5, 0.5)
+    assert recall.p == pytest.approx(2 / 10001)
+    assert dsc.difference == pytest.approx(1 - 10 / 15)
+    assert (recall.patients, recall.images) == (3, 3)
+    assert (recall.run, recall.reference) == ("better", "base")
+
+
+def test_a_run_against_itself_shows_nothing() -> None:
+    rows = _rows([1, 5, 9, 4])
+    for entry in compare_runs({"a": rows, "b": list(reversed(rows))}):
+        assert entry.difference == entry.low == entry.high == 0.0
+        assert entry.p == entry.p_holm == 1.0
+
+
+def test_pairing_is_sharper_than_two_intervals() -> None:
+    """Images differ much, the runs by one pixel in each: the pairs see it."""
+    base = [1, 2, 3, 4, 5, 6, 7, 8]
+    (entry,) = compare_runs({"a": _rows(base), "b": _rows([n + 1 for n in base])}, scores=("recall_pooled",))
+    assert (entry.low, entry.high) == pytest.approx((0.1, 0.1))
+    assert entry.p < 0.001
+
+
+def test_patients_are_the_unit() -> None:
+    """One patient's many images cannot make an effect certain."""
+    good, base = _rows([9] * 20 + [5], per_patient=20), _rows([5] * 21, per_patient=20)
+    (entry,) = compare_runs({"a": base, "b": good}, scores=("recall_pooled",))
+    assert entry.patients == 2
+    assert entry.low == 0.0
+    assert entry.p > 0.3
+
+
+def test_p_is_uniform_under_the_null() -> None:
+    """Of 200 comparisons without effect about 5 % reach 0.05."""
+    random = np.random.default_rng(0)
+    p = []
+    for trial in range(200):
+        tp = random.integers(0, 11, size=(2, 30))
+        runs = {"a": _rows(tp[0].tolist()), "b": _rows(tp[1].tolist())}
+        p.append(compare_runs(runs, scores=("recall_pooled",), samples=400, seed=trial)[0].p)
+    assert 3 <= sum(value <= 0.05 for value in p) <= 20
+    assert 80 <= sum(value <= 0.5 for value in p) <= 120
+
+
+def test_several_seeds_are_paired_by_replicate() -> None:
+    base = _rows([5, 5], replicate=0) + _rows([5, 5], replicate=1)
+    other = _rows([6, 6], replicate=1) + _rows([8, 8], replicate=0)
+    (entry,) = compare_runs({"a": base, "b": other}, scores=("recall_pooled",))
+    assert entry.difference == pytest.approx(0.2)
+    assert (entry.patients, entry.images) == (2, 4)
+    with pytest.raises(RequestError, match="occurs twice"):
+        compare_runs({"a": _rows([5]) + _rows([5]), "b": _rows([5]) + _rows([6])})
+
+
+def test_undefined_scores() -> None:
+    runs = {"a": _rows([0, 0]), "b": _rows([0, 5])}
+    (entry,) = compare_runs(runs, scores=("precision_pooled",))
+    assert math.isnan(entry.reference_value)
+    assert math.isnan(entry.difference)
+    assert math.isnan(entry.p)
+    assert "| - |" in markdown([entry])
+
+
+def test_p_by_hand() -> None:
+    assert two_sided_p(np.array([1.0, 2.0, 3.0, -1.0])) == pytest.approx(2 * 2 / 5)
+    assert two_sided_p(np.array([-1.0] * 99)) == pytest.approx(0.02)
+    assert math.isnan(two_sided_p(np.array([np.nan])))
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    corrected = holm([0.02, float("nan"), 0.01])
+    assert corrected[0] == pytest.approx(0.02)
+    assert math.isnan(corrected[1])
+    assert corrected[2] == pytest.approx(0.02)
+
+
+def test_holm_is_per_score_over_the_runs() -> None:
+    runs = {"a": _rows([5] * 9), "b": _rows([6] * 9), "c": _rows([7] * 9), "d": _rows([8] * 9)}
+    entries = compare_runs(runs, scores=("recall_pooled", "dsc_pooled"), reference="b")
+    assert [entry.run for entry in entries] == ["a", "a", "c", "c", "d", "d"]
+    assert all(entry.p_holm == pytest.approx(3 * entry.p) for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ({"a": _rows([5])}, "two runs or more"),
+        ({"a": _rows([5, 5]), "b": _rows([5])}, "not scored on the same images: 1 differ, first i1"),
+        ({"a": _rows([5]), "b": _rows([5], lesion=20)}, "another truth in i0"),
+    ],
+)
+def test_what_cannot_be_compared(runs: dict[str, list[Row]], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        compare_runs(runs)
+
+
+def test_unknown_score() -> None:
+    with pytest.raises(RequestError, match="no such score: accuracy; there are dsc_pooled"):
+        compare_runs({"a": _rows([5]), "b": _rows([5])}, scores=("accuracy",))
+
+
+def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 2, data: str | None = None) -> Path:
+    folder.mkdir(parents=True)
+    content = {"schema_version": version, "note": note(simulated=True), "split": split, "images": rows}
+    if data is not None:
+        content["provenance"] = {"dataset_version": data}
+    (folder / "metrics.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_folders(tmp_path: Path) -> None:
+    first, second = _write(tmp_path / "unet", _rows([5] * 4)), _write(tmp_path / "msanet", _rows([6] * 4))
+    text = compare_folders([first, second], scores=("recall_pooled",))
+    assert "4 test patients, 4 images" in text
+    assert "not comparable" in text
+    assert "| recall_pooled | msanet | 0.600 | unet | 0.500 | +0.100 | +0.100 to +0.100 | < 0.001 | < 0.001 |" in text
+    content = json.loads(compare_folders([first, second], style="json"))
+    assert content["split"] == "test"
+    assert content["comparisons"][0]["difference"] == pytest.approx(12 / 16 - 10 / 15)
+    with pytest.raises(RequestError, match="different splits"):
+        compare_folders([first, _write(tmp_path / "other", _rows([6] * 4), split="validation")])
+    with pytest.raises(RequestError, match="named twice"):
+        compare_folders([first, first])
+    assert run_names([tmp_path / "a" / "test", tmp_path / "b" / "test"]) == ["a", "b"]
+    mixed = [Path("a/x"), Path("a/y"), Path("b/x")]
+    assert run_names(mixed) == [str(path) for path in mixed]
+    with pytest.raises(RequestError, match="schema version 1, expected 2"):
+        compare_folders([first, _write(tmp_path / "old", [], version=1)])
+    with pytest.raises(RequestError, match=r"no metrics\.json"):
+        compare_folders([first, tmp_path])
+
+
+def test_versions_of_the_data_set(tmp_path: Path) -> None:
+    """Two versions are refused; a run that records none is compared as ever."""
+    old, new = _write(tmp_path / "old", _rows([5, 6]), data="1.0.0"), _write(tmp_path / "new", _rows([5]), data="1.0.1")
+    silent = _write(tmp_path / "silent", _rows([5, 6]))
+    with pytest.raises(RequestError, match=r"versions of the data set \(old on 1\.0\.0, new on 1\.0\.1\)"):
+        compare_folders([silent, old, new])
+    assert "| recall_pooled | silent | 0.550 | old | 0.550 |" in compare_folders(
+        [old, silent], scores=("recall_pooled",)
+    )
+
+
+def test_rows_of_real_scores_and_of_their_csv_give_the_same(small_config: ConfigDict, tmp_path: Path) -> None:
+    import csv
+
+    from msanet_jax.evaluation.protocol import score
+    from msanet_jax.runs.metrics_file import csv_text
+
+    scans = fake_scans(8)
+    random = np.random.default_rng(0)
+    results = [
+        score(random.random((8, 16, 16), np.float32), scans, config=small_config, threshold=level)
+        for level in (0.5, 0.9)
+    ]
+    rows = {name: result.images for name, result in zip("ab", results, strict=True)}
+    read = {name: list(csv.DictReader(csv_text(images).splitlines())) for name, images in rows.items()}
+    whole, again = compare_runs(rows, samples=200), compare_runs(read, samples=200)
+    for one, two in zip(whole, again, strict=True):
+        assert one.difference == pytest.approx(two.difference, nan_ok=True)
+        assert one.p == pytest.approx(two.p, nan_ok=True)
+    assert whole[0].difference == results[1].summary["dsc_pooled"] - results[0].summary["dsc_pooled"]

@@ -1,0 +1,187 @@
+"""Pixel and lesion metrics: by hand, and against scikit-learn and scikit-image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from skimage.measure import label
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from msanet_jax.evaluation.lesions import lesion_groups, match_lesions, share_out
+from msanet_jax.evaluation.pixels import PixelCounts, count_pixels, pooled, quotient
+
+
+def test_counts_by_hand() -> None:
+    truth = np.array([1, 1, 1, 0, 0, 0], bool)
+    prediction = np.array([1, 0, 1, 1, 0, 0], bool)
+    counts = count_pixels(truth, prediction)
+    assert counts == PixelCounts(tp=2, fp=1, fn=1, tn=2)
+    assert counts.dsc == pytest.approx(2 / 3)
+    assert counts.precision == counts.recall == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_agree_with_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth, prediction = random.random((2, 40, 40)) < random.uniform(0.02, 0.9, size=(2, 1, 1))
+    counts = count_pixels(truth, prediction)
+    flat = truth.ravel(), prediction.ravel()
+    assert counts.dsc == pytest.approx(f1_score(*flat))
+    assert counts.precision == pytest.approx(precision_score(*flat))
+    assert counts.recall == pytest.approx(recall_score(*flat))
+
+
+def test_empty_and_full() -> None:
+    empty, full = np.zeros((4, 4), bool), np.ones((4, 4), bool)
+    nothing = count_pixels(empty, empty)
+    assert math.isnan(nothing.dsc)
+    assert math.isnan(nothing.precision)
+    assert math.isnan(nothing.recall)
+    assert count_pixels(full, full).dsc == 1.0
+    missed, false = count_pixels(full, empty), count_pixels(empty, full)
+    assert missed.dsc == false.dsc == 0.0
+    assert missed.recall == 0.0
+    assert math.isnan(missed.precision)
+    assert math.isnan(false.recall)
+    with pytest.raises(ValueError, match="differ in shape"):
+        count_pixels(empty, np.zeros((4, 5), bool))
+
+
+def test_pooling_sums_before_it_divides() -> None:
+    images = [PixelCounts(tp=1, fp=0, fn=0), PixelCounts(tp=0, fp=0, fn=9)]
+    assert pooled(images).dsc == pytest.approx(2 / 11)
+    assert np.mean([image.dsc for image in images]) == pytest.approx(0.5)
+    assert math.isnan(quotient(0, 0))
+
+
+def _scene() -> tuple[np.ndarray, np.ndarray]:
+    """Lesion 1 half found, 2 missed, 3 touching 2 in a corner and found; one false component, one at the border."""
+    ids = np.zeros((20, 20), np.uint8)
+    ids[2:4, 2:6] = 1
+    ids[10:12, 10:12] = 2
+    ids[12:14, 12:14] = 3
+    prediction = np.zeros((20, 20), bool)
+    prediction[2:4, 2:4] = True
+    prediction[12:14, 12:14] = True
+    prediction[17, 3] = True
+    prediction[0, 19] = True
+    return ids, prediction
+
+
+def test_lesions_by_hand() -> None:
+    ids, prediction = _scene()
+    result = match_lesions(
+        ids,
+        prediction,
+        overlap_min=0.5,
+        pixel_size_mm=(1.0, 1.0),
+        facts=[
+            {"id": 1, "size_mm": 10.0, "visible": True, "contrast": 5.0},
+            {"id": 3, "size_mm": 40.0, "visible": False, "contrast": 10.5},
+            {"id": 9, "size_mm": 5.0},
+        ],
+    )
+    assert [(x.id, x.pixels, x.found, x.detected) for x in result.lesions] == [
+        (1, 8, 4, True),
+        (2, 4, 0, False),
+        (3, 4, 4, True),
+    ]
+    assert [x.clustered for x in result.lesions] == [True, True, True]  # lesion 1 is 8.6 pixels from lesion 2
+    assert result.false_positives == 2
+    groups = {name: [x.id for x in members] for name, members in lesion_groups(result.lesions).items()}
+    assert groups == {
+        "small": [1],
+        "medium": [],
+        "large": [3],
+        "low_contrast": [],
+        "medium_contrast": [1],
+        "high_contrast": [3],
+        "isolated": [],
+        "clustered": [1, 2, 3],
+        "visible": [1],
+        "hidden": [3],
+    }
+    assert result.components == 4
+    assert result.without_pixels == 1
+
+
+def test_overlap_rule_and_distance() -> None:
+    ids, prediction = _scene()
+    strict = match_lesions(ids, prediction, overlap_min=0.6, pixel_size_mm=(2.0, 2.0))
+    assert [x.detected for x in strict.lesions] == [False, False, True]
+    far = match_lesions(ids, prediction, overlap_min=0.5, pixel_size_mm=(2.0, 2.0))
+    assert [x.clustered for x in far.lesions] == [False, True, True]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_false_positives_agree_with_scikit_image(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    ids = (random.random((30, 30)) < 0.05).astype(np.uint8)
+    prediction = random.random((30, 30)) < 0.15
+    components = label(prediction, connectivity=2)
+    expected = sum(not ids[components == number].any() for number in range(1, components.max() + 1))
+    assert match_lesions(ids, prediction, overlap_min=0.1, pixel_size_mm=(2.0, 2.0)).false_positives == expected
+
+
+def test_lesion_dsc_by_hand() -> None:
+    """Lesion 1 is found half, 2 with two pixels too many, 3 is missed; the false component belongs to nobody."""
+    ids = np.zeros((12, 12), np.uint8)
+    ids[1, 1:5] = 1
+    ids[5, 5:9] = 2
+    ids[9, 9:11] = 3
+    prediction = np.zeros((12, 12), bool)
+    prediction[1, 1:3] = True
+    prediction[5, 4:10] = True
+    prediction[11, 0:3] = True
+    result = match_lesions(ids, prediction, overlap_min=0.1, pixel_size_mm=(1.0, 1.0))
+    assert [x.dsc for x in result.lesions] == pytest.approx([2 * 2 / (4 + 2), 2 * 4 / (4 + 6), 0.0])
+    assert result.false_positives == 1
+
+
+def test_a_component_over_two_lesions_is_shared_out() -> None:
+    """One stripe over lesions 1 (columns 0, 1) and 2 (columns 8, 9): each gets the half that is nearer."""
+    ids = np.zeros((3, 10), np.uint8)
+    ids[1, :2], ids[1, 8:] = 1, 2
+    stripe = np.zeros((3, 10), int)
+    stripe[1] = 1
+    owners = share_out(ids, stripe, pixel_size_mm=(2.0, 2.0))
+    assert owners[1].tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2]
+    assert not owners[[0, 2]].any()
+    result = match_lesions(ids, stripe > 0, overlap_min=0.1, pixel_size_mm=(2.0, 2.0))
+    assert [x.dsc for x in result.lesions] == pytest.approx([4 / 7, 4 / 7])
+    assert result.components == 1
+
+
+def test_a_component_is_not_shared_with_a_lesion_it_misses() -> None:
+    """Lesion 2 is nearer to the component's end than lesion 1, which the component touches."""
+    ids = np.zeros((5, 10), np.uint8)
+    ids[1, :2], ids[3, 6:] = 1, 2
+    stripe = np.zeros((5, 10), int)
+    stripe[1, :7] = 1
+    assert share_out(ids, stripe, pixel_size_mm=(1.0, 1.0))[1, :7].tolist() == [1] * 7
+
+
+def test_lesions_that_touch_and_lie_on_the_border() -> None:
+    ids = np.zeros((6, 6), np.uint8)
+    ids[:3, 0], ids[3:, 0] = 1, 2
+    whole = match_lesions(ids, ids > 0, overlap_min=1.0, pixel_size_mm=(2.0, 2.0))
+    assert [x.dsc for x in whole.lesions] == [1.0, 1.0]
+    assert whole.components == 1  # two lesions, one component: counted as an error of -1
+    full = match_lesions(ids, np.ones((6, 6), bool), overlap_min=1.0, pixel_size_mm=(2.0, 2.0))
+    assert [x.dsc for x in full.lesions] == pytest.approx([2 * 3 / (3 + 18)] * 2)
+    assert full.false_positives == 0
+    none = match_lesions(ids, np.zeros((6, 6), bool), overlap_min=0.1, pixel_size_mm=(2.0, 2.0))
+    assert [(x.detected, x.dsc) for x in none.lesions] == [(False, 0.0)] * 2
+
+
+def test_pixels_need_not_be_square() -> None:
+    """Ten rows apart: 10 mm with rows of 1 mm, 20 mm with rows of 2 mm."""
+    ids = np.zeros((12, 3), np.uint8)
+    ids[0, 1], ids[10, 1] = 1, 2
+    nothing = np.zeros((12, 3), bool)
+    near = match_lesions(ids, nothing, overlap_min=0.1, pixel_size_mm=(1.0, 2.0))
+    far = match_lesions(ids, nothing, overlap_min=0.1, pixel_size_mm=(2.0, 1.0))
+    assert [x.clustered for x in near.lesions] == [True, True]
+    assert [x.clustered for x in far.lesions] == [False, False]

@@ -1,0 +1,114 @@
+"""Calibration and precision-recall: by hand and against scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, brier_score_loss, precision_score, recall_score
+
+from msanet_jax.evaluation.probabilities import (
+    average_precision,
+    average_precisions,
+    brier_scores,
+    calibration_errors,
+    calibration_table,
+    precision_recall_points,
+)
+
+
+def _maps(seed: int = 0, images: int = 4, side: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    truth = random.random((images, side, side)) < 0.1
+    probability = np.clip(random.beta(0.5, 3.0, truth.shape) + 0.4 * truth * random.random(truth.shape), 0, 1)
+    return probability.astype(np.float32), truth
+
+
+ONES = np.ones((1, 4))
+
+
+def test_calibration_by_hand() -> None:
+    """Two bins: 3 pixels of mean 0.2 with 1 lesion, 1 pixel of 0.8 without."""
+    probability = np.array([[[0.1, 0.2], [0.3, 0.8]]], np.float32)
+    truth = np.array([[[1, 0], [0, 0]]], bool)
+    table = calibration_table(probability, truth, bins=2)
+    assert table.pixels.tolist() == [[3, 1]]
+    one = np.ones((1, 1))
+    assert calibration_errors(one, table)[0] == pytest.approx((3 * (1 / 3 - 0.2) + 0.8) / 4)
+    assert calibration_errors(one, table, first_bin=1)[0] == pytest.approx(0.8)
+    assert brier_scores(one, table)[0] == pytest.approx((0.9**2 + 0.2**2 + 0.3**2 + 0.8**2) / 4)
+
+
+def test_nothing_above_the_lowest_bin_is_undefined() -> None:
+    table = calibration_table(np.zeros((1, 3, 3), np.float32), np.zeros((1, 3, 3), bool), bins=5)
+    assert calibration_errors(np.ones((1, 1)), table)[0] == 0.0
+    assert math.isnan(calibration_errors(np.ones((1, 1)), table, first_bin=1)[0])
+
+
+@pytest.mark.parametrize("bins", [5, 10, 15])
+def test_calibration_agrees_with_scikit_learn(bins: int) -> None:
+    probability, truth = _maps()
+    probability[0, 0, :6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]  # on edges
+    table = calibration_table(probability, truth, bins=bins)
+    share, mean = calibration_curve(truth.ravel(), probability.ravel().astype(float), n_bins=bins)
+    pixels, sums, lesion = (array.sum(axis=0) for array in (table.pixels, table.probability, table.lesion))
+    np.testing.assert_allclose(sums[pixels > 0] / pixels[pixels > 0], mean)
+    np.testing.assert_allclose(lesion[pixels > 0] / pixels[pixels > 0], share)
+    assert brier_scores(ONES, table)[0] == pytest.approx(brier_score_loss(truth.ravel(), probability.ravel()))
+
+
+def test_samples_are_repeated_images() -> None:
+    probability, truth = _maps()
+    weights = np.array([[2, 0, 1, 1], [0, 4, 0, 0]])
+    table = calibration_table(probability, truth, bins=10)
+    for row, error, brier, precision in zip(
+        weights,
+        calibration_errors(weights, table),
+        brier_scores(weights, table),
+        average_precisions(weights, probability, truth),
+        strict=True,
+    ):
+        maps, masks = np.repeat(probability, row, axis=0), np.repeat(truth, row, axis=0)
+        ones = np.ones((1, len(maps)))
+        repeated = calibration_table(maps, masks, bins=10)
+        assert error == pytest.approx(calibration_errors(ones, repeated)[0])
+        assert brier == pytest.approx(brier_scores(ones, repeated)[0])
+        assert precision == pytest.approx(average_precision(maps, masks), abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_agrees_with_scikit_learn(seed: int) -> None:
+    probability, truth = _maps(seed)
+    expected = average_precision_score(truth.ravel(), probability.ravel())
+    assert average_precision(probability, truth) == expected
+    assert average_precisions(ONES, probability, truth)[0] == pytest.approx(expected, abs=0.005)
+
+
+def test_average_precision_by_hand_and_ties() -> None:
+    """Scores 0.9 hit, 0.8 false, 0.7 hit: 1/2 * 1 + 1/2 * 2/3; all scores alike: the share of lesion pixels."""
+    probability, truth = np.array([[[0.9, 0.8, 0.7, 0.1]]]), np.array([[[1, 0, 1, 0]]], bool)
+    one = np.ones((1, 1))
+    assert average_precision(probability, truth) == pytest.approx(5 / 6)
+    assert average_precisions(one, probability, truth)[0] == pytest.approx(5 / 6)
+    flat = np.full((1, 1, 4), 0.5)
+    assert average_precision(flat, truth) == average_precisions(one, flat, truth)[0] == 0.5
+    assert average_precision(flat, np.ones((1, 1, 4), bool)) == 1.0
+    nothing = np.zeros((1, 1, 4), bool)
+    assert math.isnan(average_precision(flat, nothing))
+    assert math.isnan(average_precisions(one, flat, nothing)[0])
+    assert not len(precision_recall_points(flat, nothing)["recall"])
+
+
+def test_curve_points_are_what_the_thresholds_give() -> None:
+    probability, truth = _maps()
+    curve = precision_recall_points(probability, truth)
+    assert len(curve["recall"]) > 50
+    assert curve["recall"][-1] == 1.0
+    assert (np.diff(curve["recall"]) > 0).all()
+    assert (np.diff(curve["threshold"]) < 0).all()
+    for place in (0, 20, len(curve["recall"]) - 1):
+        marked = (probability >= curve["threshold"][place]).ravel()
+        assert curve["precision"][place] == pytest.approx(precision_score(truth.ravel(), marked))
+        assert curve["recall"][place] == pytest.approx(recall_score(truth.ravel(), marked))

@@ -1,0 +1,100 @@
+"""The discriminator: pairing, bounds, stages."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from msanet_jax.networks.discriminator import bounded_kernel, clip_parameters, pair, spectral_norm
+from msanet_jax.training.losses import multi_scale_l1
+from msanet_jax.training.state import create_networks
+
+
+def test_pairing_by_hand() -> None:
+    image = jnp.array([1.0, 2.0]).reshape(1, 1, 2, 1)
+    mask = jnp.array([0.0, 0.5]).reshape(1, 1, 2, 1)
+    np.testing.assert_array_equal(pair(image, mask, "concat")[0, 0], [[1.0, 0.0], [2.0, 0.5]])
+    np.testing.assert_array_equal(pair(image, mask, "multiply")[0, 0], [[0.0], [1.0]])
+    with pytest.raises(ValueError, match="concat or multiply"):
+        pair(image, mask, "add")
+
+
+def test_multiply_cannot_see_errors_without_counts() -> None:
+    image = jnp.zeros((1, 4, 4, 1))
+    truth, wrong = jnp.zeros((1, 4, 4, 1)), jnp.ones((1, 4, 4, 1))
+    np.testing.assert_array_equal(pair(image, truth, "multiply"), pair(image, wrong, "multiply"))
+    assert float(jnp.abs(pair(image, truth, "concat") - pair(image, wrong, "concat")).max()) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spectral_norm_is_the_largest_singular_value(seed: int) -> None:
+    kernel = jax.random.normal(jax.random.key(seed), (4, 4, 8, 16))
+    exact = np.linalg.norm(np.asarray(kernel).reshape(-1, 16), 2)
+    value = float(spectral_norm(kernel))
+    assert 0.98 * exact <= value <= exact * (1 + 1e-5)
+
+
+def test_l1_bound_holds_whatever_the_weights(small_config: ConfigDict) -> None:
+    small_config.discriminator.bound = "l1"
+    networks = create_networks(small_config, steps_per_epoch=1)
+    image = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
+    truth, wrong = jnp.zeros((2, 16, 16, 1)), jnp.ones((2, 16, 16, 1))
+    variables = networks.discriminator.init(jax.random.key(1), image, truth)
+    huge = jax.tree.map(lambda leaf: 1000.0 * leaf, variables)
+    distance = multi_scale_l1(
+        networks.discriminator.apply(huge, image, truth), networks.discriminator.apply(huge, image, wrong)
+    )
+    assert 0.0 < float(distance) <= 1.0
+
+
+def test_clip_and_none() -> None:
+    kernel = jnp.array([-1.0, 0.01, 2.0]).reshape(1, 1, 1, 3)
+    np.testing.assert_array_equal(bounded_kernel(kernel, "clip"), kernel)
+    np.testing.assert_allclose(
+        clip_parameters(kernel, bound="clip", clip_value=0.05).ravel(), [-0.05, 0.01, 0.05], rtol=1e-6
+    )
+    assert clip_parameters(kernel, bound="spectral", clip_value=0.05) is kernel
+    with pytest.raises(ValueError, match="spectral, clip, l1 or none"):
+        bounded_kernel(kernel, "hope")
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_stages_halve_and_double(small_config: ConfigDict, norm: str) -> None:
+    small_config.discriminator.norm = norm
+    discriminator = create_networks(small_config, steps_per_epoch=1).discriminator
+    image = jnp.zeros((3, 16, 16, 1))
+    variables = discriminator.init(jax.random.key(0), image, image)
+    features, updates = discriminator.apply(variables, image, image, mutable=["batch_stats"])
+    assert [leaf.shape for leaf in features] == [(3, 8, 8, 4), (3, 4, 4, 8)]
+    assert bool(updates) == (norm == "batch")
+
+
+def test_folded_pair_keeps_pixels_in_their_places(small_config: ConfigDict) -> None:
+    """A kernel that picks one channel shows which pixel it holds."""
+    small_config.discriminator.fold_px, small_config.discriminator.depth = 2, 1
+    small_config.discriminator.bound = "none"
+    networks = create_networks(small_config, steps_per_epoch=1)
+    image, mask = jax.random.uniform(jax.random.key(0), (2, 1, 8, 8, 1))
+    params = networks.discriminator.init(jax.random.key(1), image, mask)["params"]
+    kernel = jnp.zeros_like(params["stage_0"]["kernel"])  # [4, 4, 8, 4]
+    # Channel (2 i + j) 2 + k is channel k (0 image, 1 mask) of the square's pixel (i, j); the window's second row and
+    # column lie on the output's own square.
+    for feature, channel in enumerate((0, 1, 4, 7)):
+        kernel = kernel.at[1, 1, channel, feature].set(1.0)
+    picked = {"params": {"stage_0": params["stage_0"] | {"kernel": kernel}}}
+    (found,) = networks.discriminator.apply(picked, image, mask)
+    assert found.shape == (1, 2, 2, 4)
+    squares = (image[..., 0], mask[..., 0])
+    expected = [squares[0][0, 0, 0], squares[1][0, 0, 0], squares[0][0, 1, 0], squares[1][0, 1, 1]]
+    np.testing.assert_allclose(found[0, 0, 0], expected, atol=1e-6)
+    np.testing.assert_allclose(found[0, 1, 1, 0], image[0, 4, 4, 0], atol=1e-6)
+
+
+def test_odd_side_is_refused(small_config: ConfigDict) -> None:
+    networks = create_networks(small_config, steps_per_epoch=1)
+    image = jnp.zeros((1, 18, 16, 1))
+    with pytest.raises(ValueError, match="18 x 16 pixels: sides must be divisible by 4"):
+        networks.discriminator.init(jax.random.key(0), image, image)

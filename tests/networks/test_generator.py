@@ -1,0 +1,143 @@
+"""The generator: shapes, parameter counts, and parts that leave nothing behind when they are off."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.msanet import get_config
+from msanet_jax.training.state import create_generator
+
+COUNTS = {
+    "": 5_782_108,
+    "cpu": 1_129_108,
+    "smoke": 33_723,
+    "cpu,no_cdc": 1_045_588,
+    "cpu,no_msm": 1_083_328,
+    "cpu,no_deep_supervision": 1_128_937,
+    "cpu,unet": 999_637,
+}
+
+
+def _shapes(config: ConfigDict) -> dict:
+    generator = create_generator(config)
+    size = config.data.image_size_px
+    image = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    return jax.eval_shape(lambda key, x: generator.init(key, x, train=False), jax.random.key(0), image)["params"]
+
+
+@pytest.mark.parametrize("variants", COUNTS)
+def test_parameter_count(variants: str) -> None:
+    assert sum(leaf.size for leaf in jax.tree.leaves(_shapes(get_config(variants)))) == COUNTS[variants]
+
+
+@pytest.mark.parametrize(
+    ("variant", "prefix", "left"),
+    [("no_cdc", "cascade", 0), ("no_msm", "multi_scale", 0), ("no_deep_supervision", "head", 1)],
+)
+def test_switched_off_part_leaves_no_parameters(variant: str, prefix: str, left: int) -> None:
+    whole, ablated = _shapes(get_config("cpu")), _shapes(get_config(f"cpu,{variant}"))
+    assert sum(name.startswith(prefix) for name in whole) > left
+    assert sum(name.startswith(prefix) for name in ablated) == left
+
+
+def test_logits_at_every_level(small_config: ConfigDict) -> None:
+    generator = create_generator(small_config)
+    image = jnp.zeros((2, 12, 20, 1))
+    variables = generator.init(jax.random.key(0), image, train=False)
+    logits = generator.apply(variables, image, train=False)
+    assert [leaf.shape for leaf in logits] == [(2, 12, 20, 1), (2, 6, 10, 1)]
+    assert {leaf.dtype for leaf in logits} == {jnp.dtype("float32")}
+
+
+def test_folded_pixels_keep_the_size_and_their_places(small_config: ConfigDict) -> None:
+    small_config.generator.fold_px = 2
+    generator = create_generator(small_config)
+    image = jnp.zeros((2, 16, 24, 1))
+    variables = generator.init(jax.random.key(0), image, train=False)
+    logits = generator.apply(variables, image, train=False)
+    assert [leaf.shape for leaf in logits] == [(2, 16, 24, 1), (2, 4, 6, 1)]
+    with pytest.raises(ValueError, match="divisible by 8"):
+        generator.init(jax.random.key(0), jnp.zeros((1, 16, 20, 1)), train=False)
+
+
+def test_computing_again_changes_no_number(small_config: ConfigDict) -> None:
+    small_config.generator.depth = 1
+    image = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
+    found = []
+    for remat in (False, True):
+        small_config.generator.remat = remat
+        generator = create_generator(small_config)
+        variables = generator.init(jax.random.key(0), image, train=False)
+
+        def loss(parameters: dict, generator: nn.Module, statistics: dict) -> tuple[jax.Array, dict]:
+            logits, changed = generator.apply(
+                {"params": parameters, "batch_stats": statistics}, image, train=True, mutable=["batch_stats"]
+            )
+            return sum(jnp.square(level).mean() for level in logits), changed
+
+        gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+        found.append(gradient(variables["params"], generator, variables["batch_stats"]))
+        assert (
+            "remat"
+            in str(
+                jax.make_jaxpr(jax.grad(loss, has_aux=True), static_argnums=1)(
+                    variables["params"], generator, variables["batch_stats"]
+                )
+            )
+        ) == remat
+    for kept, again in zip(*(jax.tree.leaves(one) for one in found), strict=True):
+        np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-6)
+
+
+def test_untrained_probability_is_the_initial_share(small_config: ConfigDict) -> None:
+    generator = create_generator(small_config)
+    image = jnp.zeros((1, 16, 16, 1))
+    logits = generator.apply(generator.init(jax.random.key(0), image, train=False), image, train=False)
+    np.testing.assert_allclose(jax.nn.sigmoid(logits[0]), small_config.generator.initial_lesion_share, rtol=1e-4)
+
+
+def test_bfloat16_computes_close_to_float32(small_config: ConfigDict) -> None:
+    image = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
+    variables = create_generator(small_config).init(jax.random.key(0), image, train=False)
+    exact = create_generator(small_config).apply(variables, image, train=False)[0]
+    small_config.generator.dtype = "bfloat16"
+    rough = create_generator(small_config).apply(variables, image, train=False)[0]
+    assert rough.dtype == jnp.float32
+    np.testing.assert_allclose(jax.nn.sigmoid(rough), jax.nn.sigmoid(exact), atol=0.02)
+
+
+def test_indivisible_side_is_refused(small_config: ConfigDict) -> None:
+    with pytest.raises(ValueError, match="divisible by 4"):
+        create_generator(small_config).init(jax.random.key(0), jnp.zeros((1, 16, 18, 1)), train=False)
+
+
+def test_cascade_sits_where_it_is_told(small_config: ConfigDict) -> None:
+    channels = []
+    for level in (0, 1, 2, 9):
+        small_config.generator.cascade_level = level
+        channels.append(_shapes(small_config)["cascade"]["gain_1"].shape[0])
+    assert channels == [4, 8, 16, 16]
+    small_config.generator.cascade_level = -1
+    with pytest.raises(ValueError, match="cascade_level=-1"):
+        _shapes(small_config)
+
+
+def test_gains_start_the_parts_as_identity(small_config: ConfigDict) -> None:
+    image = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
+    whole = create_generator(small_config)
+    variables = whole.init(jax.random.key(0), image, train=False)
+    small_config.generator.cascade_dilations = ()
+    small_config.generator.multi_scale_dilations = ()
+    plain = create_generator(small_config)
+    left = {
+        group: {name: leaf for name, leaf in tree.items() if not name.startswith(("cascade", "multi_scale"))}
+        for group, tree in variables.items()
+    }
+    np.testing.assert_array_equal(
+        whole.apply(variables, image, train=False)[0], plain.apply(left, image, train=False)[0]
+    )

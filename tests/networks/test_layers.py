@@ -1,0 +1,112 @@
+"""Building blocks against closed forms and the general routines they replace."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msanet_jax.networks.layers import (
+    CascadeDilatedConvolution,
+    MultiScaleModule,
+    Norm,
+    downsample2,
+    fold_pixels,
+    mean_pool,
+    unfold_pixels,
+    upsample2,
+)
+
+
+def _no_norm(name: str, relu: bool) -> Norm:
+    return Norm(kind="none", train=False, mapped=False, relu=relu, name=name)
+
+
+def _random(*shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(0), shape)
+
+
+def test_upsample2_equals_bilinear_resize() -> None:
+    x = _random(2, 5, 7, 3)
+    expected = jax.image.resize(x, (2, 10, 14, 3), "bilinear")
+    np.testing.assert_allclose(upsample2(x), expected, atol=1e-6)
+
+
+def test_downsample2_equals_max_pool() -> None:
+    x = _random(2, 6, 8, 3)
+    np.testing.assert_array_equal(downsample2(x), nn.max_pool(x, (2, 2), (2, 2)))
+
+
+def test_downsample2_gradient_equals_that_of_max_pool() -> None:
+    x, weight = _random(2, 6, 8, 3), jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
+    found = jax.grad(lambda x: (weight * downsample2(x)).sum())(x)
+    expected = jax.grad(lambda x: (weight * nn.max_pool(x, (2, 2), (2, 2))).sum())(x)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_downsample2_gradient_goes_to_the_first_of_equals() -> None:
+    x = jnp.array([[3.0, 3.0, 1.0, 2.0], [3.0, 0.0, 2.0, 0.0]]).reshape(1, 2, 4, 1)
+    found = jax.grad(lambda x: (downsample2(x)[0, 0, :, 0] * jnp.array([5.0, 7.0])).sum())(x)
+    np.testing.assert_array_equal(found[0, :, :, 0], [[5.0, 0.0, 0.0, 7.0], [0.0, 0.0, 0.0, 0.0]])
+
+
+def test_mean_pool_by_hand() -> None:
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_allclose(mean_pool(x, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert mean_pool(x, 1) is x
+
+
+def test_folding_by_hand_and_back() -> None:
+    x = jnp.arange(32.0).reshape(1, 4, 4, 2)
+    folded = fold_pixels(x, 2)
+    assert folded.shape == (1, 2, 2, 8)
+    # The square of rows 2 to 3 and columns 0 to 1, pixel by pixel.
+    np.testing.assert_array_equal(folded[0, 1, 0], [16, 17, 18, 19, 24, 25, 26, 27])
+    np.testing.assert_array_equal(unfold_pixels(folded, 2), x)
+    assert fold_pixels(x, 1) is x and unfold_pixels(x, 1) is x
+
+
+def _reach(module: nn.Module, size: int = 41) -> int:
+    """Side of the square of input pixels that the central output pixel depends on."""
+    x = _random(1, size, size, 4)
+    # Positive weights and inputs keep every ReLU open, so the gradient shows the receptive field.
+    variables = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.01, module.init(jax.random.key(1), x))
+    centre = lambda image: module.apply(variables, image)[0, size // 2, size // 2].sum()  # noqa: E731
+    gradient = jnp.abs(jax.grad(centre)(jnp.abs(x))).sum(axis=(0, 3))
+    rows = np.flatnonzero(np.asarray(gradient.sum(axis=1)) > 0)
+    return int(rows[-1] - rows[0] + 1)
+
+
+@pytest.mark.parametrize(("dilations", "side"), [((1,), 3), ((1, 2), 7), ((1, 2, 4), 15), ((1, 2, 4, 8), 31)])
+def test_cascade_receptive_field(dilations: tuple[int, ...], side: int) -> None:
+    assert _reach(CascadeDilatedConvolution(dilations, _no_norm)) == side
+
+
+@pytest.mark.parametrize(("dilations", "side"), [((1,), 3), ((1, 2), 5), ((1, 2, 3), 7)])
+def test_multi_scale_receptive_field(dilations: tuple[int, ...], side: int) -> None:
+    assert _reach(MultiScaleModule(dilations, _no_norm)) == side
+
+
+@pytest.mark.parametrize("module", [CascadeDilatedConvolution((1, 2), _no_norm), MultiScaleModule((1, 2), _no_norm)])
+def test_modules_are_residual(module: nn.Module) -> None:
+    x = jnp.abs(_random(1, 8, 8, 4))
+    variables = jax.tree.map(jnp.zeros_like, module.init(jax.random.key(0), x))
+    np.testing.assert_array_equal(module.apply(variables, x), x)
+
+
+def test_batch_norm_normalises_and_remembers() -> None:
+    x = 3.0 + 2.0 * _random(4, 8, 8, 2)
+    module = Norm(kind="batch", train=True, mapped=False, momentum=0.9)
+    variables = module.init(jax.random.key(0), x)
+    y, updates = module.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(y.mean(axis=(0, 1, 2)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(y.std(axis=(0, 1, 2)), 1.0, atol=1e-3)
+    mean = updates["batch_stats"]["norm"]["mean"]
+    np.testing.assert_allclose(mean, 0.1 * x.mean(axis=(0, 1, 2)), rtol=1e-5)
+
+
+def test_unknown_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch, group or none"):
+        Norm(kind="layer", train=False, mapped=False).init(jax.random.key(0), jnp.ones((1, 2, 2, 1)))

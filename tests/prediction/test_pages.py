@@ -1,0 +1,64 @@
+"""Words of the patient's page, of the overlay and of the model card."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_pipeline.scan import Scan, View
+from data_pipeline.thorax import find_thorax
+from msanet_jax.prediction.overlay import Drawing, _title
+from msanet_jax.prediction.patient_page import _percent, patient_sheet
+from msanet_jax.runs.notices import note
+from msanet_jax.trained.card import model_card
+from tests.user_files import body_scan
+
+
+@pytest.mark.parametrize(("change", "shown"), [(-0.004, "+0 %"), (0.126, "+13 %"), (-0.35, "-35 %"), (None, "")])
+def test_changes_in_percent(change: float | None, shown: str) -> None:
+    assert _percent(change) == shown
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0</b> lesions"), (1, "1</b> lesion marked"), (2, "2</b> lesions")])
+def test_one_lesion_is_no_lesions(count: int, words: str) -> None:
+    record = {"view": "anterior", "lesions": [], "warnings": [], "threshold": 0.5, "provenance": {"versions": {}}}
+    patient: dict[str, Any] = {
+        "patient_pseudonym": "p1",
+        "notice": "Research software, not for diagnosis.",
+        "comparison": None,
+        "view_pairs": [],
+        "lesion_area_fraction": None,
+        "burden_note": "",
+        "lesion_count": count,
+    }
+    assert f"<b>{words}" in patient_sheet(patient, [("a", record)], {})
+
+
+def test_an_overlay_says_its_view_once() -> None:
+    scan = Scan(counts=body_scan(), view=View.ANTERIOR, patient="p1", pixel_size_mm=None, source="a.dcm")
+    drawing = Drawing(scan, find_thorax(scan), np.zeros(scan.counts.shape), 0.5, [], "p1_anterior", "", "")
+    assert _title(drawing) == "p1_anterior"
+    assert _title(dataclasses.replace(drawing, title="case7_ant")) == "case7_ant, anterior"
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_the_card_of_an_imported_set_says_what_its_scores_are(simulated: bool) -> None:
+    """Simulated scans that were imported are no PhantomBone by name; their scores are told apart all the same."""
+    side = {"what": "", "shape": ["b"], "field": "thorax"}
+    manifest = {
+        "provenance": {"checkpoint": "own", "dataset": "set", "config_sha256": "0" * 64},
+        "versions": {},
+        "input": side,
+        "output": side,
+        "parameters": [1],
+        "weights": "float32",
+        "threshold": 0.5,
+        "platforms": ["cpu"],
+        "program_bytes": 1,
+    }
+    card = model_card(manifest, [{"note": note(simulated=simulated), "test": {"dsc_pooled": 0.5}}], dataset="set")
+    assert ("not comparable with the 0.6671" in card) == simulated
+    assert ("Imported scans, scored against the masks that came with them" in card) != simulated

@@ -1,0 +1,192 @@
+"""metrics.json, its tables and its documentation agree; the scoring of a split from network to files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from fakes import fake_scans
+from ml_collections import ConfigDict
+from PIL import Image
+
+from data_pipeline.errors import RequestError
+from msanet_jax.evaluation.lesions import GROUPS
+from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics
+from msanet_jax.training import outcome as scoring
+from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text())
+DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
+SPLITS = {
+    name: dataclasses.replace(fake_scans(images, seed=seed), version="1.2.3")
+    for seed, (name, images) in enumerate({"train": 12, "validation": 6, "test": 10}.items())
+}
+PICTURES = ("reliability.png", "precision_recall.png", "froc.png", "lesion_size.png")
+
+
+def _probability(images: np.ndarray) -> np.ndarray:
+    """A smooth function of uptake that is wrong now and then."""
+    return (1 / (1 + np.exp(-6 * (images[..., 0] - 1.6)))).astype(np.float32)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take most of the time and are looked at in one test."""
+    monkeypatch.setattr(scoring, "write_pictures", lambda *_: None)
+    monkeypatch.setattr(scoring, "write_score_plots", lambda *_: None)
+
+
+def _write(folder: Path, config: ConfigDict, probability: Any = _probability, **more: Any) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    score_and_write(probability, SPLITS, folder=folder, config=config, step=7, begin=0.0, **more)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def _undocumented(names: set[str], text: str) -> set[str]:
+    written = set(re.findall(r"`([^`]+)`", text))
+    generic = {re.sub(f"_({'|'.join(GROUPS)})$", "_G", name) for name in names}
+    return generic - written
+
+
+def _property_names(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return set().union(*map(_property_names, schema))
+    if not isinstance(schema, dict):
+        return set()
+    found = set(schema.get("properties", {}))
+    return found.union(*map(_property_names, schema.values()))
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_path: Path) -> None:
+    content = _write(tmp_path / "run", small_config, split=split)
+    jsonschema.validate(content, SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert content["split"] == split
+    assert content["provenance"]["dataset_version"] == "1.2.3"
+    assert len(content["images"]) == len(SPLITS[split].rows)
+    assert content == nan_to_null(read_metrics(tmp_path / "run"))
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "metrics.json",
+        "images.csv",
+        "lesions.csv",
+        "cases.npz",
+    }
+
+
+@pytest.mark.parametrize("lesions", [True, False])
+def test_pictures_are_drawn(lesions: bool, small_config: ConfigDict, tmp_path: Path) -> None:
+    """Also of a split on which every curve is undefined."""
+    scans = SPLITS["test"]
+    if not lesions:
+        masks = {name: np.zeros_like(mask) for name, mask in scans.masks.items()}
+        scans = dataclasses.replace(scans, masks=masks)
+    scoring.write_score_plots(tmp_path, scoring.evaluate(_probability, scans, config=small_config), "footer")
+    assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
+    for name in PICTURES:
+        with Image.open(tmp_path / name) as picture:
+            assert np.asarray(picture.convert("RGB")).std() > 5
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_schema_refuses_what_it_does_not_know(small_config: ConfigDict, tmp_path: Path) -> None:
+    content = _write(tmp_path / "run", small_config)
+    for change in (
+        {"more": 1},
+        {"schema_version": 1},
+        {"split": "validation"},
+        {"test": content["test"] | {"lesion_recall_tiny": 0.5}},
+        {"test": content["test"] | {"dsc_pooled": 1.5}},
+        {"images": [content["images"][0] | {"tp": 0.5}]},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(content | change, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_every_key_and_column_is_documented(small_config: ConfigDict, tmp_path: Path) -> None:
+    _write(tmp_path / "run", small_config)
+    assert not _undocumented(_property_names(SCHEMA), DOCUMENT)
+    for name in ("images", "lesions"):
+        section = DOCUMENT.split(f"## {name}.csv")[1].split("\n## ")[0]
+        with (tmp_path / "run" / f"{name}.csv").open() as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        assert not _undocumented(set(reader.fieldnames or ()), section)
+        assert len(rows) == {"images": 10, "lesions": 8}[name]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_scores_agree_with_the_rows(small_config: ConfigDict, tmp_path: Path) -> None:
+    content = _write(tmp_path / "run", small_config)
+    scores, images = content["test"], content["images"]
+    with (tmp_path / "run" / "lesions.csv").open() as file:
+        lesions = list(csv.DictReader(file))
+    tp, fp, fn = (sum(row[key] for row in images) for key in ("tp", "fp", "fn"))
+    assert scores["dsc_pooled"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    assert scores["lesions"] == len(lesions) == sum(row["lesions"] for row in images)
+    assert scores["lesion_recall"] == pytest.approx(np.mean([row["detected"] == "True" for row in lesions]))
+    assert scores["lesion_dsc_mean"] == pytest.approx(np.mean([float(row["dsc"]) for row in lesions]))
+    assert scores["dsc_median"] == pytest.approx(np.median([row["dsc"] for row in images if row["lesions"]]))
+    assert scores["hd95_mm_mean"] == pytest.approx(
+        np.mean([row["hd95_mm"] for row in images if row["hd95_mm"] is not None])
+    )
+    assert sum(row["lesions"] for row in content["sizes"]) == len(lesions)  # all have a size
+    assert content["bones"][0]["bone"] == "rib"
+    assert content["bones"][0]["recall"] == scores["lesion_recall"]
+    for name, (low, high) in scores["intervals"].items():
+        if scores[name] is not None and "median" not in name:
+            assert low - 0.02 <= scores[name] <= high + 0.02, name
+    assert sum(row["pixels"] for row in content["calibration"]) == 10 * 16 * 16
+    at = content["froc"]["operating_points"]
+    assert scores["froc_score"] == pytest.approx(np.mean([point["sensitivity"] for point in at]))
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_undefined_becomes_null_and_empty(small_config: ConfigDict, tmp_path: Path) -> None:
+    """A network that marks nothing."""
+    content = _write(tmp_path / "run", small_config, probability=lambda images: np.zeros(images.shape[:3], np.float32))
+    jsonschema.validate(content, SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert content["test"]["dsc_pooled"] == content["test"]["froc_score"] == content["test"]["lesion_recall"] == 0.0
+    assert content["test"]["precision_pooled"] is None
+    assert content["test"]["hd95_mm_mean"] is None
+    assert content["test"]["intervals"]["hd95_mm_mean"] == [None, None]
+    assert content["test"]["images_with_undefined_hd95"] == content["test"]["images_without_prediction"] == 10
+    assert content["test"]["nsd_mean"] == 0.0
+    assert content["images"][3]["dsc"] is None
+    assert csv_text([{"a": float("nan"), "b": None, "c": 0.0}]) == "a,b,c\n,,0.0\n"
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path) -> None:
+    fixed = decide_threshold(_probability, SPLITS["validation"], config=small_config)
+    assert (fixed["value"], fixed["rule"]) == (0.5, "fixed")
+    small_config.evaluate.threshold_rule = "validation"
+    content = _write(tmp_path / "run", small_config, probability=lambda images: 0.4 * _probability(images))
+    chosen = content["threshold"]
+    assert chosen["rule"] == "validation"
+    assert chosen["validation_dsc_pooled"] >= fixed["validation_dsc_pooled"]
+    assert content["test"]["threshold"] == chosen["value"] < 0.5
+    given = _write(tmp_path / "given", small_config, threshold=0.25)["threshold"]
+    assert (given["value"], given["rule"]) == (0.25, "given")
+    text = headline(content, tmp_path)
+    assert "not comparable" in text
+    assert f"threshold {chosen['value']:g} (validation)" in text
+    low, high = content["test"]["intervals"]["dsc_pooled"]
+    assert f"(95 % interval {low:.3f} to {high:.3f})" in text
+    content["test"]["intervals"]["dsc_pooled"] = [0.2, 0.2]
+    assert "(too few patients for an interval)" in headline(content, tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(RequestError, match=r"metrics\.json: not readable"):
+        read_metrics(tmp_path)

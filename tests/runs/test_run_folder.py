@@ -1,0 +1,77 @@
+"""Run folders: the same config or a clear refusal; files whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs.msanet import get_config
+from data_pipeline.errors import RequestError
+from data_pipeline.files import write_text
+from msanet_jax.runs.folder import decided_threshold, keep_dataset_version, prepare, read_config
+from msanet_jax.runs.recipe import differing_keys, flatten
+
+
+def test_same_config_is_accepted_another_refused(tmp_path: Path) -> None:
+    config = get_config("cpu")
+    prepare(tmp_path, config)
+    prepare(tmp_path, get_config("cpu"))
+    config.train.batch_size = 4
+    with pytest.raises(ValueError, match=r"holds a run of another config.*train.batch_size: 8 -> 4"):
+        prepare(tmp_path, config)
+
+
+def test_config_survives_the_file(tmp_path: Path) -> None:
+    config = get_config("cpu,no_cdc")
+    prepare(tmp_path, config)
+    assert flatten(read_config(tmp_path)) == flatten(config)
+    assert read_config(tmp_path).generator.multi_scale_dilations == (1, 2, 3)
+
+
+def test_threshold_by_recipe_or_as_chosen(tmp_path: Path) -> None:
+    config = get_config("cpu")
+    assert decided_threshold(tmp_path, config) == 0.5
+    config.evaluate.threshold_rule = "validation"
+    with pytest.raises(RequestError, match=r"metrics.json: holds the threshold that was chosen"):
+        decided_threshold(tmp_path, config)
+    (tmp_path / "metrics.json").write_text('{"threshold": {"value": 0.31, "rule": "validation"}}')
+    assert decided_threshold(tmp_path, config) == 0.31
+
+
+def test_differing_keys_ignore_how_a_config_was_reached() -> None:
+    assert differing_keys(ConfigDict({"variants": "a", "x": 1}), ConfigDict({"variants": "b", "x": 1})) == []
+    assert differing_keys(ConfigDict({"x": 1}), ConfigDict({"x": 1, "y": 2})) == ["y: absent -> 2"]
+
+
+def test_a_run_stays_with_its_version_of_the_data(tmp_path: Path) -> None:
+    for _ in range(2):
+        keep_dataset_version(tmp_path, dataset="phantom_bone/cpu", version="1.0.0")
+    with pytest.raises(RequestError, match=r"begun on version 1\.0\.0 of phantom_bone/cpu, which is now 1\.0\.1"):
+        keep_dataset_version(tmp_path, dataset="phantom_bone/cpu", version="1.0.1")
+    older = tmp_path / "older"  # trained before versions were noted
+    (older / "checkpoints").mkdir(parents=True)
+    keep_dataset_version(older, dataset="phantom_bone/cpu", version="1.0.1")
+    assert [path.name for path in older.iterdir()] == ["checkpoints"]
+
+
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        prepare(tmp_path / "file" / "run", get_config("cpu"))
+
+
+def test_damaged_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not a readable config"):
+        read_config(tmp_path)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

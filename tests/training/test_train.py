@@ -1,0 +1,167 @@
+"""The loop: learning, exact resumption, refusal of damaged and foreign checkpoints, non-finite losses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import small_recipe
+from fakes import fake_scans
+from ml_collections import ConfigDict
+
+from msanet_jax.runs import folder as run_folder
+from msanet_jax.runs.history import read_history
+from msanet_jax.trained.restore import load_predictor
+from msanet_jax.training.checkpoints import CheckpointError
+from msanet_jax.training.loop import Due, _duration, train
+from msanet_jax.training.signals import Preempted, StopOnSigterm
+from msanet_jax.training.telemetry import NonFiniteLossError
+
+TRAINING, VALIDATION = fake_scans(16), fake_scans(6, seed=1)
+
+
+def _train(config: ConfigDict, run: Path) -> object:
+    run_folder.prepare(run, config)
+    return train(config, run=run, training=TRAINING, validation=VALIDATION)
+
+
+def _recipe() -> ConfigDict:
+    config = small_recipe()
+    config.train.total_epochs = 4.0  # 8 iterations
+    config.evaluate.batch_size = 4
+    return config
+
+
+@pytest.fixture
+def config() -> ConfigDict:
+    return _recipe()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("trained")
+    _train(_recipe(), run)
+    return run
+
+
+@pytest.fixture
+def finished(trained: Path, tmp_path: Path) -> Path:
+    """A finished run of `config`, to be damaged as one likes."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def _stop_after(monkeypatch: pytest.MonkeyPatch, checks: int) -> Callable[[], None]:
+    """Lets the stop flag rise after the loop has looked at it `checks` times."""
+    seen = {"count": 0}
+
+    def requested(self: StopOnSigterm) -> bool:
+        seen["count"] += 1
+        return seen["count"] > checks
+
+    monkeypatch.setattr(StopOnSigterm, "requested", property(requested))
+    return monkeypatch.undo
+
+
+def test_resumed_run_ends_bit_identical(
+    config: ConfigDict, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo = _stop_after(monkeypatch, 4)
+    with pytest.raises(Preempted, match="saved"):
+        _train(config, tmp_path / "broken")
+    undo()
+    resumed = _train(config, tmp_path / "broken")
+    whole = _train(config, finished)  # nothing left to do: restores the best
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    def scores(run: Path) -> list[dict]:
+        rows = read_history(run / "history.jsonl")
+        return [
+            {k: v for k, v in row.items() if k != "images_per_second"} for row in rows if row["kind"] == "validation"
+        ]
+
+    assert scores(tmp_path / "broken") == scores(finished)
+    assert [row["step"] for row in scores(finished)] == [4, 8]
+
+
+def test_run_leaves_history_events_and_checkpoints(finished: Path) -> None:
+    rows = read_history(finished / "history.jsonl")
+    train_rows = [row for row in rows if row["kind"] == "train"]
+    assert [row["step"] for row in train_rows] == list(range(1, 9))
+    assert {"supervised_loss", "multi_scale_l1", "adversarial_share", "discriminator_loss"} <= set(train_rows[0])
+    assert list(finished.glob("events.out.tfevents.*"))
+    assert {path.name for path in (finished / "checkpoints" / "latest").iterdir()} >= {"4", "6", "8"}
+
+
+def test_predictor_is_the_best_checkpoint(finished: Path) -> None:
+    predictor = load_predictor(finished)
+    image = np.ones((3, 16, 16, 1), np.float32)
+    maps = predictor.probability(image)
+    assert maps.shape == (3, 16, 16)
+    assert predictor.step in (4, 8)
+    assert predictor.config.train.batch_size == 8
+    np.testing.assert_array_equal(maps, load_predictor(finished).probability(image))
+
+
+# The storage library leaves coroutines behind when a read fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_damaged_checkpoint_falls_back_to_the_older_one(
+    config: ConfigDict, finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in (finished / "checkpoints" / "latest" / "8" / "state").rglob("*"):
+        if part.is_file() and part.name not in ("_METADATA", "commit_success.txt"):
+            part.write_bytes(b"damaged")
+    shutil.rmtree(finished / "checkpoints" / "best" / "8", ignore_errors=True)
+    state = _train(config, finished)
+    assert "step 8 cannot be read" in caplog.text
+    assert int(state.step) in (4, 8)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_damaged_best_checkpoint_falls_back_to_the_latest(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for part in (finished / "checkpoints" / "best").rglob("state/**/*"):
+        if part.is_file() and part.name not in ("_METADATA", "commit_success.txt"):
+            part.write_bytes(b"damaged")
+    assert load_predictor(finished).step == 8
+    assert "no best checkpoint to read: the latest one (step 8) is used" in caplog.text
+
+
+def test_missing_and_foreign_checkpoints_are_named(config: ConfigDict, finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not the folder of a run"):
+        load_predictor(tmp_path)
+    stored = json.loads((finished / "config.json").read_text())
+    stored["generator"]["width"] = 8
+    (finished / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(CheckpointError, match="checkpoint of another network"):
+        load_predictor(finished)
+    shutil.rmtree(finished / "checkpoints")
+    with pytest.raises(CheckpointError, match="train this run first"):
+        load_predictor(finished)
+
+
+def test_non_finite_loss_names_step_and_checkpoint(config: ConfigDict, tmp_path: Path) -> None:
+    config.loss.dice_weight = float("nan")
+    with pytest.raises(NonFiniteLossError, match=r"non-finite loss at step 1 .*last good checkpoint: none yet"):
+        _train(config, tmp_path / "run")
+
+
+def test_last_step_logs_validates_and_saves(config: ConfigDict) -> None:
+    from msanet_jax.training.state import create_networks
+
+    config.train.total_epochs = 2.5
+    due = Due(create_networks(config, steps_per_epoch=2))
+    assert [step for step in range(1, 6) if due.validation(step)] == [4, 5]
+    assert [step for step in range(1, 6) if due.checkpoint(step)] == [2, 4, 5]
+    assert due.log(5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(59.0, "less than a minute"), (150.0, "about 2 min"), (5400.0, "about 1.5 h")]
+)
+def test_how_long_a_training_is_said_to_take(seconds: float, said: str) -> None:
+    assert _duration(seconds) == said
