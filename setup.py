@@ -77,7 +77,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
-    package_data={"data_pipeline.phantom": ["*.npz"], "msanet_jax": ["models/*.msanet", "templates/*"]},
+    package_data={
+        "data_pipeline.phantom": ["*.npz"],
+        "msanet_jax.report": ["templates/*"],
+        "msanet_jax.trained": ["*.msanet"],
+    },
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["msanet=msanet_jax.cli:main"]},

@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from benchmarks.both_sides import jax_steps, random_images, torch_steps
 from benchmarks.extras import require
 from benchmarks.interleave import interleaved, median_ratio
-from benchmarks.opponent import Opponent, Steps
+from benchmarks.opponents.process import Opponent, Steps
 from benchmarks.peak import compiled_gflop, describe_backends, gemm_gflops, share_of_peak, use_cpu
 from benchmarks.tables import markdown_table, write_results
 from configs.msanet import get_config
@@ -84,7 +84,7 @@ def main() -> None:
         result["settings"].append({"setting": _describe(name), **row})
         # After each: a setting takes minutes, and whoever stops the run keeps what it has.
         write_results(options.out, "against_torch", data=result, page=_page(result))
-    from benchmarks import monai_unet  # needs what `require` asked for
+    from benchmarks.opponents import monai_unet  # needs what `require` asked for
 
     result["monai"] = monai_unet.measure(repeats=repeats)
     print(json.dumps(result, indent=2))

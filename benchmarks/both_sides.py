@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.opponent import Steps
+from benchmarks.opponents.process import Steps
 from benchmarks.peak import use_cpu
 from msanet_jax.training.devices import compile_probability, compile_train_iteration, place_state
 from msanet_jax.training.state import create_networks, create_state
@@ -34,7 +34,7 @@ def torch_steps(config: ConfigDict, *, compiled: bool) -> Steps:
     # Imported here: our own steps, and `--help`, do without PyTorch.
     import torch
 
-    from benchmarks import twin, twin_training
+    from benchmarks.opponents import twin, twin_training
 
     use_cpu()
     state = create_state(create_networks(config, steps_per_epoch=10))

@@ -76,7 +76,7 @@ def measure_network(
     """Scans per second of either network on batches of the recipe's size, and `ratio`, our time over the twin's."""
     import torch  # here, so that `--help` does without it
 
-    from benchmarks import twin
+    from benchmarks.opponents import twin
 
     config = networks.config
     images = network_input(networks, templates)

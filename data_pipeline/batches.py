@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.augment import augment_contrast, augment_counts
 from data_pipeline.errors import RequestError
+from data_pipeline.features import BoneScans
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
-from data_pipeline.phantom_bone import BoneScans
 
 Batch = dict[str, np.ndarray]
 

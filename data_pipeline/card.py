@@ -23,9 +23,10 @@ from matplotlib.ticker import NullFormatter
 from data_pipeline import phantom
 from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
+from data_pipeline.features import BoneScans
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import TruthRules
-from data_pipeline.phantom_bone import SPLITS, BoneScans
+from data_pipeline.splits import SPLITS
 
 BEGIN, END = "<!-- numbers: made by python -m data_pipeline.card -->", "<!-- end of numbers -->"
 PATIENTS_SHOWN = 1000

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
-from data_pipeline.phantom_bone import SPLITS, BoneScans
-from data_pipeline.splits import check_disjoint, fold_patients
+from data_pipeline.features import BoneScans
+from data_pipeline.splits import SPLITS, check_disjoint, fold_patients
 
 
 def load_splits(data: ConfigDict, data_dir: str) -> dict[str, BoneScans]:

@@ -18,8 +18,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from data_pipeline import phantom
-from data_pipeline.datasets import load_split, prepare
-from data_pipeline.features import BoneScans, ImageRow, image_features
+from data_pipeline.features import image_features
 from data_pipeline.fields import field_shape
 from data_pipeline.phantom_examples import SET_MASKS, PatientStore
 from data_pipeline.scan import View
@@ -27,10 +26,6 @@ from data_pipeline.splits import check_disjoint, split_patients
 
 # TensorFlow only feeds data; left alone it would take the accelerator's memory.
 tf.config.set_visible_devices([], "GPU")
-
-__all__ = ["SPLITS", "BoneScans", "ImageRow", "PhantomBone", "load_split", "prepare"]
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass

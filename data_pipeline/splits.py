@@ -8,6 +8,9 @@ import numpy as np
 
 from data_pipeline.errors import RequestError
 
+SPLITS = ("train", "validation", "test")
+"""Their names, in the order in which they are listed."""
+
 
 def split_patients(patients: Sequence[str], *, sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
     """Splits into named groups of the given sizes, at random but the same for the same seed.

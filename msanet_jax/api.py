@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipeline.errors import RequestError
 from data_pipeline.scan import Scan, View
+from data_pipeline.splits import SPLITS
 from msanet_jax.runs.recipe import read_recipe
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def evaluate(
       Traceback (most recent call last):
       data_pipeline.errors.RequestError: split 'tests' is none of train, validation, test
     """
-    if split not in ("train", "validation", "test"):
+    if split not in SPLITS:
         raise RequestError(f"split {split!r} is none of train, validation, test")
     from data_pipeline.folds import load_splits
     from msanet_jax.evaluation.evaluate import evaluate as score

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from data_pipeline.features import BoneScans, ImageRow
+from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
 from data_pipeline.phantom.truth import MASKS
-from data_pipeline.phantom_bone import BoneScans, ImageRow
+from data_pipeline.scan import Scan, View
 
 
 def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int = 2) -> BoneScans:
@@ -32,3 +34,20 @@ def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int =
     return BoneScans(
         counts=random.poisson(expected).astype(np.int32), masks={name: ids.copy() for name in MASKS}, rows=rows
     )
+
+
+def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
+    """A body-shaped image that depends on its arguments only."""
+    made = {}
+    for view in views:
+        random = np.random.default_rng([seed, index, len(view)])
+        expected = np.full((1024, 256), 0.1, np.float32)
+        expected[90:185, 95:160] = 30.0
+        expected[185:450, 40:215] = 30.0
+        expected[450:850, 60:195] = 20.0
+        ids = np.zeros((1024, 256), np.uint8)
+        ids[250:256, 100:106] = 7
+        scan = Scan(random.poisson(expected).astype(np.int32), (2.2, 2.2), view, f"phantom-{seed}-{index:05d}", "fake")
+        rows = [{"id": 7, "size_mm": 13.0}, {"id": 8, "size_mm": 9.0}]
+        made[view] = SimulatedView(scan, expected, *(ids for _ in range(5)), rows, ids)
+    return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)

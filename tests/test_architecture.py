@@ -1,8 +1,11 @@
-"""The house rules that can be checked: imports flow one way, files and functions stay readable."""
+"""The house rules that can be checked: data flows one way through the rooms, files and functions stay readable."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,128 +13,96 @@ import pytest
 from msanet_jax.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("msanet_jax", "data_pipeline", "configs", "experiments")
+FOLDERS = ("msanet_jax", "data_pipeline", "configs", "experiments", "benchmarks")
 SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "main.py"]
 
-# A module imports only from rows above its own; modules of one row do not know each other.
-LAYERS = [
-    {
-        "convolution",
-        "normalization",
-        "intervals",
-        "metrics",
-        "run_folder",
-        "hosts",
-        "huge_pages",
-        "over_cores",
-        "compile_cache",
-        "model",
-        "model_card",
-        "recipe_check",
-    },
-    {"layers"},
-    {
-        "losses",
-        "discriminator",
-        "lesion_metrics",
-        "surface_metrics",
-        "froc",
-        "probability_metrics",
-        "history",
-        "case_file",
-    },
-    {"image_statistics", "lesion_bins", "figures"},
-    {"scores", "comparison", "experiment"},
-    {"generator", "optimizers"},
-    {"models"},
-    {"state"},
-    {"adversaries"},
-    {"steps"},
-    {"devices"},
-    {"checkpoints", "telemetry", "exported"},
-    {"evaluate", "ensemble"},
-    {"metrics_file", "report", "score_plots", "lesion_list", "lesion_matching", "overlay", "export", "baselines"},
-    {"scan_choice", "segmentation", "follow_up", "comparison_table", "experiment_runs"},
-    {"report_data", "experiment_markdown"},
-    {"report_plots", "report_gallery"},
-    {"report_page"},
-    {"dicom_seg", "nifti", "patient_record", "patient_sheet", "preview", "run_manifest"},
-    {"prediction_files"},
-    {"scan_sources", "run_summary"},
-    {"train", "predict", "doctor", "scoring", "experiment_table"},
-    {"job", "cli"},
-    {"api"},
-    {"__main__", "__init__"},
-]
-PEERS_MAY_IMPORT = {"layers", "discriminator", "peers"}
-MAY_READ_DATA = {
-    "train",
-    "evaluate",
-    "baselines",
-    "scores",
-    "scoring",
-    "report",
-    "job",
-    # From a scan to its results.
-    "model",
-    "exported",
-    "export",
-    "predict",
-    "scan_choice",
-    "scan_sources",
-    "segmentation",
-    "overlay",
-    "lesion_list",
-    "lesion_matching",
-    "prediction_files",
-    "dicom_seg",
-    "nifti",
-    "patient_record",
-    "api",
-}
+# From bottom to top: a room imports only from rows below its own; rooms of one row do not know each other.
+ROOMS = (
+    ("data_pipeline",),
+    ("runtime", "networks", "evaluation"),
+    ("runs",),
+    ("report",),
+    ("training", "experiment"),
+    ("trained",),
+    ("prediction",),
+    ("commands", "api"),
+    ("__init__", "cli"),
+    ("__main__",),
+)
+RANK = {room: rank for rank, row in enumerate(ROOMS) for room in row}
+MODULES_PER_FOLDER_MAX = 20
+LINES_PER_FILE_MAX = 350
+LINES_PER_FUNCTION_MAX = 60
 
 
-def _imports(path: Path) -> set[str]:
+def _name(path: Path) -> str:
+    """Dotted name of a module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@functools.cache
+def _imports(path: Path) -> frozenset[str]:
     """Full names of everything imported, also inside functions."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
-def _inside(package: str, names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith(f"{package}.")}
+def _room(name: str) -> str | None:
+    """The room of a module or of a name in it; None for other packages."""
+    parts = name.split(".")
+    if parts[0] == "data_pipeline":
+        return "data_pipeline"
+    if parts[0] != "msanet_jax":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in RANK else "__init__"
 
 
-def test_msanet_jax_imports_flow_one_way() -> None:
-    rank = {name: number for number, row in enumerate(LAYERS) for name in row}
-    modules = {path.stem: path for path in (ROOT / "msanet_jax").glob("*.py")}
-    assert set(modules) == set(rank), "every module has its row in LAYERS"
-    rank["peers"] = rank["generator"]
-    for name, path in modules.items():
-        upward = [other for other in _inside("msanet_jax", _imports(path)) if rank[other] >= rank[name]]
-        assert not upward, f"{name} imports {upward}"
+def test_data_flows_one_way_through_the_rooms() -> None:
+    for path in (path for folder in FOLDERS[:2] for path in (ROOT / folder).rglob("*.py")):
+        own = _room(_name(path)) if path.parent != ROOT / "msanet_jax" else path.stem
+        assert own is not None
+        rooms = {room for name in _imports(path) if (room := _room(name)) not in (None, own)}
+        upward = {room for room in rooms if RANK[room] >= RANK[own]}
+        assert not upward, f"{_name(path)} imports from {upward}"
 
 
-def test_peers_stand_on_the_layers() -> None:
-    """A peer is one file: it builds on layers, discriminator parts and at most the U-Net beside it."""
-    for path in (ROOT / "msanet_jax" / "peers").glob("*.py"):
-        names = _imports(path)
-        assert _inside("msanet_jax", names) <= PEERS_MAY_IMPORT, path
-        assert {name.split(".")[2] for name in names if name.startswith("msanet_jax.networks.peers.")} <= {"unet"}, path
-        assert _inside("data_pipeline", names) <= {"errors"}, path
+def test_no_import_cycles() -> None:
+    """Modules are peeled off from the bottom; what is left imports itself in a circle."""
+    modules = {_name(path): path for path in SOURCES if path.stem != "__init__"}
+    waiting = {
+        name: {
+            other
+            for other in modules
+            if other != name and any(f"{full}.".startswith(f"{other}.") for full in _imports(path))
+        }
+        for name, path in modules.items()
+    }
+    while done := {name for name, needs in waiting.items() if not needs & waiting.keys()}:
+        waiting = {name: needs for name, needs in waiting.items() if name not in done}
+    assert not waiting, sorted(waiting)
 
 
-def test_commands_stand_on_top_and_load_quickly() -> None:
+def test_peers_build_on_networks_alone() -> None:
+    """A peer is one file: it builds on layers, discriminator parts and the other peers."""
+    for path in (ROOT / "msanet_jax" / "networks" / "peers").glob("*.py"):
+        own = {name for name in _imports(path) if name.startswith(("msanet_jax.", "data_pipeline."))}
+        allowed = ("msanet_jax.networks.", "data_pipeline.errors.")
+        assert all(name.startswith(allowed) for name in own), (path, own)
+
+
+def test_commands_load_quickly() -> None:
     commands = {path.stem: path for path in (ROOT / "msanet_jax" / "commands").glob("*.py")}
     assert {name.rstrip("_") for name in commands if name != "__init__"} == set(COMMANDS)
     for name, path in commands.items():
         at_load = {
             alias.name if isinstance(node, ast.Import) else node.module
-            for node in ast.parse(path.read_text()).body
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         }
@@ -139,39 +110,51 @@ def test_commands_stand_on_top_and_load_quickly() -> None:
         assert not heavy, f"{name} imports {heavy} before it runs"
 
 
-def test_data_pipeline_knows_no_networks() -> None:
-    for path in (ROOT / "data_pipeline").rglob("*.py"):
-        assert not _inside("msanet_jax", _imports(path)), path
-    for path in (ROOT / "msanet_jax").glob("*.py"):
-        if path.stem not in MAY_READ_DATA:
-            assert not _inside("data_pipeline", _imports(path)) - {"errors"}, path
-
-
 def test_the_simulator_stands_alone() -> None:
-    for path in (ROOT / "data_pipeline" / "phantom").glob("*.py"):
-        names = _imports(path)
-        # The validation page compares with a file, so that script alone reads one.
-        allowed = {"phantom", "scan", "errors"} | ({"readers"} if path.stem == "validate" else set())
-        assert _inside("data_pipeline", names) <= allowed, path
-        assert not {name for name in names if name.startswith(("tensorflow", "flax", "optax", "ml_collections"))}, path
-
-
-def test_report_knows_no_network() -> None:
-    forbidden = {"generator", "discriminator", "state", "steps", "devices", "checkpoints", "train"}
-    assert not _inside("msanet_jax", _imports(ROOT / "msanet_jax" / "report.py")) & forbidden
+    """NumPy and JAX only; its validation compares with a file and may read one."""
+    phantom = ROOT / "data_pipeline" / "phantom"
+    for path in phantom.rglob("*.py"):
+        allowed = {"phantom", "scan", "errors"} | ({"readers"} if "validation" in path.parts else set())
+        inside = {name.split(".")[1] for name in _imports(path) if name.startswith("data_pipeline.")}
+        assert inside <= allowed, path
+        foreign = ("tensorflow", "flax", "optax", "ml_collections", "msanet_jax")
+        assert not {name for name in _imports(path) if name.startswith(foreign)}, path
 
 
 def test_pmap_lives_in_one_file() -> None:
-    users = [path.name for path in SOURCES if "jax.pmap" in path.read_text()]
+    users = [path.name for path in SOURCES if "jax.pmap" in path.read_text(encoding="utf-8")]
     assert users == ["devices.py"]
+
+
+def test_folders_stay_small() -> None:
+    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    names = tracked.split() or [str(path.relative_to(ROOT)) for path in SOURCES]
+    folders = Counter(str(Path(name).parent) for name in names if not name.startswith("tests/"))
+    assert {folder: count for folder, count in folders.items() if count > MODULES_PER_FOLDER_MAX} == {}
+
+
+def test_one_stem_one_meaning() -> None:
+    """No two modules of the package are told apart by their folder alone; a command may share the name of what it calls."""
+    stems = Counter(path.stem for path in (ROOT / "msanet_jax").rglob("*.py") if path.stem != "__init__")
+    assert {stem for stem, count in stems.items() if count > 1} <= set(COMMANDS)
+
+
+def test_tests_mirror_the_rooms_and_do_not_import_each_other() -> None:
+    rooms = {path.name for path in (ROOT / "msanet_jax").iterdir() if path.is_dir()} | {"data_pipeline", "benchmarks"}
+    tests = ROOT / "tests"
+    for path in tests.rglob("test_*.py"):
+        folder = path.relative_to(tests).parts[0]
+        assert path.parent == tests or folder in rooms, path
+        others = {name for name in _imports(path) if name.startswith("tests.") and ".test_" in name}
+        assert not others, f"{path.name} imports {others}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_readable(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= 350
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LINES_PER_FILE_MAX
     assert path.name != "utils.py"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             lines = node.end_lineno - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
-            assert lines <= 70, f"{node.name} has {lines} lines"
+            assert lines <= LINES_PER_FUNCTION_MAX, f"{node.name} has {lines} lines"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
+
+from data_pipeline.intake.folder import ImageEntry
+from data_pipeline.scan import View
+from data_pipeline.windows import ThoraxBox
 
 ROWS, COLUMNS = 512, 128
 LESIONS = ((120, 50, 6, 4), (140, 74, 5, 5), (170, 60, 3, 8))
@@ -90,3 +96,64 @@ def picture_source(folder: Path, patients: int = 6, *, healthy: int = 2) -> Path
         save_picture(body_scan(number, lesions), folder / f"case{number}_ant.png")
         save_picture(lesion_mask(lesions), folder / f"case{number}_ant_mask.png")
     return folder
+
+
+def save_segmentation(scan: Path, path: Path, *, frame: int | None = None) -> None:
+    """The lesions as a DICOM SEG by highdicom, one segment each, that references `scan` and perhaps its frame."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import highdicom
+        from pydicom.sr.codedict import codes
+
+        regions = np.stack([lesion_mask([place]) > 0 for place in LESIONS], axis=-1)[None].astype(np.uint8)
+        seg = _segmentation(highdicom, codes, scan, regions)
+        for group in seg.PerFrameFunctionalGroupsSequence if frame else ():
+            group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = frame
+        seg.save_as(path)
+
+
+def _segmentation(highdicom: Any, codes: Any, source: Path, regions: np.ndarray) -> Any:
+    import pydicom
+
+    single = pydicom.dcmread(source)
+    # A frame without a place in space: highdicom takes it only as a class that has no frames.
+    single.SOPClassUID = single.file_meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    described = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=f"lesion {number}",
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Neoplasm,
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number in range(1, regions.shape[-1] + 1)
+    ]
+    return highdicom.seg.Segmentation(
+        source_images=[single],
+        pixel_measures=highdicom.PixelMeasuresSequence(pixel_spacing=(4.52, 4.52), slice_thickness=1.0),
+        pixel_array=regions,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=described,
+        series_instance_uid=highdicom.UID(),
+        series_number=2,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="x",
+        manufacturer_model_name="x",
+        software_versions="x",
+        device_serial_number="x",
+    )
+
+
+def image_entry(patient: str, view: View = View.ANTERIOR) -> ImageEntry:
+    """One image of a data set folder."""
+    return ImageEntry(
+        image_id=f"{patient}-{view}",
+        patient=patient,
+        view=view,
+        pixel_size_mm=(4.5, 4.5),
+        pixel_size_from="file",
+        thorax=ThoraxBox(0, 0, 128),
+        counts=f"counts/{patient}-{view}.png",
+        masks={"lesions": f"masks/{patient}-{view}_lesions.png"},
+    )

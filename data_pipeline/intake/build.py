@@ -15,10 +15,9 @@ from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation
 from data_pipeline.annotations.kinds import IGNORED, KINDS, Annotation
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_json, written_beside
-from data_pipeline.intake import folder as manifest
 from data_pipeline.intake import writing
 from data_pipeline.intake.annotate import annotate
-from data_pipeline.intake.folder import ImageEntry
+from data_pipeline.intake.folder import PRIVATE, ImageEntry, load_masks
 from data_pipeline.intake.layouts import Layout, recognise
 from data_pipeline.intake.pairing import Finder, ScanFile, pair_files
 from data_pipeline.intake.splitting import draw_splits
@@ -131,7 +130,7 @@ def import_source(source: Path, out: Path, options: ImportOptions, *, progress: 
         )
         origin = "simulated" if work.all_simulated else "own"
         writing.write_documents(folder, outcome.entries, outcome.splits, origin=origin)
-        writing.write_private(folder / manifest.PRIVATE, work.origins, key if keep_key else None)
+        writing.write_private(folder / PRIVATE, work.origins, key if keep_key else None)
     return outcome
 
 
@@ -153,7 +152,7 @@ class _Import:
         self.all_simulated = True
         self.with_lesion: set[str] = set()
         self.origins: list[tuple[str, str, int]] = []
-        for name in ("counts", "masks", "weak", manifest.PRIVATE):
+        for name in ("counts", "masks", "weak", PRIVATE):
             (folder / name).mkdir()
 
     def run(self, *, progress: bool) -> None:
@@ -242,7 +241,7 @@ class _Import:
         for kind, ids in annotation.masks.items():
             if kind not in entry.masks:
                 entry = dataclasses.replace(entry, masks={**entry.masks, **self._write_masks(entry, {kind: ids})})
-            elif not np.array_equal(ids, manifest.load_masks(self._folder, entry, (kind,))[kind]):
+            elif not np.array_equal(ids, load_masks(self._folder, entry, (kind,))[kind]):
                 self._problem(file.file, f"another annotation of {kind} than the same scan has elsewhere; remove one")
         if annotation.boxes and not entry.weak_boxes:
             entry = dataclasses.replace(entry, weak_boxes=self._write_boxes(entry.image_id, annotation))

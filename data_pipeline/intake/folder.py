@@ -28,12 +28,11 @@ from data_pipeline.annotations.kinds import KINDS, connected_instances
 from data_pipeline.errors import RequestError
 from data_pipeline.readers.values import check_size
 from data_pipeline.scan import Scan, View
-from data_pipeline.splits import check_disjoint
+from data_pipeline.splits import SPLITS, check_disjoint
 from data_pipeline.windows import ThoraxBox
 
 LAYOUT_VERSION = 1
 DOCUMENT, MANIFEST, SPLITS_FILE, PRIVATE = "dataset.json", "manifest.csv", "splits.json", "private"
-SPLITS = ("train", "validation", "test")
 LEFT_OUT = "left_out"
 """In splits.json: patients in no split, such as those without any mask."""
 

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.files import write_json
-from data_pipeline.intake import folder as manifest
-from data_pipeline.intake.folder import ImageEntry
+from data_pipeline.intake.folder import DOCUMENT, LAYOUT_VERSION, MANIFEST, SPLITS_FILE, ImageEntry, manifest_text
 from data_pipeline.readers.pseudonyms import KEY_FILE
 
 
@@ -33,9 +32,9 @@ def write_documents(
     folder: Path, entries: Sequence[ImageEntry], splits: Mapping[str, Sequence[str]], *, origin: str
 ) -> None:
     """Manifest, splits and the set's description."""
-    (folder / manifest.MANIFEST).write_text(manifest.manifest_text(entries), encoding="utf-8")
-    write_json(folder / manifest.SPLITS_FILE, splits)
-    write_json(folder / manifest.DOCUMENT, {"layout_version": manifest.LAYOUT_VERSION, "origin": origin})
+    (folder / MANIFEST).write_text(manifest_text(entries), encoding="utf-8")
+    write_json(folder / SPLITS_FILE, splits)
+    write_json(folder / DOCUMENT, {"layout_version": LAYOUT_VERSION, "origin": origin})
 
 
 def write_private(folder: Path, origins: Sequence[tuple[str, str, int]], key: str | None) -> None:

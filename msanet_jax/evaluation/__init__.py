@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/evaluation."""
+"""Scores: from probability maps and truth to numbers with intervals."""

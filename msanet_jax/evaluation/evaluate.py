@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned, evaluation_batches
 from data_pipeline.errors import RequestError
+from data_pipeline.features import BoneScans
 from data_pipeline.normalize import normalize
-from data_pipeline.phantom_bone import BoneScans
 from msanet_jax.evaluation.protocol import Evaluation, score
 
 Probability = Callable[[np.ndarray], np.ndarray]

@@ -13,8 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned, binned_instances
-from data_pipeline.phantom_bone import BoneScans, ImageRow
-from msanet_jax.evaluation import statistics as image_statistics
+from data_pipeline.features import BoneScans, ImageRow
+from msanet_jax.evaluation import statistics
 from msanet_jax.evaluation.bins import bone_rows, size_rows
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.contours import SurfaceScores, surface_scores
@@ -96,10 +96,10 @@ def score(
             candidates.append(peaks)
         images.append(_image_row(row, counts, surface, matched))
         lesions.extend(_lesion_rows(row, matched, peaks))
-    table = image_statistics.columns(images)
-    scores = image_statistics.statistics(table)
+    table = statistics.columns(images)
+    scores = statistics.statistics(table)
     summary: dict[str, Any] = {name: value(statistic, len(images)) for name, statistic in scores.items()}
-    summary |= image_statistics.counts(table) | {"threshold": threshold}
+    summary |= statistics.counts(table) | {"threshold": threshold}
     evaluation = Evaluation(summary=summary, images=images, lesions=lesions, probabilities=maps)
     if not whole:
         return evaluation

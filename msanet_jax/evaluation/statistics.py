@@ -1,7 +1,7 @@
 """Scores of a split as functions of its per-image rows: sums first, division last.
 
-Every score maps weights `[samples, images]` to values `[samples]` (msanet_jax/evaluation/bootstrap.py), so that the score, its
-bootstrap interval and the paired difference of two runs come from one formula. The rows are those of images.csv.
+Every score maps weights `[samples, images]` to values `[samples]` (`bootstrap.py`), so that the score, its bootstrap
+interval and the paired difference of two runs come from one formula. The rows are those of images.csv.
 """
 
 from __future__ import annotations

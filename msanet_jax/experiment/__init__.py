@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/experiment."""
+"""Studies of several recipes: plan, runs, table, page."""

@@ -1,4 +1,4 @@
-"""`python -m msanet_jax.experiment.prepare`: builds the data sets of several recipes, each once, before their runs start.
+"""`python -m msanet_jax.experiment.prepare`: builds the data sets of several recipes, each once.
 
 Standard input has a JSON list with the arguments of main.py for each run, `["--config=...", "--config.data.fold=0"]`,
 to be read from the folder with main.py. A recipe that cannot be read and a set that cannot be built are left to the

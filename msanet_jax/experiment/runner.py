@@ -130,7 +130,7 @@ def carry_out(
 
 def _prepare_data(study: Study, runs: Sequence[Run], *, data_dir: Path, progress: bool) -> None:
     """Builds the runs' data sets in a process of its own: two runs starting at once would both build a missing one."""
-    packages = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    packages = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     quiet = {} if progress else {"TQDM_DISABLE": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "msanet_jax.experiment.prepare", f"--data_dir={data_dir.resolve()}"],

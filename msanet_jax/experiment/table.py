@@ -19,7 +19,7 @@ from data_pipeline.files import write_text
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.evaluation.statistics import columns, statistics
-from msanet_jax.experiment.page import KINDS, SCORES, WITH_INTERVAL, results_page
+from msanet_jax.experiment.markdown import KINDS, SCORES, WITH_INTERVAL, results_page
 from msanet_jax.experiment.study import Record, Study
 from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
 

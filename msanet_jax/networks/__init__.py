@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/networks."""
+"""Flax modules: layers, generator, discriminator and the peers that MSA-Net is compared with."""

@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/prediction."""
+"""From scans to segmentations and the files of `msanet predict`."""

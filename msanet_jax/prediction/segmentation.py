@@ -14,7 +14,7 @@ from data_pipeline.normalize import body_level
 from data_pipeline.scan import Scan
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px, find_thorax
 from data_pipeline.windows import ThoraxBox, Window, crop, cut, paste
-from msanet_jax.prediction.lesions import list_lesions
+from msanet_jax.prediction.lesion_list import list_lesions
 from msanet_jax.runs.notices import notice
 from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.model import Model

@@ -24,7 +24,7 @@ from scipy import ndimage
 from data_pipeline.readers.dicom import quiet
 from data_pipeline.readers.pseudonyms import keyed_digest
 from data_pipeline.scan import View
-from msanet_jax.prediction.lesions import CONNECTIVITY
+from msanet_jax.prediction.lesion_list import CONNECTIVITY
 from msanet_jax.prediction.segmentation import Segmentation
 
 # Direction of rows and of columns: in an anterior view the patient's left is on the right.

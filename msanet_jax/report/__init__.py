@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/report."""
+"""Curves, pictures and pages made of finished runs."""

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned
+from data_pipeline.features import BoneScans
 from data_pipeline.normalize import normalize
-from data_pipeline.phantom_bone import BoneScans
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.report.figure import save
 from msanet_jax.runs.history import read_history

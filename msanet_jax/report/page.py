@@ -61,7 +61,7 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
 def page(runs: Sequence[Run]) -> str:
     """The page as text."""
     environment = Environment(
-        loader=PackageLoader("msanet_jax"),
+        loader=PackageLoader("msanet_jax.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

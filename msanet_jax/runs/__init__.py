@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/runs."""
+"""What a run's folder holds: recipe, history, metrics, cases, notices."""

@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/runtime."""
+"""The machine a run is on: hosts, cores, memory pages, kept programs, versions."""

@@ -24,7 +24,7 @@ def versions() -> dict[str, str | None]:
 
 def source_commit() -> str | None:
     """Commit of the checkout this code runs from, `-dirty` where tracked files differ; None outside a checkout."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/trained."""
+"""Trained models: from checkpoints or exported files to one probability function."""

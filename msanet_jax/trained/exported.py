@@ -32,7 +32,7 @@ MAX_PROGRAM_BYTES = 4 << 30
 MAX_TEXT_BYTES = 64 << 20
 _NAMES = {"gpu": "cuda"}
 
-DEFAULT_MODEL = Path(__file__).parent / "models" / "default.msanet"
+DEFAULT_MODEL = Path(__file__).with_name("default.msanet")
 """Shipped with the package where it was released with one."""
 
 

@@ -1,1 +1,1 @@
-"""ROOM msanet_jax/training."""
+"""From a recipe and data to checkpoints: losses, optax updates, steps, devices, loop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipeline.phantom_bone import BoneScans
+from data_pipeline.features import BoneScans
 from msanet_jax.evaluation.evaluate import Probability, choose_uptake_threshold
 from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.training import kmeans

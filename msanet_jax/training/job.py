@@ -12,12 +12,13 @@ from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
 from data_pipeline.datasets import is_simulated
+from data_pipeline.features import BoneScans
 from data_pipeline.folds import load_splits
-from data_pipeline.phantom_bone import BoneScans
+from data_pipeline.splits import SPLITS
 from msanet_jax.evaluation.evaluate import Probability
 from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.report.case_pictures import write_curves
-from msanet_jax.runs import folder as run_folder
+from msanet_jax.runs.folder import keep_dataset_version, prepare
 from msanet_jax.runs.notices import footer
 from msanet_jax.runs.recipe import check_recipe
 from msanet_jax.runtime.hosts import from_primary, is_primary, primary_first, wait_for_all
@@ -46,14 +47,14 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     LOG.info("%s", describe_devices())
     check_batch_size(config.train.batch_size, "config.train.batch_size")
     check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
-    from_primary(lambda: run_folder.prepare(run, config))
+    from_primary(lambda: prepare(run, config))
     splits = primary_first(lambda: load_splits(config.data, data_dir))
     version = splits["train"].version
-    from_primary(lambda: run_folder.keep_dataset_version(run, dataset=config.data.dataset, version=version))
+    from_primary(lambda: keep_dataset_version(run, dataset=config.data.dataset, version=version))
     LOG.info(
         "%s: %d training, %d validation, %d test images",
         config.data.dataset,
-        *(len(splits[name].rows) for name in ("train", "validation", "test")),
+        *(len(splits[name].rows) for name in SPLITS),
     )
     probability, step = _fitted(config, run, splits["train"], splits["validation"])
     _, metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)

@@ -13,7 +13,7 @@ from jax.errors import JaxRuntimeError
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch, train_batches
-from data_pipeline.phantom_bone import BoneScans
+from data_pipeline.features import BoneScans
 from msanet_jax.evaluation.evaluate import score_validation
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.report.case_pictures import validation_panels

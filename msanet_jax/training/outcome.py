@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned, binned_instances
 from data_pipeline.datasets import is_simulated
+from data_pipeline.features import BoneScans
 from data_pipeline.normalize import normalize
-from data_pipeline.phantom_bone import BoneScans
 from msanet_jax.evaluation.evaluate import Probability, choose_threshold, evaluate, probability_maps, threshold_baseline
 from msanet_jax.evaluation.protocol import Evaluation, score
 from msanet_jax.report.case_pictures import write_pictures

@@ -18,14 +18,14 @@ from PIL import Image
 from benchmarks import growth, pipeline
 from benchmarks.extras import require
 from benchmarks.measure_step import measure as measure_step
-from benchmarks.opponent import Opponent
+from benchmarks.opponents.process import Opponent
 from benchmarks.streaming import Template, as_model, load, stream, write_scans
 from data_pipeline.batches import train_batches
 from data_pipeline.scan import Scan, View
 from tests.fakes import fake_scans
 
 SIDE = 16
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_operations_of_a_matrix_product() -> None:
 def test_comparison_with_monai() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("monai")
-    from benchmarks import monai_unet
+    from benchmarks.opponents import monai_unet
 
     row = monai_unet.measure(repeats=1, side_px=32, batch=4, width=2)
     assert row["setting"] == "U-Net, width 2, 32 px, batch 4"

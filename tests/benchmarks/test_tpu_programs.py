@@ -9,7 +9,7 @@ import pytest
 from benchmarks.chips import CHIPS, roofline
 from benchmarks.hlo import Array, collectives, convolutions, padding, traffic_bytes
 
-TEXT = (Path(__file__).parent / "data" / "tpu_excerpt.hlo").read_text()
+TEXT = (Path(__file__).parents[1] / "data" / "tpu_excerpt.hlo").read_text()
 FULL_RESOLUTION = 8 * 256 * 256  # pixels of the generator's first convolution
 
 

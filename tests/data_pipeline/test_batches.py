@@ -10,8 +10,8 @@ from fakes import fake_scans
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned, binned_instances, evaluation_batches, steps_per_epoch, train_batches
+from data_pipeline.features import BoneScans
 from data_pipeline.normalize import normalize
-from data_pipeline.phantom_bone import BoneScans
 
 SCANS = fake_scans(10)
 

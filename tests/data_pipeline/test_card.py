@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.card import histogram_panels, numbers, pooled_dice, set_hash
-from data_pipeline.phantom_bone import BoneScans, ImageRow
+from data_pipeline.features import BoneScans, ImageRow
 
 
 def _splits() -> dict[str, BoneScans]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fakes import fake_scans
 
+from data_pipeline.features import BoneScans
 from data_pipeline.folds import fold_splits
-from data_pipeline.phantom_bone import BoneScans
 
 
 def _splits() -> dict[str, BoneScans]:

@@ -16,10 +16,10 @@ from data_pipeline.augment import geometry, warp
 from data_pipeline.batches import evaluation_batches, train_batches
 from data_pipeline.datasets import is_simulated, load_split
 from data_pipeline.errors import RequestError
+from data_pipeline.features import BoneScans
 from data_pipeline.fields import field_counts, field_ids, field_shape, find_window, image_shape
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.folder import SPLITS, read_data_set
-from data_pipeline.phantom_bone import BoneScans
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import find_thorax
 from data_pipeline.windows import crop, cut

@@ -7,28 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline import phantom_bone as bone_scans
-from data_pipeline import phantom_examples as patient_examples
+from data_pipeline import phantom_examples
 from data_pipeline.datasets import load_split
-from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
-from data_pipeline.scan import Scan, View
-
-
-def _quick(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
-    """A body-shaped image that depends on its arguments only."""
-    made = {}
-    for view in views:
-        random = np.random.default_rng([seed, index, len(view)])
-        expected = np.full((1024, 256), 0.1, np.float32)
-        expected[90:185, 95:160] = 30.0
-        expected[185:450, 40:215] = 30.0
-        expected[450:850, 60:195] = 20.0
-        ids = np.zeros((1024, 256), np.uint8)
-        ids[250:256, 100:106] = 7
-        scan = Scan(random.poisson(expected).astype(np.int32), (2.2, 2.2), view, f"phantom-{seed}-{index:05d}", "fake")
-        rows = [{"id": 7, "size_mm": 13.0}, {"id": 8, "size_mm": 9.0}]
-        made[view] = SimulatedView(scan, expected, *(ids for _ in range(5)), rows, ids)
-    return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)
+from data_pipeline.phantom.simulate import SimulatedPatient
+from data_pipeline.scan import View
+from data_pipeline.splits import SPLITS
+from tests.fakes import quick_patient
 
 
 @pytest.fixture
@@ -37,14 +21,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
         seen.append(index)
-        return _quick(seed=seed, index=index, views=views)
+        return quick_patient(seed=seed, index=index, views=views)
 
-    monkeypatch.setattr(patient_examples, "simulate_patient", counted)
+    monkeypatch.setattr(phantom_examples, "simulate_patient", counted)
     return seen
 
 
 def test_builds_once_and_loads(calls: list[int], tmp_path: Path) -> None:
-    splits = {name: load_split("phantom_bone/tiny", name, str(tmp_path)) for name in bone_scans.SPLITS}
+    splits = {name: load_split("phantom_bone/tiny", name, str(tmp_path)) for name in SPLITS}
     assert sorted(calls) == list(range(10))
     assert sum(len(split.rows) for split in splits.values()) == 16
     assert {split.version for split in splits.values()} == {"1.0.1"}
@@ -60,18 +44,18 @@ def test_builds_once_and_loads(calls: list[int], tmp_path: Path) -> None:
 
 
 def test_interrupted_build_goes_on(calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = patient_examples.simulate_patient
+    quick = phantom_examples.simulate_patient
 
     def fails_late(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
         if len(calls) == 6:
             raise KeyboardInterrupt
         return quick(seed=seed, index=index, views=views)
 
-    monkeypatch.setattr(patient_examples, "simulate_patient", fails_late)
+    monkeypatch.setattr(phantom_examples, "simulate_patient", fails_late)
     with pytest.raises(KeyboardInterrupt):
         load_split("phantom_bone/tiny", "train", str(tmp_path))
     assert len(calls) == 6
-    monkeypatch.setattr(patient_examples, "simulate_patient", quick)
+    monkeypatch.setattr(phantom_examples, "simulate_patient", quick)
     broken = load_split("phantom_bone/tiny", "train", str(tmp_path))
     assert sorted(calls) == list(range(10)), "no patient is simulated twice"
     whole = load_split("phantom_bone/tiny", "train", str(tmp_path / "other"))

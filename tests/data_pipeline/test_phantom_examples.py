@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline import phantom_examples as patient_examples
+from data_pipeline import phantom_examples
 from data_pipeline.phantom_examples import PatientStore, simulate_in_processes
 from data_pipeline.scan import View
 
@@ -15,7 +15,7 @@ PLAN = {4: (View.ANTERIOR,), 5: (View.POSTERIOR,), 7: (View.ANTERIOR, View.POSTE
 
 
 def test_two_processes_make_the_same_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patient_examples, "PATIENTS_PER_PROCESS", 1)
+    monkeypatch.setattr(phantom_examples, "PATIENTS_PER_PROCESS", 1)
     together = PatientStore(tmp_path / "together", seed=11, field="thorax")
     simulate_in_processes(together, PLAN, title="simulating", processes=2)
     assert sorted(path.name for path in together.folder.iterdir()) == ["00004.npz", "00005.npz", "00007.npz"]
@@ -31,7 +31,7 @@ def test_few_patients_and_finished_ones_start_no_process(tmp_path: Path, monkeyp
     def refused(task: str) -> None:
         raise AssertionError(task)
 
-    monkeypatch.setattr(patient_examples, "_started", refused)
+    monkeypatch.setattr(phantom_examples, "_started", refused)
     store = PatientStore(tmp_path, seed=11, field="thorax")
     simulate_in_processes(store, PLAN, title="simulating", processes=2)
     plan = {index: (View.ANTERIOR,) for index in range(40)}
@@ -41,7 +41,7 @@ def test_few_patients_and_finished_ones_start_no_process(tmp_path: Path, monkeyp
 
 
 def test_what_a_process_cannot_do_is_left_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patient_examples, "PATIENTS_PER_PROCESS", 1)
+    monkeypatch.setattr(phantom_examples, "PATIENTS_PER_PROCESS", 1)
     (tmp_path / "file").write_text("")
     store = PatientStore(tmp_path / "file" / "folder", seed=11, field="thorax")
     simulate_in_processes(store, PLAN, title="simulating", processes=2)

@@ -21,12 +21,12 @@ from configs.msanet import get_config
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import Window
 from msanet_jax.prediction.files import OutputNames
-from msanet_jax.prediction.lesions import list_lesions
+from msanet_jax.prediction.lesion_list import list_lesions
 from msanet_jax.prediction.manifest import RUN_FILES
 from msanet_jax.prediction.predict import Outcome, Request, predict_files
 from msanet_jax.prediction.predict import predict_with as predict_with_model
 from msanet_jax.prediction.segmentation import find_place, model_input, onto_scan
-from msanet_jax.runs import folder as run_folder
+from msanet_jax.runs.folder import prepare
 from msanet_jax.trained.model import from_predictor
 from msanet_jax.training.checkpoints import CheckpointError, Checkpoints, abstract_state
 from msanet_jax.training.state import create_networks
@@ -323,7 +323,7 @@ def test_output_folder_without_permission(predictor: UptakePredictor, tmp_path: 
 
 def test_from_a_checkpoint_on_disk(small_config: ConfigDict, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run_folder.prepare(run, small_config)
+    prepare(run, small_config)
     checkpoints = Checkpoints(run, keep=1)
     # All zeros: every logit is 0 and every probability one half, and nothing has to be drawn.
     shapes = abstract_state(create_networks(small_config, steps_per_epoch=1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.scan import Scan, View
-from msanet_jax.prediction import sources as scan_sources
+from msanet_jax.prediction import sources
 from msanet_jax.prediction.files import OutputNames
 from msanet_jax.prediction.predict import segment_scans
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
@@ -53,13 +53,13 @@ def test_no_more_than_a_batch_is_drawn_ahead() -> None:
 
 def test_a_file_is_read_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    original = scan_sources.read_scans
+    original = sources.read_scans
 
     def counted(path: Path) -> object:
         read.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(scan_sources, "read_scans", counted)
+    monkeypatch.setattr(sources, "read_scans", counted)
     for number in range(4):
         np.save(tmp_path / f"{number}.npy", _scan(number).counts)
     scans = read_sources([tmp_path], pytest.fail, naming=Naming(OutputNames()), tally=Tally())

@@ -22,7 +22,7 @@ from msanet_jax import cli
 from msanet_jax.report.data import paired_differences, read_runs
 from msanet_jax.report.page import interval_text, number, page
 from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
-from msanet_jax.training import outcome as scoring
+from msanet_jax.training import outcome
 
 SPLITS = {"train": fake_scans(8), "validation": fake_scans(6, seed=1), "test": fake_scans(10, seed=2)}
 SPLITS["test"].rows[0].lesion_rows[0] |= {"bone": "sternum", "size_mm": 40.0}
@@ -46,8 +46,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two scored runs with history, the second without cases.npz."""
     folders = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "write_pictures", lambda *_: None)
-        patch.setattr(scoring, "write_score_plots", lambda *_: None)
+        patch.setattr(outcome, "write_pictures", lambda *_: None)
+        patch.setattr(outcome, "write_score_plots", lambda *_: None)
         for name, sharpness, centre in (("sharp", 6.0, 2.3), ("blurred", 2.0, 1.9)):
             folder = tmp_path_factory.mktemp(name)
             config = _config()
@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             rows += [{"kind": "validation", "step": 4, "epoch": 2.0, "dsc_pooled": 0.5, "precision_pooled": None}]
             (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             model = _probability(sharpness, centre)
-            scoring.score_and_write(model, SPLITS, folder=folder, config=config, step=7, begin=0.0)
+            outcome.score_and_write(model, SPLITS, folder=folder, config=config, step=7, begin=0.0)
             folders.append(folder)
     (folders[1] / "cases.npz").unlink()
     return folders

@@ -19,7 +19,7 @@ from PIL import Image
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics
-from msanet_jax.training import outcome as scoring
+from msanet_jax.training import outcome
 from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +40,8 @@ def _probability(images: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take most of the time and are looked at in one test."""
-    monkeypatch.setattr(scoring, "write_pictures", lambda *_: None)
-    monkeypatch.setattr(scoring, "write_score_plots", lambda *_: None)
+    monkeypatch.setattr(outcome, "write_pictures", lambda *_: None)
+    monkeypatch.setattr(outcome, "write_score_plots", lambda *_: None)
 
 
 def _write(folder: Path, config: ConfigDict, probability: Any = _probability, **more: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_pictures_are_drawn(lesions: bool, small_config: ConfigDict, tmp_path: P
     if not lesions:
         masks = {name: np.zeros_like(mask) for name, mask in scans.masks.items()}
         scans = dataclasses.replace(scans, masks=masks)
-    scoring.write_score_plots(tmp_path, scoring.evaluate(_probability, scans, config=small_config), "footer")
+    outcome.write_score_plots(tmp_path, outcome.evaluate(_probability, scans, config=small_config), "footer")
     assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
     for name in PICTURES:
         with Image.open(tmp_path / name) as picture:

@@ -17,7 +17,7 @@ import pytest
 
 from configs.msanet import get_config
 from data_pipeline.datasets import load_split
-from msanet_jax.runs import folder as run_folder
+from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
 from msanet_jax.runtime import hosts
 from msanet_jax.training.loop import train
@@ -128,7 +128,7 @@ def _unbroken(run: Path, data_dir: Path) -> None:
     config = get_config(VARIANTS)
     config.update_from_flattened_dict(SMALL)
     training, validation = (load_split(config.data.dataset, split, str(data_dir)) for split in ("train", "validation"))
-    run_folder.prepare(run, config)
+    prepare(run, config)
     train(config, run=run, training=training, validation=validation)
 
 

@@ -20,7 +20,7 @@ from configs.msanet import get_config
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_text
 from msanet_jax.prediction.predict import load_model
-from msanet_jax.runs import folder as run_folder
+from msanet_jax.runs.folder import prepare, read_config
 from msanet_jax.trained.ensemble import check_same_input
 from msanet_jax.trained.export import _config_text, _read_scores, export_model
 from msanet_jax.trained.exported import load_exported, read_manifest
@@ -45,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         config.generator.initial_lesion_share = 0.5
         config.adversary.enabled = False
         run = folder / f"fold{seed}"
-        run_folder.prepare(run, config)
+        prepare(run, config)
         checkpoints = Checkpoints(run, keep=1)
         state = create_state(create_networks(config, steps_per_epoch=1))
         # Far from the start, where every probability is about the same.
@@ -243,7 +243,7 @@ def test_threshold_chosen_on_validation_patients_is_the_models(runs: list[Path],
     run = tmp_path / "run"
     shutil.copytree(runs[1], run)
     assert load_model([run]).threshold == 0.5  # the recipe's
-    config = run_folder.read_config(run)
+    config = read_config(run)
     config.evaluate.threshold_rule = "validation"
     write_text(run / "config.json", config.to_json())
     scored = {"split": "validation", "validation": {"dsc_pooled": None}, "threshold": {"value": 0.3125}}

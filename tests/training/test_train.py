@@ -14,7 +14,7 @@ from conftest import small_recipe
 from fakes import fake_scans
 from ml_collections import ConfigDict
 
-from msanet_jax.runs import folder as run_folder
+from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
 from msanet_jax.trained.restore import load_predictor
 from msanet_jax.training.checkpoints import CheckpointError
@@ -26,7 +26,7 @@ TRAINING, VALIDATION = fake_scans(16), fake_scans(6, seed=1)
 
 
 def _train(config: ConfigDict, run: Path) -> object:
-    run_folder.prepare(run, config)
+    prepare(run, config)
     return train(config, run=run, training=TRAINING, validation=VALIDATION)
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 torch = pytest.importorskip("torch", reason="the twin needs the extra [bench]")
 
-from benchmarks import twin, twin_training  # noqa: E402
+from benchmarks.opponents import twin, twin_training  # noqa: E402
 from msanet_jax.training.state import Networks, TrainState, create_networks, create_state  # noqa: E402
 from msanet_jax.training.steps import evaluation_step, train_iteration  # noqa: E402
 

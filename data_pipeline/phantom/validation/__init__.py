@@ -1,1 +1,1 @@
-"""ROOM data_pipeline/phantom/validation."""
+"""The simulator compared with closed forms and one real scan."""

@@ -1,4 +1,4 @@
-"""`python -m data_pipeline.phantom.validation.page`: the simulator beside closed forms and one real scan.
+"""`python -m data_pipeline.phantom.validation`: the simulator beside closed forms and one real scan.
 
 Writes validation.md with its pictures. The real scan is `JPEG-LL.dcm` of the PyPI package pydicom-data (a GE camera,
 anterior view, lossless, a single patient without known lesions). Regions on it are boxes placed by hand; on simulated
@@ -63,7 +63,7 @@ NOISE_BAND = (0.97, 1.03)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 every figure within its band, 1 not, 2 a request that cannot be met."""
-    parser = argparse.ArgumentParser(prog="python -m data_pipeline.phantom.validation.page", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data_pipeline.phantom.validation", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/phantom"), help="folder of validation.md")
     parser.add_argument("--scan", type=Path, help="JPEG-LL.dcm (default: from the package pydicom-data)")
     options = parser.parse_args(arguments)
@@ -254,7 +254,7 @@ def _page(rows: list[Row]) -> str:
     lines = [
         "# The simulator beside closed forms and one real scan",
         "",
-        f"PhantomBone {VERSION}. Made by `python -m data_pipeline.phantom.validation.page`; do not edit.",
+        f"PhantomBone {VERSION}. Made by `python -m data_pipeline.phantom.validation`; do not edit.",
         "",
         "Physics-based, checked against closed forms and one real scan; **not clinically validated**. Scores on it are "
         "not comparable with the paper's 0.6671. The real scan is one patient (`JPEG-LL.dcm` of pydicom-data); its "
@@ -275,7 +275,3 @@ def _page(rows: list[Row]) -> str:
         *(f"- {difference}" for difference in DIFFERENCES),
     ]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Conditional patch-GAN: Isola, Zhu, Zhou, Efros, CVPR 2017 (pix2pix), arXiv 1611.07004, on a U-Net.
 
-Differs from the published recipe: the generator is the U-Net of msanet_jax/networks/peers/unet.py, not the paper's with strided
+Differs from the published recipe: the generator is the U-Net of `unet.py`, not the paper's with strided
 4 x 4 convolutions, and is not fed noise through dropout (a segmentation is not sampled); the supervised loss of this
 project stands where the paper has L1; widths; the generator's optimiser, the schedule and the augmentation are this
 project's. The weights are the published ones, 100 : 1 (adversary weight 1/100), but the losses behind them are not:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,17 @@ from data_pipeline.annotations.kinds import combine, connected_instances, kind_o
 from data_pipeline.annotations.outlines import coco_annotation, coco_annotations, labelme_annotation, voc_boxes
 from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.scan import ScanError
-from tests.user_files import COLUMNS, LESIONS, ROWS, body_scan, lesion_mask, nm_header, save_dicom, save_picture
+from tests.user_files import (
+    COLUMNS,
+    LESIONS,
+    ROWS,
+    body_scan,
+    lesion_mask,
+    nm_header,
+    save_dicom,
+    save_picture,
+    save_segmentation,
+)
 
 SHAPE = (ROWS, COLUMNS)
 AREAS = sorted(rows * columns for _, _, rows, columns in LESIONS)
@@ -256,56 +265,9 @@ def test_dicom_segmentation_made_by_highdicom(tmp_path: Path, frame: int | None)
         read_segmentation(tmp_path / "short.dcm", labels={})
 
 
-def save_segmentation(scan: Path, path: Path, *, frame: int | None = None) -> None:
-    """The lesions as a DICOM SEG by highdicom, one segment each, that references `scan` and perhaps its frame."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import highdicom
-        from pydicom.sr.codedict import codes
-
-        regions = np.stack([lesion_mask([place]) > 0 for place in LESIONS], axis=-1)[None].astype(np.uint8)
-        seg = _segmentation(highdicom, codes, scan, regions)
-        for group in seg.PerFrameFunctionalGroupsSequence if frame else ():
-            group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = frame
-        seg.save_as(path)
-
-
 def _one_segment(frames: list[SegmentFrame]) -> list[SegmentFrame]:
     """All regions in the first segment, which must then be cut into connected regions."""
     return [dataclasses.replace(frame, segment=1) for frame in frames]
-
-
-def _segmentation(highdicom: Any, codes: Any, source: Path, regions: np.ndarray) -> Any:
-    import pydicom
-
-    single = pydicom.dcmread(source)
-    # A frame without a place in space: highdicom takes it only as a class that has no frames.
-    single.SOPClassUID = single.file_meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
-    described = [
-        highdicom.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=f"lesion {number}",
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Neoplasm,
-            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for number in range(1, regions.shape[-1] + 1)
-    ]
-    return highdicom.seg.Segmentation(
-        source_images=[single],
-        pixel_measures=highdicom.PixelMeasuresSequence(pixel_spacing=(4.52, 4.52), slice_thickness=1.0),
-        pixel_array=regions,
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=described,
-        series_instance_uid=highdicom.UID(),
-        series_number=2,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer="x",
-        manufacturer_model_name="x",
-        software_versions="x",
-        device_serial_number="x",
-    )
 
 
 def test_words_and_instances() -> None:

@@ -19,24 +19,10 @@ from data_pipeline.intake.folder import DataSetFolder, ImageEntry, load_masks, r
 from data_pipeline.lesion_shape import measure_lesions
 from data_pipeline.readers import read_scans
 from data_pipeline.scan import View
-from data_pipeline.windows import ThoraxBox
 from msanet_jax.cli import main
-from tests.user_files import body_scan, lesion_mask, nm_header, picture_source, save_dicom, save_picture
+from tests.user_files import body_scan, image_entry, lesion_mask, nm_header, picture_source, save_dicom, save_picture
 
 REAL = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
-
-
-def entry(patient: str, view: View = View.ANTERIOR) -> ImageEntry:
-    return ImageEntry(
-        image_id=f"{patient}-{view}",
-        patient=patient,
-        view=view,
-        pixel_size_mm=(4.5, 4.5),
-        pixel_size_from="file",
-        thorax=ThoraxBox(0, 0, 128),
-        counts=f"counts/{patient}-{view}.png",
-        masks={"lesions": f"masks/{patient}-{view}_lesions.png"},
-    )
 
 
 @pytest.fixture
@@ -246,7 +232,7 @@ def test_length_of_a_disc_is_its_diameter() -> None:
 
 
 def test_kinds_that_some_images_lack_are_not_offered(tmp_path: Path) -> None:
-    entries = (entry("a"), entry("b"), entry("c"))
+    entries = (image_entry("a"), image_entry("b"), image_entry("c"))
     full = ImageEntry(**{**entries[0].__dict__, "masks": {**entries[0].masks, "benign": "masks/x.png"}})
     splits = {"train": ("a",), "validation": ("b",), "test": ("c",), "left_out": ()}
     assert DataSetFolder(tmp_path, (full, *entries[1:]), splits, "own").mask_kinds() == ("lesions",)

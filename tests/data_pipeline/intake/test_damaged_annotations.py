@@ -13,7 +13,6 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from tests.test_annotations import save_segmentation
 
 from data_pipeline.annotations.dicom_seg import read_segmentation
 from data_pipeline.errors import RequestError
@@ -21,7 +20,7 @@ from data_pipeline.intake.annotate import annotate
 from data_pipeline.intake.pairing import pair_files
 from data_pipeline.readers.sources import open_source
 from data_pipeline.scan import Scan, View
-from tests.user_files import body_scan, nm_header, save_dicom
+from tests.user_files import body_scan, nm_header, save_dicom, save_segmentation
 
 SHAPE = (32, 24)
 MASK = np.zeros(SHAPE, np.uint8)

@@ -15,7 +15,6 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from tests.test_bone_scans import _quick
 
 from data_pipeline.intake import writing
 from data_pipeline.intake.build import ImportOptions, ImportOutcome, import_source, parse_labels
@@ -26,16 +25,19 @@ from data_pipeline.readers.names import is_derived, mask_kind, pairing_key, pati
 from data_pipeline.readers.pseudonyms import KEY_FILE
 from data_pipeline.scan import View
 from msanet_jax.cli import main
+from tests.fakes import quick_patient
 from tests.user_files import (
     LESIONS,
     NAME,
     SECRETS,
     body_scan,
+    image_entry,
     lesion_mask,
     nm_header,
     picture_source,
     save_dicom,
     save_picture,
+    save_segmentation,
 )
 
 
@@ -250,7 +252,7 @@ def test_other_annotations_give_the_same_set(tmp_path: Path, form: str) -> None:
 
 def test_simulated_patients_import_as_they_are(tmp_path: Path) -> None:
     patient = dataclasses.replace(
-        _quick(seed=5, index=2, views=(View.ANTERIOR, View.POSTERIOR)),
+        quick_patient(seed=5, index=2, views=(View.ANTERIOR, View.POSTERIOR)),
         parameters={"patient": {"sex": "female", "height_mm": 1700.0, "camera": "ge"}},
     )
     write_patient(tmp_path / "scans", Request(seed=5, index=2, noise_seed=5), patient)
@@ -565,7 +567,6 @@ def test_annotations_that_fit_no_scan(tmp_path: Path) -> None:
 
 
 def test_a_segmentation_by_highdicom_beside_its_scan(tmp_path: Path) -> None:
-    from tests.test_annotations import save_segmentation
 
     source = save_dicom(nm_header(body_scan()), tmp_path / "in" / "scan.dcm")
     save_dicom(nm_header(body_scan(3), patient="other"), tmp_path / "in" / "unmarked.dcm")
@@ -624,9 +625,8 @@ def test_labels_of_the_command_line() -> None:
 @pytest.mark.parametrize(("ill", "healthy"), [(2, 1), (3, 0), (1, 9), (20, 5), (0, 6), (118, 53), (9, 1)])
 @pytest.mark.parametrize("shares", [(0.1, 0.3), (0.2, 0.2), (0.0, 0.5)])
 def test_splits_are_by_patient_and_in_proportion(ill: int, healthy: int, shares: tuple[float, float]) -> None:
-    from tests.test_check import entry
 
-    entries = [entry(f"p{n:03d}", view) for n in range(ill + healthy) for view in (View.ANTERIOR, View.POSTERIOR)]
+    entries = [image_entry(f"p{n:03d}", view) for n in range(ill + healthy) for view in (View.ANTERIOR, View.POSTERIOR)]
     lesions = {f"p{n:03d}" for n in range(ill)}
     splits = draw_splits(entries, lesions, validation_share=shares[0], test_share=shares[1], seed=1)
     members = [patient for name in ("train", "validation", "test") for patient in splits[name]]

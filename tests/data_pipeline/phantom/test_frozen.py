@@ -78,7 +78,11 @@ def test_images_of_the_first_patients(index: int) -> None:
 
 def test_another_processor_draws_the_same_bytes() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from tests.test_frozen import images_hash; print(images_hash(2))"],
+        [
+            sys.executable,
+            "-c",
+            "from tests.data_pipeline.phantom.test_frozen import images_hash; print(images_hash(2))",
+        ],
         env=os.environ | OLDER_PROCESSOR,
         cwd=Path(__file__).parents[3],
         capture_output=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_pipeline.phantom.validation import page as validate
+from data_pipeline.phantom.validation import page
 from data_pipeline.phantom.validation.regions import REAL_ROWS, Person
 from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.readers.example import packaged_scan
@@ -26,12 +26,12 @@ def people() -> list[Person]:
 
 def test_real_scan_is_the_one_that_was_measured(real: np.ndarray) -> None:
     assert real.sum() == 3_596_452
-    shares = validate._shares(real, REAL_ROWS)
+    shares = page._shares(real, REAL_ROWS)
     assert [round(100 * shares[part]) for part in ("head", "trunk and arms", "legs")] == [8, 64, 28]
 
 
 def test_every_figure_lies_within_its_band(real: np.ndarray, people: list[Person]) -> None:
-    rows = validate.figures(real, people)
+    rows = page.figures(real, people)
     assert len(rows) == 19
     assert [row[0] for row in rows if row[-1] != "yes"] == []
 
@@ -40,13 +40,13 @@ def test_a_scan_of_another_kind_is_outside(real: np.ndarray, people: list[Person
     """Three times the counts in the legs: their bands are missed, so the verdicts do say something."""
     changed = real.copy()
     changed[REAL_ROWS["ischium"] :] *= 3
-    missed = {row[0] for row in validate.figures(changed, people) if row[-1] != "yes"}
+    missed = {row[0] for row in page.figures(changed, people) if row[-1] != "yes"}
     assert {"share of counts, legs", "manubrium / thigh", "sternum body / thigh"} <= missed
 
 
 def test_page_has_every_figure_and_the_remaining_differences(real: np.ndarray, people: list[Person]) -> None:
-    page = validate._page(validate.figures(real, people))
-    assert page.count("| yes |") == 19
-    assert "not clinically validated" in page
-    for difference in validate.DIFFERENCES:
-        assert f"- {difference}" in page
+    text = page._page(page.figures(real, people))
+    assert text.count("| yes |") == 19
+    assert "not clinically validated" in text
+    for difference in page.DIFFERENCES:
+        assert f"- {difference}" in text

@@ -13,7 +13,7 @@ from monai.networks.nets import BasicUNet
 
 from benchmarks.both_sides import jax_steps, random_images
 from benchmarks.interleave import interleaved, median_ratio
-from benchmarks.opponent import Opponent, Steps
+from benchmarks.opponents.process import Opponent, Steps
 from configs.peers import get_config
 from msanet_jax.training.state import create_networks, create_state
 

@@ -1,4 +1,4 @@
-"""The twin's losses and alternating iteration, number by number those of `msanet_jax.training.losses` and `msanet_jax.training.steps`."""
+"""The twin's losses and alternating iteration: the numbers of `losses` and `steps` in `msanet_jax.training`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.twin import Discriminator, Generator, pyramid
+from benchmarks.opponents.twin import Discriminator, Generator, pyramid
 
 SMOOTH = 1.0
 Network = Callable[..., list[torch.Tensor]]
