@@ -134,7 +134,7 @@ def test_folders_stay_small() -> None:
 
 
 def test_one_stem_one_meaning() -> None:
-    """No two modules of the package are told apart by their folder alone; a command may share the name of what it calls."""
+    """Two modules do not share a name, except a command and what it calls."""
     stems = Counter(path.stem for path in (ROOT / "msanet_jax").rglob("*.py") if path.stem != "__init__")
     assert {stem for stem, count in stems.items() if count > 1} <= set(COMMANDS)
 

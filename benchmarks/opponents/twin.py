@@ -1,8 +1,8 @@
 """A PyTorch twin of both networks: the opponent of our benchmarks and a second opinion.
 
 Written as a PyTorch user would write it (NCHW modules, channels_last memory, fused AdamW), equal in every number:
-with the parameters copied across, outputs, losses and gradients agree (tests/training/test_twin.py). Submodules carry the names
-of the Flax modules, which is what lets `load_flax` copy by name.
+with the parameters copied across, outputs, losses and gradients agree (tests/training/test_twin.py). Submodules carry
+the names of the Flax modules, which is what lets `load_flax` copy by name.
 """
 
 from __future__ import annotations
