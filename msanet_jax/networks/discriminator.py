@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from data_pipeline.errors import RequestError
 from msanet_jax.networks.convolution import DIMENSIONS, convolve_halving
-from msanet_jax.networks.layers import Norm, fold_pixels
+from msanet_jax.networks.layers import Norm, check_sides, fold_pixels
 
 LEAK = 0.2
 """Negative slope of the leaky ReLU, as in SegAN."""
@@ -99,18 +99,16 @@ class BoundedConv(nn.Module):
         return y + bias.astype(self.dtype)
 
 
-class Discriminator(nn.Module):
-    """Strided convolutional stages whose features, not a verdict, are the output (the critic of SegAN).
+class PairNetwork(nn.Module):
+    """What every network over image-mask pairs is made of: bounded convolutions, norm from the second stage on.
 
     Attributes:
-      width: channels of the first stage, doubled at every stage.
-      depth: number of stages, each halves the image.
+      width: channels of the first stage.
+      depth: number of stages that halve the image.
       pairing: `concat` or `multiply`, see `pair`.
-      norm: `none` or `batch` (SegAN), from the second stage on.
+      norm: `none` or `batch`, from the second stage on.
       bound: see `bounded_kernel`.
       dtype: of the computation.
-      fold_px: squares of this many pixels a side become channels of the pair at the entry, so that no stage works on
-        the largest maps; 1 folds nothing.
     """
 
     width: int
@@ -119,6 +117,26 @@ class Discriminator(nn.Module):
     norm: str
     bound: str
     dtype: str
+
+    def stage(
+        self, x: jax.Array, index: int, features: int, *, train: bool, mapped: bool, kernel: int = 4, stride: int = 2
+    ) -> jax.Array:
+        """Stage `index`, from 0: `BoundedConv`, norm if it is not the first, leaky ReLU."""
+        x = BoundedConv(features, self.bound, self.dtype, kernel, stride, name=f"stage_{index}")(x)
+        if index > 0:
+            x = Norm(kind=self.norm, train=train, mapped=mapped, name=f"norm_{index}")(x)
+        return nn.leaky_relu(x, LEAK)
+
+
+class Discriminator(PairNetwork):
+    """Strided convolutional stages whose features, not a verdict, are the output (the critic of SegAN).
+
+    Attributes:
+      fold_px: squares of this many pixels a side become channels of the pair at the entry, so that no stage works on
+        the largest maps; 1 folds nothing.
+      width: channels of the first stage, doubled at every stage. The others: see `PairNetwork`.
+    """
+
     fold_px: int = 1
 
     @nn.compact
@@ -136,16 +154,10 @@ class Discriminator(nn.Module):
         Raises:
           RequestError: a side is not divisible by fold_px 2^depth.
         """
-        rows, columns = mask.shape[1:3]
-        coarsest = self.fold_px * 2**self.depth
-        if rows % coarsest or columns % coarsest:
-            raise RequestError(f"pair of {rows} x {columns} pixels: sides must be divisible by {coarsest}")
+        check_sides("pair", mask, self.fold_px * 2**self.depth)
         x = fold_pixels(pair(image, mask, self.pairing), self.fold_px)
         features = []
-        for stage in range(self.depth):
-            x = BoundedConv(self.width * 2**stage, self.bound, self.dtype, name=f"stage_{stage}")(x)
-            if stage > 0:
-                x = Norm(kind=self.norm, train=train, mapped=mapped, name=f"norm_{stage}")(x)
-            x = nn.leaky_relu(x, LEAK)
+        for index in range(self.depth):
+            x = self.stage(x, index, self.width * 2**index, train=train, mapped=mapped)
             features.append(x)
         return tuple(features)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +16,10 @@ from msanet_jax.networks.layers import (
     Convolution,
     MultiScaleModule,
     ResidualBlock,
+    check_sides,
     downsample2,
     fold_pixels,
+    lesion_head,
     norm_factory,
     unfold_pixels,
     upsample2,
@@ -79,10 +80,7 @@ class Generator(nn.Module):
         Raises:
           RequestError: a side is not divisible by fold_px 2^depth, or `cascade_level` is negative.
         """
-        rows, columns = image.shape[1:3]
-        coarsest = self.fold_px * 2**self.depth
-        if rows % coarsest or columns % coarsest:
-            raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {coarsest}")
+        check_sides("image", image, self.fold_px * 2**self.depth)
         if self.cascade_level < 0:
             raise RequestError(f"generator.cascade_level={self.cascade_level}: levels count from 0, the finest")
         norm = norm_factory(self.norm, train=train, mapped=mapped)
@@ -118,13 +116,8 @@ class Generator(nn.Module):
             )
             x = reduce(x)
             x = block(widths[level], name=f"decoder_{level}")(upsample2(x), skips[level])
-            if level == 0:
-                logits.append(unfold_pixels(self._head(level, self.fold_px**2)(x).astype(jnp.float32), self.fold_px))
-            elif self.deep_supervision:
-                logits.append(self._head(level, 1)(x).astype(jnp.float32))
+            if level == 0 or self.deep_supervision:
+                fold = self.fold_px if level == 0 else 1
+                head = lesion_head(self.initial_lesion_share, self.dtype, f"head_{level}", channels=fold**2)
+                logits.append(unfold_pixels(head(x).astype(jnp.float32), fold))
         return tuple(reversed(logits))
-
-    def _head(self, level: int, channels: int) -> nn.Conv:
-        share = self.initial_lesion_share
-        bias = nn.initializers.constant(math.log(share / (1.0 - share)))
-        return nn.Conv(channels, (1, 1), dtype=self.dtype, bias_init=bias, name=f"head_{level}")

@@ -6,6 +6,7 @@ layouts here are our choice (docs/fidelity.md).
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import flax.linen as nn
@@ -18,6 +19,23 @@ from msanet_jax.networks.convolution import convolve
 
 AXIS = "devices"
 """Name of the mapped axis over devices; batch statistics are averaged over it."""
+
+
+def check_sides(what: str, x: jax.Array, divisor: int) -> None:
+    """Refuses `[b, rows, columns, c]` that cannot be halved as often as a network needs.
+
+    Raises:
+      RequestError: rows or columns are not divisible by `divisor`.
+    """
+    rows, columns = x.shape[1:3]
+    if rows % divisor or columns % divisor:
+        raise RequestError(f"{what} of {rows} x {columns} pixels: sides must be divisible by {divisor}")
+
+
+def lesion_head(initial_lesion_share: float, dtype: str, name: str, *, channels: int = 1) -> nn.Conv:
+    """1 x 1 convolution to logits whose bias makes `initial_lesion_share` the probability of an untrained pixel."""
+    bias = nn.initializers.constant(math.log(initial_lesion_share / (1.0 - initial_lesion_share)))
+    return nn.Conv(channels, (1, 1), dtype=dtype, bias_init=bias, name=name)
 
 
 @jax.custom_vjp

@@ -10,10 +10,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from msanet_jax.networks.layers import ConvNorm, NormFactory, downsample2, norm_factory, upsample2
-from msanet_jax.networks.peers.unet import DoubleConv, UpConv, check_sides, head
+from msanet_jax.networks.layers import ConvNorm, NormFactory, upsample2
+from msanet_jax.networks.peers.unet import UNet
 
 
 class AttentionGate(nn.Module):
@@ -37,59 +36,24 @@ class AttentionGate(nn.Module):
         )
 
 
-class AttentionUNet(nn.Module):
+class AttentionUNet(UNet):
     """U-Net whose skips below full resolution pass an attention gate asked by the next coarser decoder level.
 
     The finest skip is not gated: the paper finds it too close to the image to be worth asking.
 
     Attributes:
-      width: channels at full resolution, doubled at every level down.
-      depth: number of halvings; rows and columns must be divisible by 2^depth.
-      deep_supervision: a head at every decoder level, else at full resolution only.
-      norm: `batch`, `group` or `none`.
-      initial_lesion_share: the probability an untrained head gives every pixel.
-      dropout_rate: at the bottleneck.
-      dtype: of the computation; parameters and logits are float32.
+      deep_supervision: a head at every decoder level, else at full resolution only. The others: see `Peer`.
     """
 
-    width: int
-    depth: int
     deep_supervision: bool
-    norm: str
-    initial_lesion_share: float
-    dropout_rate: float
-    dtype: str
 
-    @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool, mapped: bool = False) -> tuple[jax.Array, ...]:
-        """Image `[b, rows, columns, 1]` -> logits `[b, rows / 2^l, columns / 2^l, 1]` float32, finest first.
+    def skip(self, level: int, skip: jax.Array, coarser: jax.Array, norm: NormFactory) -> jax.Array:
+        """The gated skip."""
+        return AttentionGate(norm, self.dtype, name=f"attention_{level}")(skip, coarser) if level > 0 else skip
 
-        Raises:
-          RequestError: a side is not divisible by 2^depth.
-        """
-        check_sides(image, self.depth)
-        norm = norm_factory(self.norm, train=train, mapped=mapped)
-        widths = [self.width * 2**level for level in range(self.depth + 1)]
-        x = image.astype(self.dtype)
-        skips = []
-        for level in range(self.depth):
-            x = DoubleConv(widths[level], norm, self.dtype, name=f"encoder_{level}")(x)
-            skips.append(x)
-            x = downsample2(x)
-        x = DoubleConv(widths[self.depth], norm, self.dtype, name="bottleneck")(x)
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        logits = []
-        for level in reversed(range(self.depth)):
-            skip = skips[level]
-            if level > 0:
-                skip = AttentionGate(norm, self.dtype, name=f"attention_{level}")(skip, x)
-            x = UpConv(widths[level], self.dtype, name=f"up_{level}")(x)
-            x = DoubleConv(widths[level], norm, self.dtype, name=f"decoder_{level}")(
-                jnp.concatenate([skip, x], axis=-1)
-            )
-            if level == 0 or self.deep_supervision:
-                logits.append(head(self.initial_lesion_share, self.dtype, f"head_{level}")(x).astype(jnp.float32))
-        return tuple(reversed(logits))
+    def has_head(self, level: int) -> bool:
+        """At every level with deep supervision."""
+        return self.deep_supervision or super().has_head(level)
 
 
 GENERATOR: Any = AttentionUNet

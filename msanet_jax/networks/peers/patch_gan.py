@@ -16,32 +16,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from msanet_jax.networks.discriminator import LEAK, BoundedConv, pair
-from msanet_jax.networks.layers import Norm
+from msanet_jax.networks.discriminator import BoundedConv, PairNetwork, pair
 from msanet_jax.networks.peers.unet import UNet
 
 
-class PatchDiscriminator(nn.Module):
+class PatchDiscriminator(PairNetwork):
     """One logit for every patch of an image-mask pair, high where the mask looks true.
 
-    `depth` stages with stride 2, one with stride 1, one that gives the logit; kernels 4 x 4, leaky ReLU. A logit sees
-    16, 34, 70 pixels for depth 1, 2, 3; the paper's is 70 (width 64).
-
-    Attributes:
-      width: channels of the first stage, doubled at every further one, at most eightfold.
-      depth: stages that halve the image.
-      pairing: `concat` (as published) or `multiply`.
-      norm: `batch` (as published) or `none`, from the second stage on.
-      bound: see `discriminator.bounded_kernel`; `none` as published.
-      dtype: of the computation.
+    `depth` stages with stride 2, one with stride 1, one that gives the logit. Kernels are 4 x 4; channels double at
+    every stage, at most eightfold. A logit sees 16, 34, 70 pixels for depth 1, 2, 3. As published: 70 pixels, `width`
+    64, `concat`, `batch`, `none`.
     """
-
-    width: int
-    depth: int
-    pairing: str
-    norm: str
-    bound: str
-    dtype: str
 
     @nn.compact
     def __call__(
@@ -49,13 +34,9 @@ class PatchDiscriminator(nn.Module):
     ) -> tuple[jax.Array, ...]:
         """Image and mask `[b, rows, columns, 1]` -> one entry `[b, rows / 2^depth, columns / 2^depth, 1]` logits."""
         x = pair(image, mask, self.pairing)
-        for stage in range(self.depth + 1):
-            stride = 2 if stage < self.depth else 1
-            features = self.width * min(2**stage, 8)
-            x = BoundedConv(features, self.bound, self.dtype, stride=stride, name=f"stage_{stage}")(x)
-            if stage > 0:
-                x = Norm(kind=self.norm, train=train, mapped=mapped, name=f"norm_{stage}")(x)
-            x = nn.leaky_relu(x, LEAK)
+        for index in range(self.depth + 1):
+            stride = 2 if index < self.depth else 1
+            x = self.stage(x, index, self.width * min(2**index, 8), train=train, mapped=mapped, stride=stride)
         verdict = BoundedConv(1, self.bound, self.dtype, stride=1, name="verdict")(x)
         return (verdict.astype(jnp.float32),)
 

@@ -18,32 +18,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from msanet_jax.networks.discriminator import LEAK, BoundedConv, pair
-from msanet_jax.networks.layers import ConvNorm, Norm, norm_factory, upsample2
-from msanet_jax.networks.peers.unet import check_sides, head
+from msanet_jax.networks.discriminator import LEAK, PairNetwork, pair
+from msanet_jax.networks.layers import ConvNorm, upsample2
+from msanet_jax.networks.peers.base import Peer
 
 CRITIC_STAGES = ((7, 1), (5, 2), (4, 4), (4, 8), (4, 8), (3, 8))
 """Kernel side and multiple of the width of every critic stage; each halves the image."""
 
 
-class Segmentor(nn.Module):
+class Segmentor(Peer):
     """Encoder of strided convolutions, decoder of bilinear magnification, concatenated skips and 3 x 3 convolutions.
 
-    Attributes:
-      width: channels of the first stage, at half the resolution, doubled at every stage.
-      depth: stages; rows and columns must be divisible by 2^depth.
-      norm: `batch` or `group`, from the second stage on.
-      initial_lesion_share: the probability an untrained head gives every pixel.
-      dropout_rate: at the bottleneck.
-      dtype: of the computation; parameters and logits are float32.
+    The first level is at half the resolution; the norm begins at the second.
     """
-
-    width: int
-    depth: int
-    norm: str
-    initial_lesion_share: float
-    dropout_rate: float
-    dtype: str
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool, mapped: bool = False) -> tuple[jax.Array, ...]:
@@ -52,13 +39,11 @@ class Segmentor(nn.Module):
         Raises:
           RequestError: a side is not divisible by 2^depth.
         """
-        check_sides(image, self.depth)
-        norm = norm_factory(self.norm, train=train, mapped=mapped)
-        x = image.astype(self.dtype)
+        x, norm = self.begin(image, train=train, mapped=mapped)
         skips = []
         for stage in range(self.depth):
             x = nn.Conv(
-                self.width * 2**stage,
+                self.channels(stage),
                 (4, 4),
                 strides=(2, 2),
                 use_bias=stage == 0,
@@ -68,33 +53,20 @@ class Segmentor(nn.Module):
             )(x)
             x = nn.leaky_relu(x if stage == 0 else norm(f"encoder_norm_{stage}")(x), LEAK)
             skips.append(x)
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = self.dropout(x, train=train)
         for stage in reversed(range(self.depth)):
-            features = self.width * 2 ** max(stage - 1, 0)
+            features = self.channels(max(stage - 1, 0))
             x = ConvNorm(features, norm, dtype=self.dtype, name=f"decoder_{stage}")(upsample2(x))
             if stage > 0:
                 x = jnp.concatenate([x, skips[stage - 1]], axis=-1)
-        return (head(self.initial_lesion_share, self.dtype, "head_0")(x).astype(jnp.float32),)
+        return (self.logits(x, "head_0"),)
 
 
-class Critic(nn.Module):
+class Critic(PairNetwork):
     """Strided stages over image x mask; the pair itself and every stage are features.
 
-    Attributes:
-      width: channels of the first stage (64 in the authors' code).
-      depth: stages used, at most six.
-      pairing: `multiply` (as published) or `concat`.
-      norm: `batch` (as published) or `none`, from the second stage on.
-      bound: `clip` (as published); see `discriminator.bounded_kernel`.
-      dtype: of the computation.
+    As published: `width` 64, six stages, `multiply`, `batch`, `clip`.
     """
-
-    width: int
-    depth: int
-    pairing: str
-    norm: str
-    bound: str
-    dtype: str
 
     @nn.compact
     def __call__(
@@ -103,11 +75,8 @@ class Critic(nn.Module):
         """Image and mask `[b, rows, columns, 1]` -> features `[b, rows / 2^i, columns / 2^i, c]`, i = 0 ... depth."""
         x = pair(image, mask, self.pairing).astype(self.dtype)
         features = [x]
-        for stage, (kernel, multiple) in enumerate(CRITIC_STAGES[: self.depth]):
-            x = BoundedConv(self.width * multiple, self.bound, self.dtype, kernel=kernel, name=f"stage_{stage}")(x)
-            if stage > 0:
-                x = Norm(kind=self.norm, train=train, mapped=mapped, name=f"norm_{stage}")(x)
-            x = nn.leaky_relu(x, LEAK)
+        for index, (kernel, multiple) in enumerate(CRITIC_STAGES[: self.depth]):
+            x = self.stage(x, index, self.width * multiple, train=train, mapped=mapped, kernel=kernel)
             features.append(x)
         return tuple(features)
 

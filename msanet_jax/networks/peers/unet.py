@@ -7,26 +7,14 @@ and augmentation instead of the border-weighted cross-entropy, momentum SGD and 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from data_pipeline.errors import RequestError
-from msanet_jax.networks.layers import ConvNorm, NormFactory, downsample2, norm_factory
-
-
-def check_sides(image: jax.Array, depth: int) -> None:
-    """Refuses an image that cannot be halved `depth` times.
-
-    Raises:
-      RequestError: rows or columns are not divisible by 2^depth.
-    """
-    rows, columns = image.shape[1:3]
-    if rows % 2**depth or columns % 2**depth:
-        raise RequestError(f"image of {rows} x {columns} pixels: sides must be divisible by {2**depth}")
+from msanet_jax.networks.layers import ConvNorm, NormFactory, downsample2
+from msanet_jax.networks.peers.base import Peer
 
 
 class DoubleConv(nn.Module):
@@ -63,55 +51,47 @@ class UpConv(nn.Module):
         return x.reshape(batch, 2 * rows, 2 * columns, self.features) + bias.astype(x.dtype)
 
 
-def head(initial_lesion_share: float, dtype: str, name: str) -> nn.Conv:
-    """1 x 1 convolution to one logit whose bias makes `initial_lesion_share` the probability of an untrained pixel."""
-    bias = nn.initializers.constant(math.log(initial_lesion_share / (1.0 - initial_lesion_share)))
-    return nn.Conv(1, (1, 1), dtype=dtype, bias_init=bias, name=name)
-
-
-class UNet(nn.Module):
+class UNet(Peer):
     """Encoder of double convolutions and 2 x 2 maxima, decoder of up-convolutions and concatenated skips.
 
-    Attributes:
-      width: channels at full resolution (64 in the paper), doubled at every level down.
-      depth: number of halvings (4 in the paper); rows and columns must be divisible by 2^depth.
-      norm: `batch`, `group` or `none` (as published).
-      initial_lesion_share: the probability an untrained head gives every pixel.
-      dropout_rate: at the end of the contracting path.
-      dtype: of the computation; parameters and logits are float32.
+    `width` is 64 and `depth` 4 in the paper, which has no norm. A peer derived from it changes `skip` or `has_head`.
     """
 
-    width: int
-    depth: int
-    norm: str
-    initial_lesion_share: float
-    dropout_rate: float
-    dtype: str
+    def skip(self, level: int, skip: jax.Array, coarser: jax.Array, norm: NormFactory) -> jax.Array:
+        """What the decoder of a level gets of its encoder; `coarser` is the output of the decoder below."""
+        return skip
+
+    def has_head(self, level: int) -> bool:
+        """Whether the decoder of a level gives logits."""
+        return level == 0
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool, mapped: bool = False) -> tuple[jax.Array, ...]:
-        """Image `[b, rows, columns, 1]` float, normalised uptake -> one tuple entry `[b, rows, columns, 1]` logits.
+        """Image `[b, rows, columns, 1]` float, normalised uptake -> logits `[b, rows / 2^l, columns / 2^l, 1]`.
+
+        The finest come first.
 
         Raises:
           RequestError: a side is not divisible by 2^depth.
         """
-        check_sides(image, self.depth)
-        norm = norm_factory(self.norm, train=train, mapped=mapped)
-        widths = [self.width * 2**level for level in range(self.depth + 1)]
-        x = image.astype(self.dtype)
+        x, norm = self.begin(image, train=train, mapped=mapped)
         skips = []
         for level in range(self.depth):
-            x = DoubleConv(widths[level], norm, self.dtype, name=f"encoder_{level}")(x)
+            x = DoubleConv(self.channels(level), norm, self.dtype, name=f"encoder_{level}")(x)
             skips.append(x)
             x = downsample2(x)
-        x = DoubleConv(widths[self.depth], norm, self.dtype, name="bottleneck")(x)
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = DoubleConv(self.channels(self.depth), norm, self.dtype, name="bottleneck")(x)
+        x = self.dropout(x, train=train)
+        logits = []
         for level in reversed(range(self.depth)):
-            x = UpConv(widths[level], self.dtype, name=f"up_{level}")(x)
-            x = DoubleConv(widths[level], norm, self.dtype, name=f"decoder_{level}")(
-                jnp.concatenate([skips[level], x], axis=-1)
+            skip = self.skip(level, skips[level], x, norm)
+            x = UpConv(self.channels(level), self.dtype, name=f"up_{level}")(x)
+            x = DoubleConv(self.channels(level), norm, self.dtype, name=f"decoder_{level}")(
+                jnp.concatenate([skip, x], axis=-1)
             )
-        return (head(self.initial_lesion_share, self.dtype, "head_0")(x).astype(jnp.float32),)
+            if self.has_head(level):
+                logits.append(self.logits(x, f"head_{level}"))
+        return tuple(reversed(logits))
 
 
 GENERATOR: Any = UNet
