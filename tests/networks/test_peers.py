@@ -19,9 +19,10 @@ from data_pipeline.batches import binned
 from data_pipeline.normalize import normalize
 from msanet_jax.evaluation.evaluate import choose_uptake_threshold
 from msanet_jax.networks.catalogue import BASELINES, create_discriminator, create_generator, network_names
+from msanet_jax.networks.layers import norm_factory
 from msanet_jax.networks.peers.attention_unet import AttentionGate
 from msanet_jax.networks.peers.segan import Critic
-from msanet_jax.networks.peers.unet import UpConv, norm_factory
+from msanet_jax.networks.peers.unet import UpConv
 from msanet_jax.training import kmeans
 from msanet_jax.training.adversaries import Game, PatchGan
 from msanet_jax.training.baselines import fit_baseline
