@@ -30,9 +30,9 @@ def test_the_page_runs() -> None:
 
 
 def test_modules_of_the_same_name_do_not_hide_the_functions() -> None:
-    import msanet_jax.evaluate
-    import msanet_jax.predict
-    import msanet_jax.train
+    import msanet_jax.evaluation.evaluate
+    import msanet_jax.prediction.predict
+    import msanet_jax.training
 
     model = Model(lambda fields: np.zeros_like(fields), "thorax", 256, 0.5, 1, {})
     (result,) = msanet_jax.predict(np.full((256, 256), 9), model)

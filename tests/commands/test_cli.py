@@ -105,9 +105,9 @@ def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     predictor = Predictor(
         probability=lambda images: (images[..., 0] > 1.6).astype(np.float32), config=config, step=5, provenance={}
     )
-    monkeypatch.setattr("msanet_jax.training.outcome.load_predictor", lambda run: predictor)
+    monkeypatch.setattr("msanet_jax.trained.rescore.load_predictor", lambda run: predictor)
     monkeypatch.setattr(
-        "msanet_jax.training.outcome.load_splits",
+        "msanet_jax.trained.rescore.load_splits",
         lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
     )
     monkeypatch.setattr("msanet_jax.training.outcome.write_pictures", lambda *_: None)
