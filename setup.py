@@ -69,7 +69,21 @@ EXTRAS = {
 setup(
     name="msanet-jax",
     version="0.1.0",
-    description="MSA-Net for bone metastases in SPECT scintigrams, in JAX/Flax, with a physics-based data set",
+    description="MSA-Net for bone metastases in planar bone scintigraphy, in JAX/Flax, with a simulated data set",
+    author="The msanet-jax authors",
+    keywords="planar bone scintigraphy, bone metastases, segmentation, adversarial learning, JAX, Flax, TPU, GPU",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
+    ],
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     # To be set when the project is published: colab/ takes it from here (colab/README.md).
