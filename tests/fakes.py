@@ -51,3 +51,21 @@ def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> Simulate
         rows = [{"id": 7, "size_mm": 13.0}, {"id": 8, "size_mm": 9.0}]
         made[view] = SimulatedView(scan, expected, *(ids for _ in range(5)), rows, ids)
     return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)
+
+
+def level_scans(*, lesion: float, other: float, place: int = 2, images: int = 4, side: int = 16) -> BoneScans:
+    """Scans without noise, body at uptake 1: a lesion and another hot square of 4 x 4 pixels at the given uptakes.
+
+    Uptake is the root of counts over that of the body, whose 16 counts make it exact. Squares at 3 or more do not count
+    as body. The lesion begins at row and column `place`, the other square at 11 - `place`: 2 and 9, or 9 and 2.
+    """
+    counts = np.full((images, side, side), 16, np.int32)
+    ids = np.zeros(counts.shape, np.uint8)
+    for first, uptake in ((place, lesion), (11 - place, other)):
+        counts[:, first : first + 4, first : first + 4] = round(16 * uptake**2)
+    ids[:, place : place + 4, place : place + 4] = 1
+    rows = [
+        ImageRow(f"image-{n}", f"patient-{n}", "anterior", (2.0, 2.0), [{"id": 1, "size_mm": 8.0}])
+        for n in range(images)
+    ]
+    return BoneScans(counts=counts, masks={name: ids.copy() for name in MASKS}, rows=rows)

@@ -64,3 +64,26 @@ def test_bootstrap_covers_the_mean() -> None:
         low, high = interval(mean(weights, random.normal(size=40)))
         covered += low <= 0.0 <= high
     assert 87 <= covered <= 99
+
+
+def test_ends_are_the_outer_fortieths() -> None:
+    """Of 0, 1, ... 1000 from 25 to 975, in whatever order; one that is undefined changes nothing."""
+    values = np.random.default_rng(0).permutation(1001).astype(float)
+    assert interval(values) == pytest.approx((25.0, 975.0))
+    assert interval(np.append(values, np.nan)) == pytest.approx((25.0, 975.0))
+
+
+def test_two_patients_are_both_drawn_half_of_the_time() -> None:
+    """Ten images of a and one of b: a quarter of the samples is a twice, a quarter b twice."""
+    weights = bootstrap_weights(["a"] * 10 + ["b"], samples=4000, seed=0)
+    assert weights.shape == (4000, 11)
+    for times in range(3):
+        assert (weights[:, 0] == times).mean() == pytest.approx((1 / 4, 1 / 2, 1 / 4)[times], abs=0.03)
+    assert (weights[:, 0] + weights[:, 10] == 2).all()
+    found = ratio(weights, np.array([1.0] * 10 + [0.0]), np.ones(11))
+    assert interval(found) == (0.0, 1.0)
+
+
+def test_median_of_an_even_number_is_between_the_middle_ones() -> None:
+    weights = np.array([[1, 1, 1, 1], [1, 0, 0, 3], [2, 2, 0, 0], [1, 1, 1, 0]])
+    assert median(weights, np.array([4.0, 1.0, 2.0, 8.0])).tolist() == [3.0, 8.0, 2.5, 2.0]

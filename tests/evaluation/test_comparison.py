@@ -105,9 +105,25 @@ def test_p_by_hand() -> None:
     assert math.isnan(two_sided_p(np.array([np.nan])))
 
 
+def test_p_counts_samples_at_zero_on_both_sides() -> None:
+    """Of six defined samples three are at most 0 and five at least 0; undefined ones count for nothing."""
+    differences = np.array([0.0, 0.0, -1.0, 1.0, 2.0, 3.0, np.nan])
+    assert two_sided_p(differences) == two_sided_p(-differences) == 1.0
+    assert two_sided_p(np.array([0.0] * 2 + [1.0] * 17)) == pytest.approx(2 * (2 + 1) / (19 + 1))
+    assert two_sided_p(np.array([0.0] * 2 + [-1.0] * 17 + [np.nan] * 9)) == pytest.approx(2 * (2 + 1) / (19 + 1))
+
+
+def test_interval_of_the_difference_by_hand() -> None:
+    """Two patients, the difference 0 in one and 0.4 in the other: each is drawn alone in a quarter of the samples."""
+    runs = {"a": _rows([5, 5]), "b": _rows([5, 9])}
+    (entry,) = compare_runs(runs, scores=("recall_pooled",), samples=400)
+    assert (entry.value, entry.reference_value) == (0.7, 0.5)
+    assert (entry.difference, entry.low, entry.high) == pytest.approx((0.2, 0.0, 0.4))
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
     corrected = holm([0.02, float("nan"), 0.01])
     assert corrected[0] == pytest.approx(0.02)
     assert math.isnan(corrected[1])

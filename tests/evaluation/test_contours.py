@@ -52,3 +52,27 @@ def test_empty_masks() -> None:
         scores = surface_scores(truth, prediction, pixel_size_mm=(2.0, 2.0), tolerance_mm=4.0)
         assert math.isnan(scores.hd95_mm)
         assert scores.nsd == pytest.approx(nsd, nan_ok=True)
+
+
+def _line_and_its_end() -> tuple[np.ndarray, np.ndarray]:
+    """21 pixels in a row, and the first of them."""
+    line, end = np.zeros((5, 30), bool), np.zeros((5, 30), bool)
+    line[2, 4:25] = True
+    end[2, 4] = True
+    return line, end
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_percentile_is_the_95th_of_the_worse_direction(flipped: bool) -> None:
+    """The line's pixels lie 0, 2, ... 40 mm from its end, whose own pixel lies at 0: 38 mm, whoever is the truth."""
+    masks = _line_and_its_end()[:: -1 if flipped else 1]
+    scores = surface_scores(*masks, pixel_size_mm=(1.0, 2.0), tolerance_mm=10.0)
+    assert scores.hd95_mm == pytest.approx(38.0)
+    # 0 to 10 mm are six pixels of the line, 10 mm itself agrees, and the end's own pixel is the seventh of 22.
+    assert scores.nsd == pytest.approx(7 / 22)
+
+
+def test_contour_takes_four_neighbours() -> None:
+    """The middle of a diamond with its corners cut touches the outside diagonally only."""
+    plus = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+    assert contour(np.pad(plus, 1)).sum() == 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_scans, level_scans
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -16,6 +16,7 @@ from data_pipeline.batches import binned
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.evaluate import (
     choose_threshold,
+    choose_uptake_threshold,
     dsc_by_threshold,
     evaluate,
     probability_maps,
@@ -82,6 +83,35 @@ def test_baseline_finds_the_best_threshold(small_config: ConfigDict) -> None:
     assert result["dsc_pooled"] > 0.95
 
 
+def test_baseline_is_tuned_on_the_training_images(small_config: ConfigDict) -> None:
+    """In training lesions take up more than the rest, in the test less: a threshold of the test would find them."""
+    training, test = level_scans(lesion=4, other=3), level_scans(lesion=3, other=4)
+    assert choose_uptake_threshold(training, config=small_config) == 3.0
+    result = threshold_baseline(training, test, config=small_config)
+    assert result.summary["threshold"] == 3.0
+    assert result.summary["dsc_pooled"] == result.summary["precision_pooled"] == 0.0
+    assert result.summary["images"] == 4
+    assert not result.curves
+    # The best of the test images marks both squares: 4 x 4 pixels each.
+    assert choose_uptake_threshold(test, config=small_config) == 1.0
+    best = threshold_baseline(test, test, config=small_config).summary
+    assert (best["precision_pooled"], best["recall_pooled"]) == (0.5, 1.0)
+    assert best["intervals"]["dsc_pooled"] == pytest.approx((2 / 3, 2 / 3))
+
+
+def test_baseline_reaches_an_uptake_of_ten(small_config: ConfigDict) -> None:
+    small_config.data.image_size_px = 32
+    assert choose_uptake_threshold(level_scans(lesion=10, other=9, side=32), config=small_config) == 9.0
+
+
+def test_dsc_by_threshold_by_hand() -> None:
+    """Lesions at 0.2 and 0.6, another pixel at 0.4; above 0.6 nothing is marked."""
+    maps, truth = np.array([0.2, 0.4, 0.6, 0.0]), np.array([True, False, True, False])
+    thresholds = np.array([0.0, 0.2, 0.4, 0.6])
+    np.testing.assert_allclose(dsc_by_threshold(maps, truth, thresholds), [4 / 5, 2 / 4, 2 / 3, 0.0])
+    assert dsc_by_threshold(maps, np.zeros(4, bool), thresholds).tolist() == [0.0] * 4
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dsc_by_threshold_is_what_scoring_gives(dtype: type, small_config: ConfigDict) -> None:
     """At thresholds that occur as values, too: above means above."""
@@ -124,6 +154,29 @@ def test_validation_uses_the_rule_and_only_the_cheap_part(small_config: ConfigDi
     shared = set(chosen.summary) & set(whole.summary)
     assert {"dsc_pooled", "lesion_recall", "lesions_small"} <= shared
     np.testing.assert_equal({key: whole.summary[key] for key in shared}, {key: chosen.summary[key] for key in shared})
+
+
+def test_threshold_is_that_of_the_recipe_where_none_is_given(small_config: ConfigDict) -> None:
+    small_config.evaluate.threshold = 0.25
+    constant = 0.375
+
+    def flat(images: np.ndarray) -> np.ndarray:
+        return np.full(images.shape[:3], constant, np.float32)
+
+    result = evaluate(flat, SCANS, config=small_config, whole=False).summary
+    assert (result["threshold"], result["recall_pooled"]) == (0.25, 1.0)
+    given = evaluate(flat, SCANS, config=small_config, threshold=0.375, whole=False).summary
+    assert (given["threshold"], given["recall_pooled"]) == (0.375, 0.0)
+
+
+def test_zeroed_input_is_zero(small_config: ConfigDict) -> None:
+    """What the network sees is zero, in every image; what it makes of that is scored."""
+
+    def shifted(images: np.ndarray) -> np.ndarray:
+        return images[..., 0] + np.float32(0.125)
+
+    maps = probability_maps(shifted, SCANS, config=small_config, input_zeroed=True)
+    assert (maps == 0.125).all()
 
 
 def test_every_image_is_scored_once_in_its_place(small_config: ConfigDict) -> None:

@@ -102,3 +102,38 @@ def test_without_lesions_and_without_candidates() -> None:
     assert np.isnan(froc_scores(np.ones((2, 1)), healthy, (1.0,))).all()
     blind = [Candidates({1: 0.0}, np.zeros(0))]
     assert froc_score(froc_curve(blind), (1.0, 2.0)) == 0.0
+
+
+def test_peak_distance_counts_in_mm_of_the_mean_side() -> None:
+    """12 mm are four pixels of 2 x 4 mm: a peak five columns from a higher one counts, one four columns away not."""
+    section, ids = _section(), np.zeros((20, 20), np.uint8)
+    section.froc_peak_distance_mm = 12.0
+    probability = np.zeros((20, 20), np.float32)
+    probability[10, 3], probability[10, 8], probability[10, 12] = 0.75, 0.5, 0.25
+    found = find_candidates(probability, ids, pixel_size_mm=(2.0, 4.0), evaluate=section)
+    assert found.false_scores.tolist() == [0.75, 0.5]
+    section.froc_peak_distance_mm = 1.0  # less than a pixel: neighbours still are one peak
+    probability[10, 4] = 0.625
+    found = find_candidates(probability, ids, pixel_size_mm=(2.0, 4.0), evaluate=section)
+    assert found.false_scores.tolist() == [0.75, 0.5, 0.25]
+
+
+def test_a_peak_hits_the_nearest_lesion_only() -> None:
+    """It lies 4 mm from lesion 1 and 2 mm from lesion 2, within 5 mm of both."""
+    section, ids, probability = _section(), np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.float32)
+    section.froc_hit_distance_mm = 5.0
+    ids[4, 2], ids[5, 4] = 1, 2
+    probability[4, 4] = 0.5
+    found = find_candidates(probability, ids, pixel_size_mm=(2.0, 2.0), evaluate=section)
+    assert found.lesion_scores == {1: 0.0, 2: 0.5}
+    assert not len(found.false_scores)
+
+
+def test_score_between_and_beyond_the_points() -> None:
+    """One scan: the only false positive comes first, then two of four lesions; no threshold gives half of it."""
+    curve = froc_curve([Candidates({1: 0.75, 2: 0.5, 3: 0.0, 4: 0.0}, np.array([0.875, 0.25]))])
+    assert curve.false_positives_per_scan.tolist() == [0.0, 1.0, 1.0, 1.0, 2.0]
+    assert curve.sensitivity.tolist() == [0.0, 0.0, 0.25, 0.5, 0.5]
+    assert froc_score(curve, (0.0,)) == 0.0
+    assert froc_score(curve, (2.0,)) == froc_score(curve, (8.0,)) == 0.5
+    assert froc_score(curve, (0.0, 2.0, 4.0, 8.0)) == pytest.approx(1.5 / 4)

@@ -9,7 +9,7 @@ import pytest
 from skimage.measure import label
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from msanet_jax.evaluation.lesions import lesion_groups, match_lesions, share_out
+from msanet_jax.evaluation.lesions import LesionResult, lesion_groups, match_lesions, share_out
 from msanet_jax.evaluation.pixels import PixelCounts, count_pixels, pooled, quotient
 
 
@@ -80,6 +80,7 @@ def test_lesions_by_hand() -> None:
         facts=[
             {"id": 1, "size_mm": 10.0, "visible": True, "contrast": 5.0},
             {"id": 3, "size_mm": 40.0, "visible": False, "contrast": 10.5},
+            {"id": 8, "size_mm": 5.0},
             {"id": 9, "size_mm": 5.0},
         ],
     )
@@ -104,7 +105,7 @@ def test_lesions_by_hand() -> None:
         "hidden": [3],
     }
     assert result.components == 4
-    assert result.without_pixels == 1
+    assert result.without_pixels == 2
 
 
 def test_overlap_rule_and_distance() -> None:
@@ -185,3 +186,86 @@ def test_pixels_need_not_be_square() -> None:
     far = match_lesions(ids, nothing, overlap_min=0.1, pixel_size_mm=(2.0, 1.0))
     assert [x.clustered for x in near.lesions] == [True, True]
     assert [x.clustered for x in far.lesions] == [False, False]
+
+
+def test_a_lesion_that_is_not_touched_takes_no_pixel() -> None:
+    """A stripe over lesions 1 and 2 passes lesion 3 at two pixels: its middle is nearest to 3, which has no part."""
+    ids = np.zeros((4, 12), np.uint8)
+    ids[0, :2], ids[0, 10:], ids[2, 5:7] = 1, 2, 3
+    stripe = np.zeros((4, 12), int)
+    stripe[0] = 1
+    assert share_out(ids, stripe, pixel_size_mm=(1.0, 1.0))[0].tolist() == [1] * 6 + [2] * 6
+    result = match_lesions(ids, stripe > 0, overlap_min=0.1, pixel_size_mm=(1.0, 1.0))
+    assert [x.dsc for x in result.lesions] == pytest.approx([4 / 8, 4 / 8, 0.0])
+
+
+def test_pixels_are_shared_out_by_mm() -> None:
+    """The bend of an L is four rows of 1 mm from lesion 1 and three columns of 2 mm from lesion 2."""
+    ids = np.zeros((5, 4), np.uint8)
+    ids[0, 0], ids[4, 3] = 1, 2
+    bent = np.zeros((5, 4), int)
+    bent[:, 0] = bent[4] = 1
+    owners = share_out(ids, bent, pixel_size_mm=(1.0, 2.0))
+    assert owners[:, 0].tolist() == [1, 1, 1, 1, 1]
+    assert owners[4].tolist() == [1, 2, 2, 2]
+    assert share_out(ids, bent, pixel_size_mm=(1.0, 1.0))[4].tolist() == [2, 2, 2, 2]
+    # The same through the matching, whose DSC takes these pixels: 5 of lesion 1, 3 of lesion 2.
+    result = match_lesions(ids, bent > 0, overlap_min=0.1, pixel_size_mm=(1.0, 2.0))
+    assert [x.dsc for x in result.lesions] == pytest.approx([2 / 6, 2 / 4])
+
+
+@pytest.mark.parametrize(("columns", "clustered"), [(3, True), (4, False)])
+def test_lesions_at_15_mm_are_clustered(columns: int, clustered: bool) -> None:
+    ids = np.zeros((3, 12), np.uint8)
+    ids[1, 5], ids[1, 5 + columns] = 1, 2
+    result = match_lesions(ids, ids > 0, overlap_min=0.1, pixel_size_mm=(9.0, 5.0))
+    assert [x.clustered for x in result.lesions] == [clustered] * 2
+
+
+def test_neighbours_are_as_near_as_their_nearest_pixels() -> None:
+    """A lesion 40 mm long begins 4 mm beside a small one; alone in its image, in whatever corner, a lesion has none."""
+    ids = np.zeros((3, 30), np.uint8)
+    ids[1, 2], ids[1, 4:24] = 1, 2
+    result = match_lesions(ids, ids > 0, overlap_min=0.1, pixel_size_mm=(2.0, 2.0))
+    assert [x.clustered for x in result.lesions] == [True, True]
+    alone = np.zeros((3, 3), np.uint8)
+    alone[0, 0] = 4
+    assert not match_lesions(alone, alone > 0, overlap_min=0.1, pixel_size_mm=(2.0, 2.0)).lesions[0].clustered
+
+
+def test_groups_at_their_limits() -> None:
+    """15 and 30 mm are medium, a contrast of 5 and 10 too; an unknown size, contrast or visibility is in no group."""
+
+    def lesion(number: int, **facts: object) -> LesionResult:
+        return LesionResult(id=number, pixels=1, found=0, detected=False, dsc=0.0, clustered=number == 2, facts=facts)
+
+    lesions = [
+        lesion(1, size_mm=14.9, contrast=4.9, visible=False),
+        lesion(2, size_mm=15.0, contrast=5.0, visible=True),
+        lesion(3, size_mm=30.0, contrast=10.0, visible=True),
+        lesion(4, size_mm=30.1, contrast=10.1, visible=True),
+        lesion(5, size_mm=None),
+    ]
+    groups = {name: [x.id for x in members] for name, members in lesion_groups(lesions).items()}
+    assert groups == {
+        "small": [1],
+        "medium": [2, 3],
+        "large": [4],
+        "low_contrast": [1],
+        "medium_contrast": [2, 3],
+        "high_contrast": [4],
+        "isolated": [1, 3, 4, 5],
+        "clustered": [2],
+        "visible": [2, 3, 4],
+        "hidden": [1],
+    }
+
+
+def test_components_touch_diagonally() -> None:
+    """Two pixels that meet in a corner are one component, a true one if either lies on a lesion."""
+    ids, prediction = np.zeros((4, 4), np.uint8), np.zeros((4, 4), bool)
+    ids[0, 0] = 1
+    prediction[0, 0] = prediction[1, 1] = True
+    result = match_lesions(ids, prediction, overlap_min=1.0, pixel_size_mm=(1.0, 1.0))
+    assert (result.components, result.false_positives) == (1, 0)
+    assert result.lesions[0].dsc == pytest.approx(2 / 3)

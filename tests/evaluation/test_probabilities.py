@@ -61,7 +61,7 @@ def test_calibration_agrees_with_scikit_learn(bins: int) -> None:
 
 def test_samples_are_repeated_images() -> None:
     probability, truth = _maps()
-    weights = np.array([[2, 0, 1, 1], [0, 4, 0, 0]])
+    weights = np.array([[2, 0, 1, 1], [0, 4, 0, 0], [1, 0, 5, 0]])  # as many images as the patients drawn have
     table = calibration_table(probability, truth, bins=10)
     for row, error, brier, precision in zip(
         weights,
@@ -112,3 +112,48 @@ def test_curve_points_are_what_the_thresholds_give() -> None:
         marked = (probability >= curve["threshold"][place]).ravel()
         assert curve["precision"][place] == pytest.approx(precision_score(truth.ravel(), marked))
         assert curve["recall"][place] == pytest.approx(recall_score(truth.ravel(), marked))
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    """Of 0, 1/4, 1/2, 3/4 and 1 in quarters the first bin holds two: its lower edge, too."""
+    probability = np.array([[[0.0, 0.25, 0.5, 0.75, 1.0]]], np.float32)
+    truth = np.array([[[0, 0, 1, 0, 1]]], bool)
+    table = calibration_table(probability, truth, bins=4)
+    assert table.edges.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert table.pixels.tolist() == [[2, 1, 1, 1]]
+    assert table.probability.tolist() == [[0.25, 0.5, 0.75, 1.0]]
+    assert table.lesion.tolist() == [[0, 1, 0, 1]]
+    assert table.squared_error.tolist() == [0.25**2 + 0.5**2 + 0.75**2]
+    one = np.ones((1, 1))
+    assert calibration_errors(one, table)[0] == pytest.approx((0.25 + 0.5 + 0.75 + 0.0) / 5)
+    assert calibration_errors(one, table, first_bin=1)[0] == pytest.approx((0.5 + 0.75 + 0.0) / 3)
+
+
+def test_a_sample_without_lesion_has_no_average_precision() -> None:
+    """Image 0 has a lesion pixel ranked second of four, image 1 has none."""
+    probability = np.array([[[0.9, 0.8, 0.1, 0.0]], [[0.5, 0.5, 0.5, 0.5]]])
+    truth = np.array([[[0, 1, 0, 0]], [[0, 0, 0, 0]]], bool)
+    found = average_precisions(np.array([[1, 0], [1, 1], [0, 2]]), probability, truth)
+    assert found[:2] == pytest.approx([1 / 2, 1 / 2])
+    assert math.isnan(found[2])
+
+
+def test_average_precision_of_samples_resolves_many_scores() -> None:
+    """Each of 200 lesion pixels lies above one more pixel of background: the sum of n / (2 n - 1) over 200, exactly."""
+    scores = np.linspace(0.9, 0.1, 400)[None, None]
+    truth = (np.arange(400) % 2 == 0)[None, None]
+    ranks = np.arange(1, 201)
+    expected = np.mean(ranks / (2 * ranks - 1))
+    assert average_precision(scores, truth) == pytest.approx(expected)
+    assert average_precisions(np.ones((1, 1)), scores, truth)[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_curve_has_a_point_at_every_hundredth_of_recall() -> None:
+    """128 lesion pixels without an error: the first of them, then the first to reach each hundredth, 32/128 = 0.25."""
+    scores = np.linspace(1.0, 0.5, 128)
+    probability, truth = np.append(scores, [0.25])[None, None], np.append(np.ones(128, bool), [False])[None, None]
+    curve = precision_recall_points(probability, truth)
+    found = np.unique([1, *((128 * n + 99) // 100 for n in range(1, 101))])
+    np.testing.assert_array_equal(curve["recall"], found / 128)
+    np.testing.assert_array_equal(curve["threshold"], scores[found - 1])
+    assert (curve["precision"] == 1.0).all()

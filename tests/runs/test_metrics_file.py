@@ -12,13 +12,15 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_scans, level_scans
 from ml_collections import ConfigDict
 from PIL import Image
 
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.lesions import GROUPS
-from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics
+from msanet_jax.evaluation.protocol import Evaluation
+from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics, rules, write_metrics
+from msanet_jax.runs.notices import note
 from msanet_jax.training import outcome
 from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
 
@@ -190,3 +192,114 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(RequestError, match=r"metrics\.json: not readable"):
         read_metrics(tmp_path)
+
+
+# What is tuned on or scored in the wrong split gives another number: single thresholds part lesion and other square at
+# uptakes of 3 to 4 in training, 3.25 to 3.5 in validation and 4 to 5 in the test.
+LEVELS = {
+    "train": level_scans(lesion=4, other=3, place=9),
+    "validation": level_scans(lesion=3.5, other=3.25),
+    "test": level_scans(lesion=5, other=4),
+}
+
+
+def _scored(folder: Path, config: ConfigDict, probability: Any, **more: Any) -> dict[str, Any]:
+    score_and_write(probability, LEVELS, folder=folder, config=config, step=7, begin=0.0, **more)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def _tenth_of_uptake(images: np.ndarray) -> np.ndarray:
+    return np.clip(images[..., 0] / 10, 0, 1).astype(np.float32)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_every_split_has_its_part(small_config: ConfigDict, tmp_path: Path) -> None:
+    """The threshold is that of validation, the baseline that of training, and both are scored on the test."""
+    small_config.evaluate.threshold_rule = "validation"
+    content = _scored(tmp_path, small_config, _tenth_of_uptake)
+    chosen = content["threshold"]
+    # Of 0.325 to 0.349 the nearest to 0.5. On the test it marks both squares.
+    assert (chosen["value"], chosen["rule"], chosen["validation_dsc_pooled"]) == (0.349, "validation", 1.0)
+    assert content["test"]["threshold"] == 0.349
+    assert content["test"]["dsc_pooled"] == pytest.approx(2 / 3)
+    assert content["threshold_baseline"]["threshold"] == 3.0
+    assert content["threshold_baseline"]["dsc_pooled"] == pytest.approx(2 / 3)
+    assert content["provenance"]["checkpoint_step"] == 7
+    again = _scored(tmp_path, small_config, _tenth_of_uptake, split="validation")
+    assert (again["split"], again["validation"]["dsc_pooled"]) == ("validation", 1.0)
+    assert again["threshold_baseline"]["threshold"] == 3.0
+    assert again["threshold_baseline"]["dsc_pooled"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_zero_input_is_scored_on_zeros(small_config: ConfigDict, tmp_path: Path) -> None:
+    """A network of pixels falls to 0; one that knows the place scores as before, at the same threshold."""
+    pixels = _scored(tmp_path, small_config, lambda images: (images[..., 0] > 2.5).astype(np.float32))
+    assert pixels["test"]["dsc_pooled"] == pytest.approx(2 / 3)
+    assert pixels["zero_input_dsc_pooled"] == 0.0
+
+    def place(images: np.ndarray) -> np.ndarray:
+        known = np.zeros(images.shape[:3], np.float32)
+        known[:, 2:6, 2:6] = 0.375
+        return known
+
+    assert _scored(tmp_path, small_config, place)["zero_input_dsc_pooled"] == 0.0  # below 0.5
+    assert _scored(tmp_path, small_config, place, threshold=0.25)["zero_input_dsc_pooled"] == 1.0
+
+
+def test_rules_are_the_numbers_of_the_recipe(small_config: ConfigDict) -> None:
+    small_config.evaluate.froc_peak_distance_mm = 9.0
+    small_config.evaluate.froc_hit_distance_mm = 4.0
+    small_config.evaluate.lesion_overlap_min = 0.2
+    assert rules(small_config) == {
+        "scored_mask": small_config.data.scored_mask,
+        "lesion_overlap_min": 0.2,
+        "small_below_mm": 15.0,
+        "large_above_mm": 30.0,
+        "low_contrast_below": 5.0,
+        "high_contrast_above": 10.0,
+        "clustered_within_mm": 15.0,
+        "surface_tolerance_mm": 5.0,
+        "calibration_bins": 15,
+        "froc_false_positives_per_scan": [0.25, 0.5, 1.0, 2.0, 4.0, 8.0],
+        "froc_probability_min": 0.0001,
+        "froc_peak_distance_mm": 9.0,
+        "froc_hit_distance_mm": 4.0,
+        "bootstrap_samples": small_config.evaluate.bootstrap_samples,
+    }
+
+
+@pytest.mark.parametrize(("simulated", "said"), [(True, "Simulated scans"), (False, "Imported scans")])
+def test_every_number_stands_under_its_name(
+    simulated: bool, said: str, small_config: ConfigDict, tmp_path: Path
+) -> None:
+    def result(dsc: float) -> Evaluation:
+        rows = [{"image_id": "i0", "dsc": dsc, "hd95_mm": float("inf")}]
+        return Evaluation({"dsc_pooled": dsc}, rows, [{"lesion": 1, "dsc": float("nan")}], np.zeros((1, 2, 2)))
+
+    write_metrics(
+        tmp_path,
+        split="test",
+        scored=result(0.75),
+        threshold={"value": 0.5},
+        threshold_baseline=result(0.25),
+        zero_input_dsc_pooled=0.125,
+        config=small_config,
+        provenance={"seed": 3},
+        simulated=simulated,
+    )
+    content = read_metrics(tmp_path)
+    assert content["note"] == note(simulated=simulated)
+    assert content["note"].startswith(said)
+    assert content["test"] == {"dsc_pooled": 0.75}
+    assert content["threshold_baseline"] == {"dsc_pooled": 0.25}
+    assert content["zero_input_dsc_pooled"] == 0.125
+    assert content["images"] == [{"image_id": "i0", "dsc": 0.75, "hd95_mm": None}]
+    assert (content["threshold"], content["provenance"]) == ({"value": 0.5}, {"seed": 3})
+    assert (tmp_path / "images.csv").read_text() == "image_id,dsc,hd95_mm\ni0,0.75,inf\n"
+    assert (tmp_path / "lesions.csv").read_text() == "lesion,dsc\n1,\n"
+
+
+def test_json_has_no_infinity() -> None:
+    values = {"a": [1.0, float("nan"), (float("inf"), 2)], "b": {"c": -float("inf"), "d": "nan", "e": 0.0}}
+    assert nan_to_null(values) == {"a": [1.0, None, [None, 2]], "b": {"c": None, "d": "nan", "e": 0.0}}
