@@ -128,7 +128,7 @@ def binned(scans: BoneScans, data: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
 def binned_instances(scans: BoneScans, data: ConfigDict) -> np.ndarray:
     """Lesion ids `[n, size, size]` uint8 whose union is the mask of `binned`.
 
-    A binned pixel of the mask carries the id that most of its lesion pixels have (the largest id on a tie).
+    A binned pixel of the mask carries the id that most of its lesion pixels have (on a tie the first, row by row).
     """
     _, masks = binned(scans, data)
     ids = scans.masks[data.scored_mask]

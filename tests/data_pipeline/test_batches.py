@@ -94,3 +94,81 @@ def test_impossible_requests_are_named(small_config: ConfigDict) -> None:
     small_config.data.scored_mask = "guess"
     with pytest.raises(ValueError, match="scored_mask='guess' is none of lesions"):
         binned(SCANS, small_config.data)
+
+
+def _one_image(images: int) -> BoneScans:
+    """The same image again and again: what differs between examples is the augmentation."""
+    return BoneScans(
+        counts=np.repeat(SCANS.counts[:1], images, axis=0),
+        masks={name: np.repeat(mask[:1], images, axis=0) for name, mask in SCANS.masks.items()},
+        rows=SCANS.rows[:images],
+    )
+
+
+def _distinct(images: np.ndarray) -> int:
+    return len({image.tobytes() for image in images})
+
+
+def _images(config: ConfigDict, count: int, scans: BoneScans = SCANS, **changes: int) -> np.ndarray:
+    return np.concatenate([batch["image"] for batch in _take(config, count, scans, **changes)])[..., 0]
+
+
+@pytest.mark.parametrize(
+    "change", [{"rotation_deg": 10.0}, {"kept_counts_min": 0.5}, {"contrast_fraction": 0.2}, {"scale_fraction": 0.2}]
+)
+def test_every_example_of_every_batch_has_its_own_augmentation(small_config: ConfigDict, change: dict) -> None:
+    config = _still(small_config)
+    assert _distinct(_images(config, 4, _one_image(8))) == 1
+    config.augment.update(change)
+    first, second = (_images(config, 4, _one_image(8), seed=seed) for seed in (3, 4))
+    assert _distinct(first) == 16  # two epochs of two batches
+    assert _distinct(np.concatenate([first, second])) == 32
+
+
+def test_the_order_follows_the_seed(small_config: ConfigDict) -> None:
+    config = _still(small_config)
+    assert not np.array_equal(_images(config, 2), _images(config, 2, seed=4))
+
+
+def test_contrast_comes_after_normalising(small_config: ConfigDict) -> None:
+    """One exponent an image, on the normalised image."""
+    config = _still(small_config)
+    config.augment.contrast_fraction = 0.3
+    plain = normalize(SCANS.counts[0])
+    exponents = []
+    for image in _images(config, 4, _one_image(4)):
+        clear = (plain > 0) & (np.abs(np.log(np.maximum(plain, 1e-9))) > 0.05)
+        ratio = np.log(image[clear]) / np.log(plain[clear])
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+        exponents.append(ratio[0])
+    assert 0.7 <= min(exponents) < 0.95 and 1.05 < max(exponents) <= 1.3
+
+
+def test_over_the_epochs_every_image_is_seen(small_config: ConfigDict) -> None:
+    """10 images in batches of 4: each epoch leaves out two others."""
+    images = _images(_still(small_config), 16)
+    nearest = [int(np.abs(normalize(SCANS.counts) - image).sum(axis=(1, 2)).argmin()) for image in images]
+    assert set(nearest) == set(range(10))
+    assert max(np.bincount(nearest)) <= 8
+
+
+def test_training_truth_is_the_image_s_own(small_config: ConfigDict) -> None:
+    for batch in _take(_still(small_config), 4):
+        for image, mask in zip(batch["image"][..., 0], batch["mask"][..., 0], strict=True):
+            number = int(np.abs(normalize(SCANS.counts) - image).sum(axis=(1, 2)).argmin())
+            np.testing.assert_array_equal(mask, SCANS.masks["lesions"][number] > 0)
+
+
+def test_evaluation_fills_with_zeros_and_keeps_truth(small_config: ConfigDict) -> None:
+    last = list(evaluation_batches(SCANS, data=small_config.data, batch_size=4))[-1]
+    np.testing.assert_array_equal(last["weight"], [1, 1, 0, 0])
+    np.testing.assert_array_equal(last["index"][:2], [8, 9])
+    np.testing.assert_array_equal(last["mask"][:2, ..., 0], SCANS.masks["lesions"][8:] > 0)
+    assert not last["image"][2:].any() and not last["mask"][2:].any()
+
+
+def test_a_tie_of_lesions_goes_to_the_first(small_config: ConfigDict) -> None:
+    ids = np.array([[[2, 5], [5, 2]]], np.uint8)
+    scans = BoneScans(counts=np.ones((1, 2, 2), np.int32), masks={"lesions": ids}, rows=[SCANS.rows[0]])
+    small_config.data.image_size_px = 1
+    assert binned_instances(scans, small_config.data).item() == 2

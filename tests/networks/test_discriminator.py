@@ -98,3 +98,46 @@ def test_odd_side_is_refused(small_config: ConfigDict) -> None:
     image = jnp.zeros((1, 18, 16, 1))
     with pytest.raises(ValueError, match="18 x 16 pixels: sides must be divisible by 4"):
         networks.discriminator.init(jax.random.key(0), image, image)
+
+
+def test_only_kernels_that_stretch_are_divided() -> None:
+    """Singular values 3 and 0.5 of a 2 x 2 matrix: 3 is brought to 1; scaled below 1 nothing changes."""
+    matrix = np.diag([3.0, 0.5]).astype(np.float32).reshape(1, 1, 2, 2)
+    np.testing.assert_allclose(bounded_kernel(jnp.asarray(matrix), "spectral"), matrix / 3.0, rtol=1e-3)
+    np.testing.assert_array_equal(bounded_kernel(jnp.asarray(matrix / 6.0), "spectral"), matrix / 6.0)
+
+
+def test_l1_bound_by_hand() -> None:
+    """Each output channel on its own: absolute sums 4 and 0.5."""
+    kernel = jnp.array([[1.0, 0.25], [-3.0, -0.25]]).reshape(1, 1, 2, 2)
+    np.testing.assert_allclose(bounded_kernel(kernel, "l1")[0, 0], [[0.25, 0.25], [-0.75, -0.25]])
+
+
+def test_two_stages_written_out(small_config: ConfigDict) -> None:
+    """Strided convolutions of the bounded kernels, a bias, and a slope of 0.2 below 0."""
+    networks = create_networks(small_config, steps_per_epoch=1)
+    image, mask = jax.random.normal(jax.random.key(0), (2, 2, 16, 16, 1))
+    params = networks.discriminator.init(jax.random.key(1), image, mask)["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
+    x = np.concatenate([image, mask], axis=-1)
+    for stage, found in enumerate(networks.discriminator.apply({"params": params}, image, mask)):
+        own = {name: np.asarray(leaf) for name, leaf in params[f"stage_{stage}"].items()}
+        norm = np.linalg.norm(own["kernel"].reshape(-1, own["kernel"].shape[-1]), 2)
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))[:, ::2, ::2]
+        y = np.einsum("brcxij,ijxf->brcf", windows, own["kernel"] / max(norm, 1.0)) + own["bias"]
+        x = np.where(y > 0, y, 0.2 * y)
+        np.testing.assert_allclose(found, x, rtol=0.02, atol=0.02)
+        np.testing.assert_allclose(np.abs(found).mean(), np.abs(x).mean(), rtol=0.02)
+
+
+def test_the_norm_sits_behind_every_stage_but_the_first(small_config: ConfigDict) -> None:
+    small_config.discriminator.norm = "batch"
+    discriminator = create_networks(small_config, steps_per_epoch=1).discriminator
+    image, mask = jax.random.normal(jax.random.key(0), (2, 4, 16, 16, 1))
+    variables = discriminator.init(jax.random.key(1), image, mask)
+    assert sorted(variables["params"]) == ["norm_1", "stage_0", "stage_1"]
+    features, _ = discriminator.apply(variables, image, mask, mutable=["batch_stats"])
+    before_leak = jnp.where(features[1] > 0, features[1], features[1] / 0.2)
+    np.testing.assert_allclose(before_leak.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
+    np.testing.assert_allclose(before_leak.var(axis=(0, 1, 2)), 1.0, atol=0.02)

@@ -10,6 +10,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.msanet import get_config
+from msanet_jax.networks.layers import (
+    CascadeDilatedConvolution,
+    MultiScaleModule,
+    ResidualBlock,
+    downsample2,
+    norm_factory,
+    upsample2,
+)
 from msanet_jax.training.state import create_generator
 
 COUNTS = {
@@ -141,3 +149,52 @@ def test_gains_start_the_parts_as_identity(small_config: ConfigDict) -> None:
     np.testing.assert_array_equal(
         whole.apply(variables, image, train=False)[0], plain.apply(left, image, train=False)[0]
     )
+
+
+def test_the_generator_written_out(small_config: ConfigDict) -> None:
+    """Which part reads which: two levels, a multi-scale module and the cascade at the second, skips behind both."""
+    small_config.generator.cascade_level = small_config.generator.multi_scale_from_level = 1
+    generator, image = create_generator(small_config), jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
+    variables = jax.jit(lambda: generator.init(jax.random.key(1), image, train=False))()
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), variables["params"]
+    )
+    norm = norm_factory("batch", train=False, mapped=False)
+
+    def written_out(params: dict) -> tuple[jax.Array, jax.Array]:
+        def part(module: nn.Module, name: str, *parts: jax.Array) -> jax.Array:
+            return module.apply({"params": params[name], "batch_stats": variables["batch_stats"][name]}, *parts)
+
+        def decoded(level: int, x: jax.Array, skip: jax.Array) -> tuple[jax.Array, jax.Array]:
+            x = upsample2(x @ params[f"reduce_{level}"]["kernel"][0, 0])
+            x = part(ResidualBlock(4 * 2**level, norm), f"decoder_{level}", x, skip)
+            return x, x @ params[f"head_{level}"]["kernel"][0, 0] + params[f"head_{level}"]["bias"]
+
+        fine = part(ResidualBlock(4, norm), "encoder_0", image)
+        coarse = part(ResidualBlock(8, norm), "encoder_1", downsample2(fine))
+        coarse = part(MultiScaleModule((1, 2), norm), "multi_scale_1", coarse)
+        coarse = part(CascadeDilatedConvolution((1, 2), norm), "cascade", coarse)
+        x = part(ResidualBlock(16, norm), "bottleneck", downsample2(coarse))
+        x, second = decoded(1, x, coarse)
+        _, first = decoded(0, x, fine)
+        return first, second
+
+    found = jax.jit(lambda p: generator.apply(variables | {"params": p}, image, train=False))(params)
+    for ours, expected in zip(found, written_out(params), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_dropout_is_for_training(small_config: ConfigDict) -> None:
+    small_config.generator.depth, small_config.generator.cascade_dilations = 1, ()
+    image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
+    plain = create_generator(small_config)
+    variables = jax.jit(lambda: plain.init(jax.random.key(1), image, train=False))()
+    small_config.generator.dropout_rate = 0.5
+    dropping = create_generator(small_config)
+    still = [network.apply(variables, image, train=False)[0] for network in (plain, dropping)]
+    np.testing.assert_array_equal(*still)
+    first, second = (
+        dropping.apply(variables, image, train=True, rngs={"dropout": jax.random.key(n)}, mutable=["batch_stats"])[0][0]
+        for n in (2, 3)
+    )
+    assert float(jnp.abs(first - second).mean()) > 0.01

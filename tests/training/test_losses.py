@@ -66,6 +66,7 @@ def test_pyramid_levels() -> None:
     x = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
     levels = pyramid(x, 3)
     assert levels.shape == (3, 2, 16, 16, 1)
+    assert pyramid(x, 4).shape == (4, 2, 16, 16, 1)
     np.testing.assert_array_equal(levels[0], x)
     low = x.reshape(2, 4, 4, 4, 4, 1).mean(axis=(2, 4))
     np.testing.assert_allclose(
