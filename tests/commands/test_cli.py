@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fake_scans
 
 from configs.msanet import get_config
 from msanet_jax import cli
 from msanet_jax.runtime import doctor
 from msanet_jax.trained.restore import Predictor
+from tests.fakes import fake_scans
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from fakes import fake_scans
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import binned, binned_instances, evaluation_batches, steps_per_epoch, train_batches
 from data_pipeline.features import BoneScans
 from data_pipeline.normalize import normalize
+from tests.fakes import fake_scans
 
 SCANS = fake_scans(10)
 

@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import fake_scans
 
 from data_pipeline.features import BoneScans
 from data_pipeline.folds import fold_splits
+from tests.fakes import fake_scans
 
 
 def _splits() -> dict[str, BoneScans]:

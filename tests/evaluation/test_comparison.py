@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fake_scans
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
@@ -17,6 +16,7 @@ from msanet_jax.evaluation.comparison import compare_runs, holm, two_sided_p
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.report.comparison_table import compare_folders, markdown, run_names
 from msanet_jax.runs.notices import note
+from tests.fakes import fake_scans
 
 Row = dict[str, Any]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import fake_scans, level_scans
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -25,6 +24,7 @@ from msanet_jax.evaluation.evaluate import (
 )
 from msanet_jax.evaluation.protocol import Evaluation, score
 from msanet_jax.report.case_pictures import validation_panels, write_curves, write_pictures
+from tests.fakes import fake_scans, level_scans
 
 SCANS = fake_scans(10)
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fakes import fake_scans
 from ml_collections import ConfigDict
 
 from configs import msanet, peers
@@ -28,6 +27,7 @@ from msanet_jax.training.adversaries import Game, PatchGan
 from msanet_jax.training.baselines import fit_baseline
 from msanet_jax.training.state import create_networks, create_state
 from msanet_jax.training.steps import train_iteration
+from tests.fakes import fake_scans
 
 NETWORKS = [name for name in peers.PEERS if name not in BASELINES]
 

@@ -18,13 +18,13 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from scipy import ndimage
 from test_import import _break
-from user_files import LESIONS, body_scan, lesion_mask, nm_header, save_dicom, save_picture
 
 from data_pipeline.errors import RequestError
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE
 from msanet_jax import cli
 from msanet_jax.prediction.predict import Request, predict_with
 from msanet_jax.trained.model import Model
+from tests.user_files import LESIONS, body_scan, lesion_mask, nm_header, save_dicom, save_picture
 
 MODEL = Model(
     lambda fields: np.where(fields > 20, 0.9, 0.1).astype(np.float32),

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fake_scans
 from ml_collections import ConfigDict
 
 from configs.msanet import get_config
@@ -23,6 +22,7 @@ from msanet_jax.report.data import paired_differences, read_runs
 from msanet_jax.report.page import interval_text, number, page
 from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
 from msanet_jax.training import outcome
+from tests.fakes import fake_scans
 
 SPLITS = {"train": fake_scans(8), "validation": fake_scans(6, seed=1), "test": fake_scans(10, seed=2)}
 SPLITS["test"].rows[0].lesion_rows[0] |= {"bone": "sternum", "size_mm": 40.0}

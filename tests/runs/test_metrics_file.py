@@ -12,7 +12,6 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from fakes import fake_scans, level_scans
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -23,6 +22,7 @@ from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics, ru
 from msanet_jax.runs.notices import note
 from msanet_jax.training import outcome
 from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
+from tests.fakes import fake_scans, level_scans
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text())

@@ -10,8 +10,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import small_recipe
-from fakes import fake_scans
 from ml_collections import ConfigDict
 
 from msanet_jax.runs.folder import prepare
@@ -21,6 +19,8 @@ from msanet_jax.training.checkpoints import CheckpointError
 from msanet_jax.training.loop import Due, _duration, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
 from msanet_jax.training.telemetry import NonFiniteLossError
+from tests.conftest import small_recipe
+from tests.fakes import fake_scans
 
 TRAINING, VALIDATION = fake_scans(16), fake_scans(6, seed=1)
 

@@ -11,7 +11,6 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
-from user_files import body_scan, nm_header, save_dicom, save_picture
 
 from data_pipeline.annotations.dicom_seg import read_segmentation
 from data_pipeline.annotations.pixels import read_pixel_mask
@@ -19,6 +18,7 @@ from data_pipeline.readers import read_scans
 from data_pipeline.readers.damage import read_or_refuse
 from data_pipeline.readers.dicom import read_modality
 from data_pipeline.scan import ScanError
+from tests.user_files import body_scan, nm_header, save_dicom, save_picture
 
 COUNTS = np.random.default_rng(0).poisson(20, (32, 24)).astype(np.int32)
 DAMAGED_COPIES = 120
