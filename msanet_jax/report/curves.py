@@ -117,7 +117,9 @@ def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None
     figure = Figure(figsize=(5.6, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _single(upper, draw_calibration, run, calibration)
-    _draw_pixels(style(lower), run)
+    low, high, pixels = ([row[key] for row in run.metrics["calibration"]] for key in ("from", "to", "pixels"))
+    style(lower).bar(low, pixels, width=np.subtract(high, low), align="edge", color=BLUE, edgecolor="white")
+    lower.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
     upper.set_xlabel("")
     save(figure, folder / "reliability.png", footer)
     for name, drawing, title in (
@@ -133,8 +135,7 @@ def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None
     sizes = run.metrics["sizes"]
     _draw_bins(style(binned), [("share found", BLUE, sizes, "recall"), ("mean DSC", ORANGE, sizes, "dsc_mean")])
     for axes in (cloud, binned):
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+        _legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     save(figure, folder / "lesion_size.png", footer)
 
 
@@ -303,18 +304,17 @@ def _draw_lesions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _draw_pixels(axes: Axes, run: Scored) -> None:
-    """How many pixels lie in each bin of the calibration."""
-    low, high, pixels = ([row[key] for row in run.metrics["calibration"]] for key in ("from", "to", "pixels"))
-    axes.bar(low, pixels, width=np.subtract(high, low), align="edge", color=BLUE, edgecolor="white")
-    axes.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
-
-
 def _single(axes: Axes, drawing: Drawing, run: Scored, title: str) -> None:
     """A drawing of one run with its title and a legend, placed where it covers least."""
     drawing(style(axes), [run])
     axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, fontsize=9, loc="best")
+    _legend(axes, loc="best")
+
+
+def _legend(axes: Axes, **place: Any) -> None:
+    """Unless nothing has a label."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=9, **place)
 
 
 def _label(key: str) -> str:
