@@ -23,12 +23,14 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.pages import render
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
 from data_pipeline.phantom.validation.regions import REAL_BOXES, REAL_ROWS, REAL_THIGH, Person, regions, thigh
 from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.scan import View
 
+_TEMPLATE = Path(__file__).with_name("templates") / "validation.md.jinja"
 PATIENTS = 16
 ROI_FACTOR = 2.0
 """Band of a region's median ratio: within this factor of the real patient's."""
@@ -36,27 +38,6 @@ ROI_FACTOR = 2.0
 SHARE_BAND = {"head": 0.03, "trunk and arms": 0.08, "legs": 0.08}
 BACKGROUND_FACTOR = 1.5
 PROFILE_CORRELATION_MIN = 0.6
-DIFFERENCES = (
-    "Bladder and kidneys are smooth ellipses with a sharp rim, and the kidneys show in front as well; the real bladder "
-    "is flat-topped and no kidney is seen in front. This alone tells a reader which scan is simulated.",
-    "The shoulders: the hottest part is a horizontal bar at acromion and clavicle; on the real scan it is the head of "
-    "the humerus, and the sternoclavicular joints below it.",
-    "The sternum is one even dagger; the real one has a hot manubrium, joints at its corners, and a fading body.",
-    "The real spine is bent and worn unevenly, and seen through the abdomen in front; the simulated lumbar spine is a "
-    "straight ladder. From behind the thoracic spine is an even, dark band that ends abruptly at the neck.",
-    "From behind the sacroiliac joints, on clinical scans among the hottest places, are hardly brighter than the "
-    "iliac bones, and sacrum and pelvis as a whole are faint.",
-    "Ribs and mandible are brighter than on the real scan, the abdomen beside the spine too; the first ribs and the "
-    "costochondral junctions are missing in front.",
-    "The skull is an even egg above a hot, smooth jaw; the real one has facial bones, nose, teeth and sinuses.",
-    "Soft tissue is even: no breasts, no muscles, no bowel, no genitals, no lung edges; hips flare like a skirt and "
-    "the thighs part in a straight-topped gap.",
-    "Hands leave the field of view or lie stretched; knees, ankles and feet are symmetrical, a thin dark line marks "
-    "each knee, the ankles are too hot, toes are separate, and tall patients lose their feet at the lower edge.",
-    "Contamination and injection sites are round spots; no catheter, no urine in the pelvis, no clothes, no tubing.",
-)
-"""Seen on the pictures of this version; to be looked at again with every change of the simulator."""
-
 FWHM_BAND_MM = (7.0, 7.6)
 NOISE_BAND = (0.97, 1.03)
 
@@ -77,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = figures(real, people)
     _draw_scans(real, people, options.out / "validation_scans.png")
     _draw_profiles(real, people, options.out / "validation_profiles.png")
-    (options.out / "validation.md").write_text(_page(rows), encoding="utf-8")
+    text = render(_TEMPLATE, version=VERSION, patients=PATIENTS, rows=rows)
+    (options.out / "validation.md").write_text(text, encoding="utf-8")
     missed = [row[0] for row in rows if row[-1] != "yes"]
     print(f"{options.out / 'validation.md'}: {len(rows) - len(missed)} of {len(rows)} figures within their bands")
     if missed:
@@ -248,30 +230,3 @@ def _draw_profiles(real: np.ndarray, people: list[Person], path: Path) -> None:
     axis.legend()
     figure.savefig(path, dpi=90)
     plt.close(figure)
-
-
-def _page(rows: list[Row]) -> str:
-    lines = [
-        "# The simulator beside closed forms and one real scan",
-        "",
-        f"PhantomBone {VERSION}. Made by `python -m data_pipeline.phantom.validation`; do not edit.",
-        "",
-        "Physics-based, checked against closed forms and one real scan; **not clinically validated**. Scores on it are "
-        "not comparable with the paper's 0.6671. The real scan is one patient (`JPEG-LL.dcm` of pydicom-data); its "
-        "regions were placed by hand, on simulated scans they follow from the bones, without lesions and benign spots.",
-        f"Simulated: median (5 % to 95 %) of {PATIENTS} patients, GE preset, 3.6 M counts. Closed forms are held by "
-        "`tests/test_phantom.py` and `tests/test_phantom_truth.py`.",
-        "",
-        "| figure | real or expected | simulated | band | within |",
-        "|---|---|---|---|---|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-        "![scans](validation_scans.png)",
-        "",
-        "![profiles](validation_profiles.png)",
-        "",
-        "## Where simulated and real still differ to the eye",
-        "",
-        *(f"- {difference}" for difference in DIFFERENCES),
-    ]
-    return "\n".join(lines) + "\n"
