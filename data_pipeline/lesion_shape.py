@@ -40,13 +40,8 @@ def lesion_shapes(ids: np.ndarray, pixel_size_mm: tuple[float, float], *maps: np
       *maps: `[rows, columns]` each, of which means and maxima are taken.
     """
     layers = np.stack(maps, axis=-1, dtype=np.float64) if maps else None
-    names = (
-        "label",
-        "num_pixels",
-        "centroid",
-        "moments_central",
-        *(("intensity_mean", "intensity_max") if maps else ()),
-    )
+    names = ["label", "num_pixels", "centroid", "moments_central"]
+    names += ["intensity_mean", "intensity_max"] if maps else []
     table = regionprops_table(ids.astype(np.int32), layers, properties=names)
     spacing = np.array(pixel_size_mm, np.float64)
     second = np.empty((len(table["label"]), 2, 2))

@@ -110,13 +110,10 @@ def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None
     content = {"split": "test", "test": evaluation.summary, **evaluation.lesion_bins, **evaluation.curves}
     run = Scored("network", nan_to_null(content), [])
     scores = run.scores
-    calibration = (
-        f"calibration error {_with_interval(scores, 'ece', 4)}\n"
-        f"above the lowest bin {_with_interval(scores, 'ece_above_lowest_bin')}"
-    )
     figure = Figure(figsize=(5.6, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    _single(upper, draw_calibration, run, calibration)
+    calibration = f"calibration error {_with_interval(scores, 'ece', 4)}\nabove the lowest bin "
+    _single(upper, draw_calibration, run, calibration + _with_interval(scores, "ece_above_lowest_bin"))
     low, high, pixels = ([row[key] for row in run.metrics["calibration"]] for key in ("from", "to", "pixels"))
     style(lower).bar(low, pixels, width=np.subtract(high, low), align="edge", color=BLUE, edgecolor="white")
     lower.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
@@ -130,9 +127,8 @@ def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None
         _single(figure.subplots(), drawing, run, title)
         save(figure, folder / f"{name}.png", footer)
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-    cloud, binned = figure.subplots(1, 2)
+    (cloud, binned), sizes = figure.subplots(1, 2), run.metrics["sizes"]
     _draw_lesions(style(cloud), evaluation.lesions)
-    sizes = run.metrics["sizes"]
     _draw_bins(style(binned), [("share found", BLUE, sizes, "recall"), ("mean DSC", ORANGE, sizes, "dsc_mean")])
     for axes in (cloud, binned):
         _legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
@@ -148,8 +144,9 @@ def learning_curves(runs: Sequence[Scored]) -> list[Plot]:
         if shown := draw_history(axes, runs, panel):
             if len(shown) > 1:
                 # A second legend beside that of the runs; adding it as an artist keeps it when that one is made.
-                place = "best" if len(runs) == 1 else "center right"
-                axes.add_artist(axes.legend(fontsize=8, frameon=False, loc=place))
+                axes.add_artist(
+                    axes.legend(fontsize=8, frameon=False, loc="best" if len(runs) == 1 else "center right")
+                )
             alt = f"{panel.title} over epochs: {', '.join(shown)}."
             plots.append(Plot(panel.title, alt, _svg(figure, axes, runs, panel.title)))
     return plots
@@ -283,8 +280,8 @@ def _draw_bins(axes: Axes, series: Sequence[tuple[str, str, Sequence[Mapping[str
         filled = [(at + shift, row) for at, row in enumerate(rows) if row["lesions"]]
         for at, row in filled:
             _bar(axes, at, row[f"{key}_interval"], ink)
-        at, found = [at for at, _ in filled], [row[key] for _, row in filled]
-        axes.plot(at, found, "o", color=ink, markersize=4.5, label=label)
+        centres, found = [at for at, _ in filled], [row[key] for _, row in filled]
+        axes.plot(centres, found, "o", color=ink, markersize=4.5, label=label)
     rows = series[0][2]
     axes.set_xticks(range(len(rows)), [f"{size_text(row)}\n{row['lesions']}" for row in rows], fontsize=8)
     axes.set(xlabel="size of lesion, mm; number of lesions", xlim=(-0.5, len(rows) - 0.5), ylim=(-0.02, 1.02))
@@ -333,8 +330,9 @@ def _with_interval(scores: Mapping[str, Any], name: str, digits: int = 3) -> str
 
 
 def _bar(axes: Axes, place: float, ends: Sequence[float | None], ink: str) -> None:
-    if None not in ends:
-        axes.plot([place, place], ends, color=ink, alpha=0.35, linewidth=4, solid_capstyle="butt")
+    known = [end for end in ends if end is not None]
+    if len(known) == 2:
+        axes.plot([place, place], known, color=ink, alpha=0.35, linewidth=4, solid_capstyle="butt")
 
 
 def _diamond(axes: Axes, x: float, y: float, ink: str, label: str) -> None:

@@ -16,7 +16,7 @@ def test_a_bar_and_a_diagonal_by_closed_form() -> None:
     diagonal, bar = lesion_shapes(ids, (2.0, 3.0))
     assert (bar.id, bar.pixels, bar.centre_px, bar.means) == (7, 40, (10.5, 14.5), ())
     assert bar.length_mm == pytest.approx(4 * 20 * 3 / np.sqrt(12))
-    # 2/3 [[4, 6], [6, 9]] + diag(4, 9) / 12 = [[3, 4], [4, 7.5 - 0.75]]: the larger eigenvalue is 9.29264.
+    # 2/3 [[4, 6], [6, 9]] + diag(4, 9) / 12 = [[3, 4], [4, 6.75]]: the larger eigenvalue is 9.2926.
     assert (diagonal.id, diagonal.centre_px) == (2, (31.0, 41.0))
     larger = (3 + 6.75 + np.hypot(3 - 6.75, 2 * 4)) / 2
     assert diagonal.length_mm == pytest.approx(4 * np.sqrt(larger)) == pytest.approx(12.1936, abs=1e-4)

@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = figures(real, people)
     _draw_scans(real, people, options.out / "validation_scans.png")
     _draw_profiles(real, people, options.out / "validation_profiles.png")
-    text = render(_TEMPLATE, version=VERSION, patients=PATIENTS, rows=rows)
-    (options.out / "validation.md").write_text(text, encoding="utf-8")
+    (options.out / "validation.md").write_text(page(rows), encoding="utf-8")
     missed = [row[0] for row in rows if row[-1] != "yes"]
     print(f"{options.out / 'validation.md'}: {len(rows) - len(missed)} of {len(rows)} figures within their bands")
     if missed:
@@ -230,3 +229,8 @@ def _draw_profiles(real: np.ndarray, people: list[Person], path: Path) -> None:
     axis.legend()
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The text of validation.md."""
+    return render(_TEMPLATE, version=VERSION, patients=PATIENTS, rows=rows)
