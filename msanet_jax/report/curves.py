@@ -61,7 +61,7 @@ class Panel:
       kind: of the rows in history.jsonl, `train` or `validation`.
       keys: of one run.
       compared: how many of the keys are drawn where runs are many.
-      log: whether the values span powers of ten.
+      log: whether the keys differ by powers of ten.
     """
 
     title: str
@@ -184,7 +184,7 @@ def draw_history(axes: Axes, runs: Sequence[Scored], panel: Panel) -> list[str]:
             line, ink = (_LINES[order], "0.3") if len(runs) > 1 else ("-", colour(order))
             axes.plot([], [], line, color=ink, label=text)
     axes.set_xlabel("epoch")
-    if shown and panel.log:
+    if len(shown) > 1 and panel.log:
         axes.set_yscale("log")
     if panel.kind == "validation":
         axes.set_ylim(0, 1)
