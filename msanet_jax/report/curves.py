@@ -143,10 +143,9 @@ def learning_curves(runs: Sequence[Scored]) -> list[Plot]:
         axes = style(figure.subplots())
         if shown := draw_history(axes, runs, panel):
             if len(shown) > 1:
-                # A second legend beside that of the runs; adding it as an artist keeps it when that one is made.
-                axes.add_artist(
-                    axes.legend(fontsize=8, frameon=False, loc="best" if len(runs) == 1 else "center right")
-                )
+                keys = axes.legend(fontsize=8, frameon=False, loc="best" if len(runs) == 1 else "center right")
+                if len(runs) > 1:  # an artist stays when the legend of the runs is made
+                    axes.add_artist(keys)
             alt = f"{panel.title} over epochs: {', '.join(shown)}."
             plots.append(Plot(panel.title, alt, _svg(figure, axes, runs, panel.title)))
     return plots
