@@ -8,6 +8,7 @@ scans the same regions follow from the bones. One patient fixes no population: t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,18 +60,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _draw_scans(real, people, options.out / "validation_scans.png")
     _draw_profiles(real, people, options.out / "validation_profiles.png")
     (options.out / "validation.md").write_text(page(rows), encoding="utf-8")
-    missed = [row[0] for row in rows if row[-1] != "yes"]
+    missed = [row.figure for row in rows if not row.within]
     print(f"{options.out / 'validation.md'}: {len(rows) - len(missed)} of {len(rows)} figures within their bands")
     if missed:
         print(f"outside: {', '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
 
 
-Row = tuple[str, str, str, str, str]
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure of the page: what it is of the real scan (or expected), what of simulated ones, and the band."""
+
+    figure: str
+    real: str
+    simulated: str
+    band: str
+    within: bool
 
 
 def figures(real: np.ndarray, people: list[Person]) -> list[Row]:
-    """The page's table: figure, real or expected, simulated, band, `yes` or `**no**`.
+    """The page's table.
 
     Args:
       real: counts of the real scan, `[1024, 256]`.
@@ -86,10 +95,6 @@ def figures(real: np.ndarray, people: list[Person]) -> list[Row]:
     ]
 
 
-def _verdict(good: bool) -> str:
-    return "yes" if good else "**no**"
-
-
 def _camera_rows() -> list[Row]:
     rows: list[Row] = []
     for name, camera in CAMERAS.items():
@@ -102,18 +107,10 @@ def _camera_rows() -> list[Row]:
         width = 2.3548 * np.sqrt((profile * offset**2).sum() / profile.sum())
         good = FWHM_BAND_MM[0] <= width <= FWHM_BAND_MM[1] and abs(width / float(camera.fwhm_mm(100.0)) - 1) < 0.03
         formula = f"{float(camera.fwhm_mm(100.0)):.2f} (formula)"
-        rows.append((f"FWHM at 10 cm, {name}, mm", formula, f"{width:.2f}", "7.0 to 7.6, formula 3 %", _verdict(good)))
+        rows.append(Row(f"FWHM at 10 cm, {name}, mm", formula, f"{width:.2f}", "7.0 to 7.6, formula 3 %", good))
     ratio = SCATTER_PER_MM * 100.0
-    rows.append(
-        (
-            "scatter to primary at 10 cm",
-            "0.3 to 0.6 (cited)",
-            f"{ratio:.2f}",
-            "0.3 to 0.6",
-            _verdict(0.3 <= ratio <= 0.6),
-        )
-    )
-    return rows
+    cited = "0.3 to 0.6"
+    return [*rows, Row("scatter to primary at 10 cm", f"{cited} (cited)", f"{ratio:.2f}", cited, 0.3 <= ratio <= 0.6)]
 
 
 def _noise_row(people: list[Person]) -> Row:
@@ -124,13 +121,8 @@ def _noise_row(people: list[Person]) -> Row:
         ratios.append(float(((view.scan.counts - view.expected)[bright] ** 2 / view.expected[bright]).mean()))
     mean = float(np.mean(ratios))
     real = "0.93 abdomen, 1.01 thigh (detrended)"
-    return (
-        "noise variance over mean",
-        real,
-        f"{mean:.3f}",
-        "0.97 to 1.03",
-        _verdict(NOISE_BAND[0] <= mean <= NOISE_BAND[1]),
-    )
+    within = NOISE_BAND[0] <= mean <= NOISE_BAND[1]
+    return Row("noise variance over mean", real, f"{mean:.3f}", "0.97 to 1.03", within)
 
 
 def _shares(image: np.ndarray, rows: dict[str, int]) -> dict[str, float]:
@@ -145,17 +137,9 @@ def _share_rows(real: np.ndarray, people: list[Person]) -> list[Row]:
     rows: list[Row] = []
     for name, band in SHARE_BAND.items():
         values = np.array([share[name] for share in ours])
-        good = abs(np.median(values) - theirs[name]) <= band
-        band_text = f"real +- {100 * band:.0f} points"
-        rows.append(
-            (
-                f"share of counts, {name}",
-                f"{100 * theirs[name]:.1f} %",
-                _spread(100 * values),
-                band_text,
-                _verdict(good),
-            )
-        )
+        good = bool(abs(np.median(values) - theirs[name]) <= band)
+        real_text, band_text = f"{100 * theirs[name]:.1f} %", f"real +- {100 * band:.0f} points"
+        rows.append(Row(f"share of counts, {name}", real_text, _spread(100 * values), band_text, good))
     return rows
 
 
@@ -170,7 +154,7 @@ def _region_rows(real: np.ndarray, people: list[Person]) -> list[Row]:
         ours = np.array([person.mean(region(person)) for person in people]) / thighs
         quotient = float(np.nanmedian(ours)) / theirs
         good = 1.0 / ROI_FACTOR <= quotient <= ROI_FACTOR
-        rows.append((f"{name} / thigh", f"{theirs:.2f}", _spread(ours), f"factor {ROI_FACTOR:g}", _verdict(good)))
+        rows.append(Row(f"{name} / thigh", f"{theirs:.2f}", _spread(ours), f"factor {ROI_FACTOR:g}", good))
     return rows
 
 
@@ -180,7 +164,7 @@ def _background_row(real: np.ndarray, people: list[Person]) -> Row:
     quotient = float(np.median(ours)) / theirs
     good = 1.0 / BACKGROUND_FACTOR <= quotient <= BACKGROUND_FACTOR
     band = f"factor {BACKGROUND_FACTOR:g}"
-    return ("mean counts of a body pixel at 3.6 M", f"{theirs:.1f}", _spread(ours), band, _verdict(good))
+    return Row("mean counts of a body pixel at 3.6 M", f"{theirs:.1f}", _spread(ours), band, good)
 
 
 def _profile(image: np.ndarray, rows: dict[str, int]) -> np.ndarray:
@@ -195,7 +179,7 @@ def _profile_row(real: np.ndarray, people: list[Person]) -> Row:
     ours = np.array([np.corrcoef(theirs, _profile(p.expected, p.rows))[0, 1] for p in people])
     good = float(np.median(ours)) >= PROFILE_CORRELATION_MIN
     band = f"at least {PROFILE_CORRELATION_MIN:g}"
-    return ("row profile chin to ischium, correlation", "1", _spread(ours), band, _verdict(good))
+    return Row("row profile chin to ischium, correlation", "1", _spread(ours), band, good)
 
 
 def _spread(values: np.ndarray) -> str:
