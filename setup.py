@@ -92,8 +92,8 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
     package_data={
+        "": ["templates/*"],
         "data_pipeline.phantom": ["*.npz"],
-        "msanet_jax.report": ["templates/*"],
         "msanet_jax.trained": ["*.msanet"],
     },
     install_requires=RUNTIME,

@@ -29,7 +29,8 @@ from ml_collections import ConfigDict
 from benchmarks.pipeline import load_recipe
 from benchmarks.streaming import Template, as_model, load, simulate_templates, stream, write_scans
 from benchmarks.tables import markdown_table, write_results
-from msanet_jax.report.figure import BLUE, ORANGE, save
+from data_pipeline.pages.palette import BLUE, ORANGE
+from msanet_jax.report.figure import save
 from msanet_jax.runtime.huge_pages import restart_with_huge_pages
 from msanet_jax.trained.model import Model
 from msanet_jax.training.devices import describe_devices

@@ -30,7 +30,8 @@ from tqdm import tqdm
 from benchmarks.tables import markdown_table, write_results
 from data_pipeline.batches import train_batches
 from data_pipeline.folds import load_splits
-from msanet_jax.report.figure import BLUE, save
+from data_pipeline.pages.palette import BLUE
+from msanet_jax.report.figure import save
 from msanet_jax.runtime.huge_pages import restart_with_huge_pages
 from msanet_jax.training.devices import compile_train_iteration, describe_devices, place_state
 from msanet_jax.training.state import create_networks, create_state

@@ -29,8 +29,9 @@ from benchmarks.pipeline import load_recipe
 from benchmarks.streaming import Template, as_model, load, simulate_templates, stream, write_scans
 from benchmarks.tables import markdown_table, write_results
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
+from data_pipeline.pages.palette import BLUE
 from msanet_jax.prediction.segmentation import find_place, model_input
-from msanet_jax.report.figure import BLUE, save
+from msanet_jax.report.figure import save
 from msanet_jax.training.devices import compile_probability
 from msanet_jax.training.state import Networks, TrainState
 

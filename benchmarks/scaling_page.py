@@ -11,11 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.tables import markdown_table
+from data_pipeline.pages.palette import BLUE, ORANGE
 
 KEY = ("scaling", "form", "dtype", "devices", "hosts", "kind", "global_batch")
 """What makes two rows measurements of the same thing."""
 
-COLOURS = {"pmap": "#0072B2", "shard_map": "#D55E00"}
+COLOURS = {"pmap": BLUE, "shard_map": ORANGE}
 STYLES = {"float32": "-", "bfloat16": "--"}
 
 

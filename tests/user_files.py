@@ -157,3 +157,41 @@ def image_entry(patient: str, view: View = View.ANTERIOR) -> ImageEntry:
         counts=f"counts/{patient}-{view}.png",
         masks={"lesions": f"masks/{patient}-{view}_lesions.png"},
     )
+
+
+def bad_files(source: Path) -> dict[str, str]:
+    """Bad files; name -> what must be said of it."""
+    good = save_dicom(nm_header(body_scan(1)), source / "good.dcm").read_bytes()
+    save_picture(lesion_mask(), source / "good_mask.png")
+    (source / "short.dcm").write_bytes(good[: len(good) // 2])
+    (source / "text.dcm").write_text("not a scan")
+    header = nm_header(body_scan(2))
+    del header.PixelData
+    save_dicom(header, source / "header_only.dcm")
+    unknown = good.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0")
+    (source / "strange.dcm").write_bytes(unknown)
+    for name, modality in (("ct.dcm", "CT"), ("volume.dcm", "NM")):
+        header = nm_header(body_scan(4))
+        header.Modality = modality
+        header.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
+        save_dicom(header, source / name)
+    header = nm_header(body_scan(5))
+    header.SamplesPerPixel, header.PhotometricInterpretation, header.PlanarConfiguration = 3, "RGB", 0
+    save_dicom(header, source / "colour.dcm")
+    np.save(source / "holes.npy", np.where(body_scan(6) > 20, np.nan, 1.0))
+    np.save(source / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
+    save_picture(body_scan(7), source / "wide.png")
+    save_picture(np.kron(lesion_mask(), np.ones((2, 2), np.uint8)), source / "wide_mask.png")
+    return {
+        "short.dcm": "truncated",
+        "text.dcm": "is no DICOM",
+        "header_only.dcm": "has no pixel data",
+        "strange.dcm": "cannot be decoded",
+        "ct.dcm": "modality CT",
+        "volume.dcm": "tomographic",
+        "colour.dcm": "a colour picture",
+        "holes.npy": "NaN or infinite",
+        "pickle.npy": "pickled objects, which are never read",
+        "wide_mask.png": "a mask of 1024 x 256 pixels for a scan of 512 x 128",
+        "wide.png": "an annotation of this scan cannot be used",
+    }

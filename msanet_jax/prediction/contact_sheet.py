@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from msanet_jax.prediction.overlay import BOX_RGB, LESION_RGB, black_level
+from data_pipeline.pages.palette import FAINT, FIELD, INK, LESION, rgb
+from msanet_jax.prediction.overlay import black_level
 from msanet_jax.prediction.segmentation import Segmentation
 
 SHOWN_MAX = 60
@@ -46,7 +47,7 @@ def tile(result: Segmentation, name: str) -> Tile:
     picture = np.repeat(small[:, :, None], 3, axis=2)
     _frame(picture, result, factor)
     edges = _outline(result.mask, size)
-    picture[edges] = LESION_RGB
+    picture[edges] = rgb(LESION)
     count = result.record["lesion_count"]
     caption = f"{result.scan.view.value}, {count} marked" if result.scan.view != "unknown" else f"{count} marked"
     return Tile(picture, name, caption)
@@ -76,8 +77,8 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
     head = f"{scans} scan{'s' if scans != 1 else ''} segmented"
     head += f", {failures} file{'s' if failures != 1 else ''} passed over" if failures else ""
     head += f"; the first {len(tiles)} are shown" if scans > len(tiles) else ""
-    figure.text(0.12 / width, 1 - 0.14 / height, head, fontsize=11, weight="bold", color="#212529", va="top")
-    figure.text(0.12 / width, 1 - 0.4 / height, notice, fontsize=8, color="#868e96", va="top")
+    figure.text(0.12 / width, 1 - 0.14 / height, head, fontsize=11, weight="bold", color=INK, va="top")
+    figure.text(0.12 / width, 1 - 0.4 / height, notice, fontsize=8, color=FAINT, va="top")
     for number, entry in enumerate(tiles):
         row, column = divmod(number, columns)
         left = 0.15 + column * (_TILE_IN + 0.1)
@@ -87,8 +88,8 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
         axes.set_anchor("N")
         axes.axis("off")
         name = entry.name if len(entry.name) <= 22 else f"{entry.name[:10]}…{entry.name[-11:]}"
-        figure.text(left / width, (bottom - 0.05) / height, name, fontsize=6.5, color="#212529", va="top")
-        figure.text(left / width, (bottom - 0.19) / height, entry.caption, fontsize=6.5, color="#868e96", va="top")
+        figure.text(left / width, (bottom - 0.05) / height, name, fontsize=6.5, color=INK, va="top")
+        figure.text(left / width, (bottom - 0.19) / height, entry.caption, fontsize=6.5, color=FAINT, va="top")
     figure.savefig(path, format="png", dpi=_DPI)
 
 
@@ -100,8 +101,8 @@ def _frame(picture: np.ndarray, result: Segmentation, factor: float) -> None:
     limits = np.array(picture.shape[:2]) - 1
     top, left = np.clip(np.round(first), 0, limits).astype(int)
     bottom, right = np.clip(np.round(last), 0, limits).astype(int)
-    picture[[top, bottom], left : right + 1] = BOX_RGB
-    picture[top : bottom + 1, [left, right]] = BOX_RGB
+    picture[[top, bottom], left : right + 1] = rgb(FIELD)
+    picture[top : bottom + 1, [left, right]] = rgb(FIELD)
 
 
 def _outline(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

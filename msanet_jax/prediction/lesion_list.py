@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
+
+from data_pipeline.lesion_shape import lesion_shapes
 
 CONNECTIVITY = np.ones((3, 3), int)
 """Pixels that touch at an edge or a corner are one lesion."""
@@ -16,9 +19,8 @@ def list_lesions(
 ) -> list[dict[str, Any]]:
     """Measures every connected region of a mask, from the top of the scan down.
 
-    The equivalent diameter is that of the disc of the same area, 2 sqrt(area / pi). The major axis is that of the
-    ellipse of the same second moments, 4 sqrt(l) with l the larger eigenvalue of the pixels' covariance (each pixel
-    adds its own 1/12), so that a disc's major axis is its diameter.
+    The equivalent diameter is that of the disc of the same area, 2 sqrt(area / pi); the major axis is
+    `LesionShape.length_mm`.
 
     Args:
       mask: [rows, columns] bool.
@@ -29,46 +31,25 @@ def list_lesions(
     Returns:
       JSON-able rows; `id` counts from 1, centres are in pixels of the scan (pixel centres are whole numbers).
     """
-    labels, number = ndimage.label(mask, CONNECTIVITY)
-    return [
-        _measure(lesion, labels[window] == lesion, window, probability, counts, pixel_size_mm)
-        for lesion, window in enumerate(ndimage.find_objects(labels, number), start=1)
-    ]
-
-
-def _measure(
-    lesion: int,
-    region: np.ndarray,
-    window: tuple[slice, slice],
-    probability: np.ndarray,
-    counts: np.ndarray,
-    pixel_size_mm: tuple[float, float] | None,
-) -> dict[str, Any]:
-    rows, columns = np.nonzero(region)
-    inside, uptake = probability[window][region], counts[window][region]
-    area = int(region.sum())
+    labels, _ = ndimage.label(mask, CONNECTIVITY)
     known = pixel_size_mm is not None
-    spacing = np.array(pixel_size_mm if pixel_size_mm is not None else (1.0, 1.0))
-    area_mm2 = area * float(spacing.prod())
-    return {
-        "id": lesion,
-        "centre_row_px": _rounded(rows.mean() + window[0].start),
-        "centre_column_px": _rounded(columns.mean() + window[1].start),
-        "area_px": area,
-        "area_mm2": _rounded(area_mm2) if known else None,
-        "equivalent_diameter_mm": _rounded(2.0 * np.sqrt(area_mm2 / np.pi)) if known else None,
-        "major_axis_mm": _rounded(_major_axis(rows * spacing[0], columns * spacing[1], spacing)) if known else None,
-        "counts_mean": _rounded(uptake.mean()),
-        "counts_max": int(uptake.max()),
-        "probability_mean": _rounded(inside.mean(), 4),
-        "probability_max": _rounded(inside.max(), 4),
-    }
-
-
-def _major_axis(rows_mm: np.ndarray, columns_mm: np.ndarray, spacing: np.ndarray) -> float:
-    covariance = np.cov(np.stack([rows_mm, columns_mm]), bias=True) + np.diag(spacing**2) / 12.0
-    return 4.0 * float(np.sqrt(np.linalg.eigvalsh(covariance)[-1]))
-
-
-def _rounded(value: float, digits: int = 2) -> float:
-    return round(float(value), digits)
+    spacing = pixel_size_mm or (1.0, 1.0)
+    rows = []
+    for shape in lesion_shapes(labels, spacing, counts, probability):
+        area_mm2 = shape.pixels * spacing[0] * spacing[1]
+        rows.append(
+            {
+                "id": shape.id,
+                "centre_row_px": round(shape.centre_px[0], 2),
+                "centre_column_px": round(shape.centre_px[1], 2),
+                "area_px": shape.pixels,
+                "area_mm2": round(area_mm2, 2) if known else None,
+                "equivalent_diameter_mm": round(2.0 * math.sqrt(area_mm2 / math.pi), 2) if known else None,
+                "major_axis_mm": round(shape.length_mm, 2) if known else None,
+                "counts_mean": round(shape.means[0], 2),
+                "counts_max": int(shape.maxima[0]),
+                "probability_mean": round(shape.means[1], 4),
+                "probability_max": round(shape.maxima[1], 4),
+            }
+        )
+    return rows

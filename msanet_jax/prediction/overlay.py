@@ -12,14 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from data_pipeline.pages.palette import FAINT, FIELD, INK, LESION, LINE
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import ThoraxBox, crop
 
-_LESION_COLOUR = "#e8590c"
-_BOX_COLOUR = "#1971c2"
-LESION_RGB, BOX_RGB = (232, 89, 12), (25, 113, 194)
-"""The same colours, for pictures made of pixels."""
-_INK, _FAINT_INK = "#212529", "#868e96"
 _PANEL_HEIGHT_IN, _WHOLE_WIDTH_MAX_IN, _LIST_WIDTH_IN = 6.6, 3.3, 2.9
 _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.75, 0.45, 0.3
 _DPI = 130
@@ -71,9 +67,9 @@ def save_overlay(drawing: Drawing, path: Path) -> None:
     _draw_thorax(panel(2 * _GAP_IN + whole_width, _PANEL_HEIGHT_IN), drawing, black)
     _draw_list(panel(3 * _GAP_IN + whole_width + _PANEL_HEIGHT_IN, _LIST_WIDTH_IN), drawing)
     left, top = _GAP_IN / width, 1.0 - 0.18 / height
-    figure.text(left, top, _title(drawing), fontsize=14, color=_INK, weight="bold", va="top")
-    figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=_FAINT_INK, va="top")
-    figure.text(left, 0.14 / height, drawing.notice, fontsize=9, color=_INK, va="bottom")
+    figure.text(left, top, _title(drawing), fontsize=14, color=INK, weight="bold", va="top")
+    figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=FAINT, va="top")
+    figure.text(left, 0.14 / height, drawing.notice, fontsize=9, color=INK, va="bottom")
     figure.savefig(path, format="png", dpi=_DPI)
 
 
@@ -97,9 +93,7 @@ def _draw_whole(axes: Axes, drawing: Drawing, black: float) -> None:
     rows, columns = drawing.scan.counts.shape
     first = (max(box.column, 0) - 0.5, max(box.row, 0) - 0.5)
     last = (min(box.column + box.size_px, columns) - 0.5, min(box.row + box.size_px, rows) - 0.5)
-    axes.add_patch(
-        Rectangle(first, last[0] - first[0], last[1] - first[1], fill=False, edgecolor=_BOX_COLOUR, linewidth=1.4)
-    )
+    axes.add_patch(Rectangle(first, last[0] - first[0], last[1] - first[1], fill=False, edgecolor=FIELD, linewidth=1.4))
     _outline(axes, drawing.probability, drawing.threshold, linewidth=0.9)
 
 
@@ -108,7 +102,7 @@ def _draw_thorax(axes: Axes, drawing: Drawing, black: float) -> None:
     _show(axes, crop(scan.counts, box), black)
     _outline(axes, crop(drawing.probability, box), drawing.threshold, linewidth=1.5)
     for spine in axes.spines.values():
-        spine.set(color=_BOX_COLOUR, linewidth=1.6)
+        spine.set(color=FIELD, linewidth=1.6)
     inside = (0.0, 0.96 * box.size_px)  # so that a number stays in the panel
     for lesion in drawing.lesions:
         radius = np.sqrt(lesion["area_px"] / np.pi)
@@ -120,49 +114,49 @@ def _draw_thorax(axes: Axes, drawing: Drawing, black: float) -> None:
             xytext=(3, 2),
             textcoords="offset points",
             fontsize=9,
-            color=_LESION_COLOUR,
+            color=LESION,
             weight="bold",
         )
     sides = {View.ANTERIOR: ("R", "L"), View.POSTERIOR: ("L", "R")}.get(scan.view, ("", ""))
     for side, where, align in zip(sides, (0.02, 0.98), ("left", "right"), strict=True):
-        axes.text(where, 0.98, side, transform=axes.transAxes, ha=align, va="top", fontsize=12, color=_INK)
+        axes.text(where, 0.98, side, transform=axes.transAxes, ha=align, va="top", fontsize=12, color=INK)
     if scan.pixel_size_mm is not None:
         _draw_scale(axes, box.size_px, _SCALE_BAR_MM / scan.pixel_size_mm[1])
 
 
 def _draw_scale(axes: Axes, size: int, length: float) -> None:
     row, column = 0.965 * size, 0.02 * size
-    axes.plot([column, column + length], [row, row], color=_INK, linewidth=2, solid_capstyle="butt")
-    axes.text(column, row - 0.012 * size, f"{_SCALE_BAR_MM:g} mm", fontsize=8, color=_INK, va="bottom")
+    axes.plot([column, column + length], [row, row], color=INK, linewidth=2, solid_capstyle="butt")
+    axes.text(column, row - 0.012 * size, f"{_SCALE_BAR_MM:g} mm", fontsize=8, color=INK, va="bottom")
 
 
 def _draw_list(axes: Axes, drawing: Drawing) -> None:
     axes.axis("off")
     number = len(drawing.lesions)
     heading = {0: "No lesion marked", 1: "1 lesion marked"}.get(number, f"{number} lesions marked")
-    axes.text(0, 1, heading, fontsize=12, weight="bold", color=_LESION_COLOUR if number else _INK, va="top")
-    axes.text(0, 0.955, f"probability above {drawing.threshold:g}", fontsize=9, color=_FAINT_INK, va="top")
+    axes.text(0, 1, heading, fontsize=12, weight="bold", color=LESION if number else INK, va="top")
+    axes.text(0, 0.955, f"probability above {drawing.threshold:g}", fontsize=9, color=FAINT, va="top")
     if not number:
         return
     in_mm = drawing.scan.pixel_size_mm is not None
     places, step = (0.08, 0.36, 0.66, 1.0), 0.038
     for place, text in zip(places, ("no.", "length mm" if in_mm else "area px", "counts", "prob."), strict=True):
-        axes.text(place, 0.9, text, fontsize=9, color=_FAINT_INK, va="top", ha="right")
+        axes.text(place, 0.9, text, fontsize=9, color=FAINT, va="top", ha="right")
     for index, lesion in enumerate(drawing.lesions[:_LIST_ROWS_MAX]):
         size = f"{lesion['major_axis_mm']:.0f}" if in_mm else f"{lesion['area_px']}"
         cells = (str(lesion["id"]), size, str(lesion["counts_max"]), f"{lesion['probability_max']:.2f}")
         for place, text in zip(places, cells, strict=True):
-            axes.text(place, 0.86 - step * index, text, fontsize=9.5, color=_INK, va="top", ha="right")
+            axes.text(place, 0.86 - step * index, text, fontsize=9.5, color=INK, va="top", ha="right")
     if number > _LIST_ROWS_MAX:
         more = f"and {number - _LIST_ROWS_MAX} more (JSON)"
-        axes.text(0, 0.86 - step * _LIST_ROWS_MAX, more, fontsize=9, color=_FAINT_INK, va="top")
+        axes.text(0, 0.86 - step * _LIST_ROWS_MAX, more, fontsize=9, color=FAINT, va="top")
 
 
 def _show(axes: Axes, counts: np.ndarray, black: float) -> None:
     axes.imshow(np.sqrt(counts), cmap="gray_r", vmin=0.0, vmax=np.sqrt(black), interpolation="bicubic")
     axes.set(xticks=[], yticks=[], xlim=(-0.5, counts.shape[1] - 0.5), ylim=(counts.shape[0] - 0.5, -0.5))
     for spine in axes.spines.values():
-        spine.set(color="#ced4da", linewidth=0.8)
+        spine.set(color=LINE, linewidth=0.8)
 
 
 def _outline(axes: Axes, probability: np.ndarray, threshold: float, *, linewidth: float) -> None:
@@ -170,7 +164,7 @@ def _outline(axes: Axes, probability: np.ndarray, threshold: float, *, linewidth
     framed = np.pad(probability, 1)
     if framed.max() > threshold:
         rows, columns = np.arange(-1, framed.shape[0] - 1), np.arange(-1, framed.shape[1] - 1)
-        axes.contour(columns, rows, framed, levels=[threshold], colors=[_LESION_COLOUR], linewidths=linewidth)
+        axes.contour(columns, rows, framed, levels=[threshold], colors=[LESION], linewidths=linewidth)
 
 
 def black_level(counts: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of a run: cases, training curves, TensorBoard panels. Imports no network."""
+"""Pictures of a run: cases and TensorBoard panels. Imports no network."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from ml_collections import ConfigDict
 from data_pipeline.batches import binned
 from data_pipeline.features import BoneScans
 from data_pipeline.normalize import normalize
+from data_pipeline.pages.palette import FALSE, HIT, MISSED, rgb
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.report.figure import save
-from msanet_jax.runs.history import read_history
 
 WINDOW = 3.0
 """Normalised uptake shown black; the square root of counts, body level at 1."""
 
-# Okabe and Ito's palette: told apart with any colour vision.
-HIT, MISSED, FALSE = "#009E73", "#0072B2", "#D55E00"
 CASES = 3
 PANELS = 4
 
@@ -37,46 +35,15 @@ def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, confi
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         axes = figure.subplots(1, 3)
         _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
-        _title(figure, evaluation.images[number], label, footer)
-        save(figure, folder / f"{label}.png")
+        _title(figure, evaluation.images[number], label)
+        save(figure, folder / f"{label}.png", footer)
     figure = Figure(figsize=(9.6, 3.25 * len(chosen) + 0.5), layout="constrained")
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for axes, (label, number) in zip(grid, chosen, strict=True):
         _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
         row = evaluation.images[number]
         axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row['dsc']:.2f}", fontsize=9)
-    figure.supxlabel(footer, fontsize=8, color="0.4")
-    save(figure, folder / "overview.png")
-
-
-def write_curves(path: Path, history: Path, footer: str) -> None:
-    """Draws losses, the adversarial term and its share, learning rate and validation scores over epochs."""
-    rows = read_history(history)
-    train = [row for row in rows if row["kind"] == "train"]
-    validation = [row for row in rows if row["kind"] == "validation"]
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
-    (losses, scores), (adversary, rate) = figure.subplots(2, 2)
-    for key, colour in (("dice_loss", "#0072B2"), ("cross_entropy_loss", "#E69F00"), ("supervised_loss", "0.2")):
-        _plot(losses, train, key, colour)
-    losses.set(title="supervised loss", yscale="log")
-    for key, colour in (("dsc_pooled", "0.1"), ("precision_pooled", "#0072B2"), ("recall_pooled", "#D55E00")):
-        _plot(scores, validation, key, colour, marker="o")
-    scores.set(title="validation patients (moving average)", ylim=(0, 1))
-    for key in ("multi_scale_l1", "patch_gan"):
-        _plot(adversary, train, key, "#CC79A7")
-    _plot(adversary, train, "adversarial_share", "#009E73")
-    adversary.set(title="adversarial loss and its share of the generator's")
-    _plot(rate, train, "learning_rate", "0.3")
-    rate.set(title="generator's learning rate")
-    for axes in (losses, scores, adversary, rate):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.25)
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(fontsize=8, frameon=False)
-        else:
-            axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
-    figure.supxlabel(footer, fontsize=8, color="0.4")
-    save(figure, path)
+    save(figure, folder / "overview.png", footer)
 
 
 def validation_panels(evaluation: Evaluation, scans: BoneScans, config: ConfigDict) -> dict[str, np.ndarray]:
@@ -112,7 +79,7 @@ def _draw_case(axes: np.ndarray, uptake: np.ndarray, truth: np.ndarray, predicti
     _outline(axes[1], truth, MISSED)
     colours = np.zeros((*truth.shape, 4), np.float32)
     for where, colour in ((truth & prediction, HIT), (truth & ~prediction, MISSED), (prediction & ~truth, FALSE)):
-        colours[where] = (*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.75)
+        colours[where] = (*(value / 255 for value in rgb(colour)), 0.75)
     axes[2].imshow(colours, interpolation="nearest")
     for place, (name, colour) in enumerate((("hit", HIT), ("missed", MISSED), ("false", FALSE))):
         axes[2].text(0.02 + 0.2 * place, 0.03, name, color=colour, fontsize=8, transform=axes[2].transAxes)
@@ -123,16 +90,9 @@ def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
         axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.0)
 
 
-def _title(figure: Figure, row: dict[str, Any], label: str, footer: str) -> None:
+def _title(figure: Figure, row: dict[str, Any], label: str) -> None:
     figure.suptitle(
         f"{label.replace('_', ' ')}: {row['image_id']}   DSC {row['dsc']:.3f}   {row['detected']} of {row['lesions']} "
         f"lesions found, {row['false_positives']} false",
         fontsize=10,
     )
-    figure.supxlabel(footer, fontsize=8, color="0.4")
-
-
-def _plot(axes: Axes, rows: list[dict[str, Any]], key: str, colour: str, marker: str = "") -> None:
-    points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
-    if points:
-        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3, label=key.replace("_", " "))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_text
+from data_pipeline.pages import render
 from msanet_jax.evaluation.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
 from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
 
@@ -63,18 +63,8 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """The comparisons as a Markdown table, a row per run and score."""
-    lines = [
-        "| score | run | value | reference | value | difference | 95 % interval | p | p (Holm) |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for entry in comparisons:
-        lines.append(
-            f"| {entry.score} | {entry.run} | {_text(entry.value)} "
-            f"| {entry.reference} | {_text(entry.reference_value)} "
-            f"| {_text(entry.difference, signed=True)} | {_text(entry.low, signed=True)} to "
-            f"{_text(entry.high, signed=True)} | {_text_p(entry.p)} | {_text_p(entry.p_holm)} |"
-        )
-    return "\n".join(lines)
+    template = Path(__file__).with_name("templates") / "comparison.md.jinja"
+    return render(template, comparisons=comparisons).rstrip("\n")
 
 
 def write_table(path: Path, text: str) -> None:
@@ -104,11 +94,3 @@ def _json(comparisons: Sequence[Comparison], split: str, note: str) -> str:
         "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
     }
     return json.dumps(nan_to_null(content), indent=2)
-
-
-def _text(figure: float, *, signed: bool = False) -> str:
-    return "-" if math.isnan(figure) else f"{figure:+.3f}" if signed else f"{figure:.3f}"
-
-
-def _text_p(p: float) -> str:
-    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,11 +1,17 @@
-"""Plots of the report page, every run a colour, as SVG with the letters as outlines: it prints and needs no font."""
+"""FROC, precision-recall, calibration, scores by lesion size and training curves, drawn once for PNG and report page.
+
+A drawing takes axes and runs, labels its lines where there is a single run, and returns what the picture shows in
+words. The report page makes SVG of it, every run a colour, with the letters as outlines: it prints and needs no font.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import io
-import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -14,22 +20,64 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from msanet_jax.report.data import Run
-from msanet_jax.report.figure import BLUE, GREEN, ORANGE, PURPLE, YELLOW
+from data_pipeline.pages import number
+from data_pipeline.pages.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW
+from msanet_jax.report.data import Scored
+from msanet_jax.report.figure import save, style
+from msanet_jax.runs.history import read_history
+from msanet_jax.runs.metrics_file import nan_to_null
 
-_SKY, _GREY = "#56B4E9", "#444444"
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, _SKY, _GREY)
-_SIZE_IN = (4.6, 3.5)
-_LEGEND_ROWS_MAX = 8
+if TYPE_CHECKING:  # the report page does not wait for TensorFlow
+    from msanet_jax.evaluation.protocol import Evaluation
+
 FALSE_POSITIVES_SHOWN = 10.0
-# Title, kind of row in history.jsonl, keys. Of validation scores only the first is drawn where runs are many.
-_PANELS = (
-    ("Generator: supervised loss", "train", ("supervised_loss",)),
-    ("Generator: validation patients", "validation", ("dsc_pooled", "precision_pooled", "recall_pooled")),
-    ("Discriminator: loss", "train", ("discriminator_loss",)),
-    ("Adversarial loss", "train", ("multi_scale_l1", "patch_gan")),
-    ("Gradient norms", "train", ("generator_gradient_norm", "discriminator_gradient_norm")),
-    ("Generator: learning rate", "train", ("learning_rate",)),
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY)
+_LINES = ("-", "--", ":")
+_LEGEND_ROWS_MAX = 8
+Drawing = Callable[[Axes, Sequence[Scored]], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """A picture of the report page.
+
+    Attributes:
+      title: above it.
+      alt: what it shows, in words.
+      svg: the picture.
+    """
+
+    title: str
+    alt: str
+    svg: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A training curve.
+
+    Attributes:
+      title: above it.
+      kind: of the rows in history.jsonl, `train` or `validation`.
+      keys: of one run.
+      compared: how many of the keys are drawn where runs are many.
+      log: whether the keys differ by powers of ten.
+    """
+
+    title: str
+    kind: str
+    keys: tuple[str, ...]
+    compared: int = 1
+    log: bool = False
+
+
+PANELS = (
+    Panel("Generator: supervised loss", "train", ("supervised_loss", "dice_loss", "cross_entropy_loss"), log=True),
+    Panel("Generator: validation patients", "validation", ("dsc_pooled", "precision_pooled", "recall_pooled")),
+    Panel("Discriminator: loss", "train", ("discriminator_loss",)),
+    Panel("Adversarial loss", "train", ("multi_scale_l1", "patch_gan", "adversarial_share"), compared=2),
+    Panel("Gradient norms", "train", ("generator_gradient_norm", "discriminator_gradient_norm"), compared=2, log=True),
+    Panel("Generator: learning rate", "train", ("learning_rate",)),
 )
 
 
@@ -38,42 +86,231 @@ def colour(place: int) -> str:
     return _COLOURS[place % len(_COLOURS)]
 
 
-def learning_curves(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Generator and discriminator over epochs: `title`, `alt`, `svg` of each plot; none if no run was trained."""
+def size_text(row: Mapping[str, Any]) -> str:
+    """A size bin in mm."""
+    return f"{row['from_mm']:.0f} up" if row["to_mm"] is None else f"{row['from_mm']:.0f}-{row['to_mm']:.0f}"
+
+
+def write_curves(path: Path, history: Path, footer: str) -> None:
+    """Draws every training curve of a run over epochs as one PNG."""
+    run = Scored("network", {}, read_history(history))
+    figure = Figure(figsize=(13.5, 6.6), layout="constrained")
+    for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+        style(axes).set_title(panel.title)
+        if draw_history(axes, [run], panel):
+            axes.legend(fontsize=8, frameon=False)
+        else:
+            axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
+    save(figure, path, footer)
+
+
+def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None:
+    """Writes reliability.png, precision_recall.png, froc.png and lesion_size.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"split": "test", "test": evaluation.summary, **evaluation.lesion_bins, **evaluation.curves}
+    run = Scored("network", nan_to_null(content), [])
+    scores = run.scores
+    figure = Figure(figsize=(5.6, 6.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    calibration = f"calibration error {_with_interval(scores, 'ece', 4)}\nabove the lowest bin "
+    _single(upper, draw_calibration, run, calibration + _with_interval(scores, "ece_above_lowest_bin"))
+    low, high, pixels = ([row[key] for row in run.metrics["calibration"]] for key in ("from", "to", "pixels"))
+    style(lower).bar(low, pixels, width=np.subtract(high, low), align="edge", color=BLUE, edgecolor="white")
+    lower.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
+    upper.set_xlabel("")
+    save(figure, folder / "reliability.png", footer)
+    for name, drawing, title in (
+        ("precision_recall", draw_precision_recall, f"average precision {_with_interval(scores, 'average_precision')}"),
+        ("froc", draw_froc, f"FROC score {_with_interval(scores, 'froc_score')}"),
+    ):
+        figure = Figure(figsize=(5.6, 5.0), layout="constrained")
+        _single(figure.subplots(), drawing, run, title)
+        save(figure, folder / f"{name}.png", footer)
+    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    (cloud, binned), sizes = figure.subplots(1, 2), run.metrics["sizes"]
+    _draw_lesions(style(cloud), evaluation.lesions)
+    _draw_bins(style(binned), [("share found", BLUE, sizes, "recall"), ("mean DSC", ORANGE, sizes, "dsc_mean")])
+    for axes in (cloud, binned):
+        _legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    save(figure, folder / "lesion_size.png", footer)
+
+
+def learning_curves(runs: Sequence[Scored]) -> list[Plot]:
+    """Generator and discriminator over epochs; none if no run was trained."""
     plots = []
-    for title, kind, keys in _PANELS:
-        figure, axes = _figure("epoch", "")
-        shown = keys if len(runs) == 1 or kind == "train" else keys[:1]
-        styles = dict(zip(shown, ("-", "--", ":"), strict=False))
-        drawn = [
-            key
-            for (place, run), (key, style) in itertools.product(enumerate(runs), styles.items())
-            if _curve(axes, run, kind, key, style, colour(place))
-        ]
-        if not drawn:
-            continue
-        if "gradient" in keys[0]:
-            axes.set_yscale("log")
-        if kind == "validation":
-            axes.set_ylim(0, 1)
-        several = [key for key in shown if key in drawn]
-        lines = [axes.plot([], [], styles[key], color="0.3", label=_label(key))[0] for key in several]
-        if len(several) > 1:
-            # A second legend beside that of the runs; adding it as an artist keeps it when that one is made.
-            axes.add_artist(axes.legend(handles=lines, fontsize=8, frameon=False, loc="center right"))
-        plots.append(_plot(figure, axes, runs, title, f"{title} over epochs: {', '.join(map(_label, several))}."))
+    for panel in PANELS:
+        figure = Figure(figsize=(4.6, 3.5), layout="constrained")
+        axes = style(figure.subplots())
+        if shown := draw_history(axes, runs, panel):
+            if len(shown) > 1:
+                keys = axes.legend(fontsize=8, frameon=False, loc="best" if len(runs) == 1 else "center right")
+                if len(runs) > 1:  # an artist stays when the legend of the runs is made
+                    axes.add_artist(keys)
+            alt = f"{panel.title} over epochs: {', '.join(shown)}."
+            plots.append(Plot(panel.title, alt, _svg(figure, axes, runs, panel.title)))
     return plots
 
 
-def score_curves(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """FROC, precision-recall, calibration, DSC and recall by lesion size: `title`, `alt`, `svg` of each."""
-    return [
-        _froc(runs),
-        _precision_recall(runs),
-        _calibration(runs),
-        _lesion_size(runs, "dsc_mean", "DSC by lesion size", "mean DSC of lesions"),
-        _lesion_size(runs, "recall", "Recall by lesion size", "share of lesions found"),
-    ]
+def score_curves(runs: Sequence[Scored]) -> list[Plot]:
+    """FROC, precision-recall, calibration, DSC and recall by lesion size."""
+    plots = []
+    for title, drawing in _SCORE_PLOTS.items():
+        figure = Figure(figsize=(4.6, 3.5), layout="constrained")
+        axes = style(figure.subplots())
+        alt = drawing(axes, runs)
+        plots.append(Plot(title, alt, _svg(figure, axes, runs, title)))
+    return plots
+
+
+def draw_history(axes: Axes, runs: Sequence[Scored], panel: Panel) -> list[str]:
+    """Draws one panel and returns what it shows: of one run every key a colour, of many every run a colour.
+
+    Training that is 0 throughout is left out, as a discriminator's is that never ran.
+    """
+    shown = []
+    for order, key in enumerate(panel.keys[: panel.compared] if len(runs) > 1 else panel.keys):
+        drawn = False
+        for place, run in enumerate(runs):
+            rows = [row for row in run.history if row["kind"] == panel.kind and row.get(key) is not None]
+            points = [(row["epoch"], row[key]) for row in rows]
+            if any(value or panel.kind == "validation" for _, value in points):
+                drawn = True
+                line, ink = (_LINES[order], colour(place)) if len(runs) > 1 else ("-", colour(order))
+                axes.plot(*zip(*points, strict=True), line, color=ink, linewidth=1.4, marker="o", markersize=2.5)
+        if drawn:
+            text = _label(key)
+            shown.append(text)
+            line, ink = (_LINES[order], "0.3") if len(runs) > 1 else ("-", colour(order))
+            axes.plot([], [], line, color=ink, label=text)
+    axes.set_xlabel("epoch")
+    if len(shown) > 1 and panel.log:
+        axes.set_yscale("log")
+    if panel.kind == "validation":
+        axes.set_ylim(0, 1)
+    return shown
+
+
+def draw_froc(axes: Axes, runs: Sequence[Scored]) -> str:
+    """Share of lesions found over false positives per scan, as steps, with intervals at the operating points."""
+    ticks, right = {0.0}, FALSE_POSITIVES_SHOWN
+    for run in runs:
+        points = run.metrics["froc"]["operating_points"]
+        ticks |= {point["false_positives_per_image"] for point in points if point["sensitivity"] is not None}
+        right = max(right, 1.2 * points[-1]["false_positives_per_image"])
+    for place, run in enumerate(runs):
+        curve, scores, ink = run.metrics["froc"], run.scores, colour(place)
+        across, up = curve["false_positives_per_image"], curve["sensitivity"]
+        label = f"peaks of the map, {scores['lesions']} lesions"
+        axes.plot(across, up, color=ink, linewidth=1.4, drawstyle="steps-post", label=label)
+        if across[-1] < right:  # no candidates are left: more are allowed, none is found
+            axes.plot([across[-1], right], [up[-1]] * 2, ":", color=ink)
+        points = [point for point in curve["operating_points"] if point["sensitivity"] is not None]
+        at = [point["false_positives_per_image"] for point in points]
+        for point, x in zip(points, at, strict=True):
+            _bar(axes, x, point["interval"], ink)
+        found = [point["sensitivity"] for point in points]
+        axes.plot(at, found, "o", color=ink, markersize=3.5, label="operating points, 95 % intervals")
+        if scores["lesion_recall"] is not None:
+            label = f"components at threshold {scores['threshold']:g}"
+            _diamond(axes, scores["false_positives_per_image"], scores["lesion_recall"], ink, label)
+    axes.set_xscale("symlog", linthresh=0.25, linscale=0.5)
+    axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="false positives per scan", ylabel="share of lesions found", xlim=(0, right), ylim=(0, 1.02))
+    axes.tick_params(axis="x", labelsize=8)
+    return (
+        "Sensitivity over false positives per scan for the peaks of the map, 95 % intervals at the operating points; "
+        f"diamond: components at the run's threshold. {_values(runs, 'froc_score', 'FROC score')}"
+    )
+
+
+def draw_precision_recall(axes: Axes, runs: Sequence[Scored]) -> str:
+    """Precision over recall of pixels at all thresholds, on lines of equal DSC."""
+    for dsc in (0.2, 0.4, 0.6, 0.8):
+        recall = np.linspace(dsc / (2 - dsc), 1.0, 500)
+        axes.plot(recall, dsc * recall / (2 * recall - dsc), color="0.85", linewidth=1, zorder=0)
+        axes.text(1.0, dsc / (2 - dsc), f"DSC {dsc:g} ", color="0.5", fontsize=7, ha="right", va="bottom")
+    for place, run in enumerate(runs):
+        curve, scores = run.metrics["precision_recall"], run.scores
+        known = [pair for pair in zip(curve["recall"], curve["precision"], strict=True) if None not in pair]
+        if known:
+            ink, label = colour(place), f"{run.name}, all thresholds"
+            axes.plot(*zip(*known, strict=True), color=ink, linewidth=1.4, label=label)
+        if None not in (scores["precision_pooled"], scores["recall_pooled"]):
+            label = f"threshold {scores['threshold']:g}: DSC {number(scores['dsc_pooled'])}"
+            _diamond(axes, scores["recall_pooled"], scores["precision_pooled"], colour(place), label)
+    axes.set(xlabel="recall (pixels)", ylabel="precision (pixels)", xlim=(0, 1), ylim=(0, 1.02))
+    return (
+        "Precision over recall of pixels, all thresholds; diamond: the run's threshold; grey: equal DSC. "
+        f"{_values(runs, 'average_precision', 'Average precision')}"
+    )
+
+
+def draw_calibration(axes: Axes, runs: Sequence[Scored]) -> str:
+    """Share of lesion pixels over mean probability, a point per bin."""
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="perfect")
+    for place, run in enumerate(runs):
+        bins = [row for row in run.metrics["calibration"] if row["pixels"]]
+        across, up = ([row[key] for row in bins] for key in ("probability_mean", "lesion_share"))
+        axes.plot(across, up, "o-", color=colour(place), markersize=3.5, linewidth=1.4, label=run.name)
+    axes.set(xlabel="mean predicted probability", ylabel="share of lesion pixels", xlim=(0, 1), ylim=(0, 1.02))
+    return f"Share of lesion pixels over predicted probability; dashes: perfect. {_values(runs, 'ece', 'ECE', 4)}"
+
+
+def _draw_sizes(axes: Axes, runs: Sequence[Scored], key: str, label: str) -> str:
+    _draw_bins(axes, [(run.name, colour(place), run.metrics["sizes"], key) for place, run in enumerate(runs)])
+    axes.set_ylabel(label)
+    return f"By lesion size: {label} in each bin, with 95 % intervals over patients."
+
+
+_SCORE_PLOTS: dict[str, Drawing] = {
+    "FROC": draw_froc,
+    "Precision-recall": draw_precision_recall,
+    "Calibration": draw_calibration,
+    "DSC by lesion size": functools.partial(_draw_sizes, key="dsc_mean", label="mean DSC of lesions"),
+    "Recall by lesion size": functools.partial(_draw_sizes, key="recall", label="share of lesions found"),
+}
+
+
+def _draw_bins(axes: Axes, series: Sequence[tuple[str, str, Sequence[Mapping[str, Any]], str]]) -> None:
+    """Points with intervals in bins of lesion size; `series` is (label, colour, rows of the bins, key)."""
+    for place, (label, ink, rows, key) in enumerate(series):
+        shift = min(0.16, 0.5 / len(series)) * (place - (len(series) - 1) / 2)
+        filled = [(at + shift, row) for at, row in enumerate(rows) if row["lesions"]]
+        for at, row in filled:
+            _bar(axes, at, row[f"{key}_interval"], ink)
+        centres, found = [at for at, _ in filled], [row[key] for _, row in filled]
+        axes.plot(centres, found, "o", color=ink, markersize=4.5, label=label)
+    rows = series[0][2]
+    axes.set_xticks(range(len(rows)), [f"{size_text(row)}\n{row['lesions']}" for row in rows], fontsize=8)
+    axes.set(xlabel="size of lesion, mm; number of lesions", xlim=(-0.5, len(rows) - 0.5), ylim=(-0.02, 1.02))
+
+
+def _draw_lesions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """DSC of every lesion over its size, isolated and clustered apart."""
+    measured = [row for row in rows if row["size_mm"] is not None]
+    for name, ink in (("isolated", BLUE), ("clustered", ORANGE)):
+        chosen = [row for row in measured if row["clustered"] == (name == "clustered")]
+        size, dsc = ([row[key] for row in chosen] for key in ("size_mm", "dsc"))
+        label = f"{name} ({len(chosen)})" if measured else None
+        axes.plot(size, dsc, "o", color=ink, alpha=0.55, markersize=4, markeredgewidth=0, label=label)
+    axes.set(xscale="log", xlabel="size of lesion, mm", ylabel="DSC of lesion", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xticks([10, 20, 40, 80])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _single(axes: Axes, drawing: Drawing, run: Scored, title: str) -> None:
+    """A drawing of one run with its title and a legend, placed where it covers least."""
+    drawing(style(axes), [run])
+    axes.set_title(title, fontsize=10)
+    _legend(axes, loc="best")
+
+
+def _legend(axes: Axes, **place: Any) -> None:
+    """Unless nothing has a label."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=9, **place)
 
 
 def _label(key: str) -> str:
@@ -81,112 +318,14 @@ def _label(key: str) -> str:
     return text.replace("dsc", "DSC").replace(" l1", " L1")
 
 
-def _curve(axes: Axes, run: Run, kind: str, key: str, style: str, ink: str) -> bool:
-    """Draws one, unless the run does not have it or it is 0 throughout, as a discriminator's is that never ran."""
-    points = [(row["epoch"], row[key]) for row in run.history if row["kind"] == kind and row.get(key) is not None]
-    if not any(value for _, value in points):
-        return False
-    axes.plot(*zip(*points, strict=True), style, color=ink, linewidth=1.4)
-    return True
-
-
-def _froc(runs: Sequence[Run]) -> dict[str, str]:
-    figure, axes = _figure("false positives per scan", "share of lesions found")
-    shown: list[float] = [0.0]
-    for place, run in enumerate(runs):
-        curve, ink = run.metrics["froc"], colour(place)
-        axes.plot(curve["false_positives_per_image"], curve["sensitivity"], color=ink, linewidth=1.4)
-        points = [point for point in curve["operating_points"] if point["sensitivity"] is not None]
-        at = [point["false_positives_per_image"] for point in points]
-        shown = sorted({*shown, *at})
-        for point in points:
-            _bar(axes, point["false_positives_per_image"], point["interval"], ink)
-        axes.plot(at, [point["sensitivity"] for point in points], "o", color=ink, markersize=3.5)
-        if run.scores["lesion_recall"] is not None:
-            axes.plot(
-                run.scores["false_positives_per_image"],
-                run.scores["lesion_recall"],
-                "D",
-                color=ink,
-                markeredgecolor="k",
-            )
-    axes.set_xscale("symlog", linthresh=0.25, linscale=0.5)
-    axes.set_xticks(shown)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlim=(0, max(FALSE_POSITIVES_SHOWN, 1.2 * shown[-1])), ylim=(0, 1.02))
-    axes.tick_params(axis="x", labelsize=8)
-    alt = (
-        "Sensitivity over false positives per scan for the peaks of the map, 95 % intervals at the operating points; "
-        f"diamond: components at the run's threshold. {_values(runs, 'froc_score', 'FROC score')}"
-    )
-    return _plot(figure, axes, runs, "FROC", alt)
-
-
-def _precision_recall(runs: Sequence[Run]) -> dict[str, str]:
-    figure, axes = _figure("recall (pixels)", "precision (pixels)")
-    for dsc in (0.2, 0.4, 0.6, 0.8):
-        recall = np.linspace(dsc / (2 - dsc), 1.0, 200)
-        axes.plot(recall, dsc * recall / (2 * recall - dsc), color="0.85", linewidth=1, zorder=0)
-        axes.text(1.0, dsc / (2 - dsc), f"DSC {dsc:g} ", color="0.5", fontsize=7, ha="right", va="bottom")
-    for place, run in enumerate(runs):
-        curve, scores = run.metrics["precision_recall"], run.scores
-        known = [pair for pair in zip(curve["recall"], curve["precision"], strict=True) if None not in pair]
-        if known:
-            axes.plot(*zip(*known, strict=True), color=colour(place), linewidth=1.4)
-        if scores["precision_pooled"] is not None and scores["recall_pooled"] is not None:
-            axes.plot(
-                scores["recall_pooled"], scores["precision_pooled"], "D", color=colour(place), markeredgecolor="k"
-            )
-    axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    alt = (
-        "Precision over recall of pixels, all thresholds; diamond: the run's threshold; grey: equal DSC. "
-        f"{_values(runs, 'average_precision', 'Average precision')}"
-    )
-    return _plot(figure, axes, runs, "Precision-recall", alt)
-
-
-def _calibration(runs: Sequence[Run]) -> dict[str, str]:
-    figure, axes = _figure("mean predicted probability", "share of lesion pixels")
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
-    for place, run in enumerate(runs):
-        bins = [row for row in run.metrics["calibration"] if row["pixels"]]
-        axes.plot(
-            [row["probability_mean"] for row in bins],
-            [row["lesion_share"] for row in bins],
-            "o-",
-            color=colour(place),
-            markersize=3.5,
-            linewidth=1.4,
-        )
-    axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    alt = f"Share of lesion pixels over predicted probability; dashes: perfect. {_values(runs, 'ece', 'ECE', 4)}"
-    return _plot(figure, axes, runs, "Calibration", alt)
-
-
-def _lesion_size(runs: Sequence[Run], key: str, title: str, label: str) -> dict[str, str]:
-    figure, axes = _figure("size of lesion, mm; number of lesions", label)
-    first = runs[0].metrics["sizes"]
-    for place, run in enumerate(runs):
-        shift = 0.5 * (place - (len(runs) - 1) / 2) / len(runs)
-        filled = [(at + shift, row) for at, row in enumerate(run.metrics["sizes"]) if row["lesions"]]
-        for at, row in filled:
-            _bar(axes, at, row[f"{key}_interval"], colour(place))
-        axes.plot([at for at, _ in filled], [row[key] for _, row in filled], "o", color=colour(place), markersize=4.5)
-    axes.set_xticks(range(len(first)), [f"{size_text(row)}\n{row['lesions']}" for row in first], fontsize=8)
-    axes.set(xlim=(-0.5, len(first) - 0.5), ylim=(-0.02, 1.02))
-    return _plot(figure, axes, runs, title, f"{title}: {label} in each bin, with 95 % intervals over patients.")
-
-
-def size_text(row: dict[str, Any]) -> str:
-    """A size bin in mm."""
-    return f"{row['from_mm']:.0f}-{row['to_mm']:.0f}" if row["to_mm"] is not None else f"{row['from_mm']:.0f} up"
-
-
-def _values(runs: Sequence[Run], name: str, label: str, digits: int = 3) -> str:
-    known = [(run.name, run.scores[name]) for run in runs]
-    texts = [f"{run}: {'undefined' if value is None else format(value, f'.{digits}f')}" for run, value in known]
+def _values(runs: Sequence[Scored], name: str, label: str, digits: int = 3) -> str:
+    texts = [f"{run.name}: {number(run.scores[name], digits, unknown='undefined')}" for run in runs]
     return f"{label} of {'; '.join(texts)}."
+
+
+def _with_interval(scores: Mapping[str, Any], name: str, digits: int = 3) -> str:
+    low, high = (number(end, digits) for end in scores["intervals"][name])
+    return f"{number(scores[name], digits)} ({low} to {high})"
 
 
 def _bar(axes: Axes, place: float, ends: Sequence[float | None], ink: str) -> None:
@@ -195,17 +334,11 @@ def _bar(axes: Axes, place: float, ends: Sequence[float | None], ink: str) -> No
         axes.plot([place, place], known, color=ink, alpha=0.35, linewidth=4, solid_capstyle="butt")
 
 
-def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SIZE_IN, layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=x_label, ylabel=y_label)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def _diamond(axes: Axes, x: float, y: float, ink: str, label: str) -> None:
+    axes.plot(x, y, "D", color=ink, markeredgecolor="k", label=label)
 
 
-def _plot(figure: Figure, axes: Axes, runs: Sequence[Run], title: str, alt: str) -> dict[str, str]:
+def _svg(figure: Figure, axes: Axes, runs: Sequence[Scored], title: str) -> str:
     if 1 < len(runs) <= _LEGEND_ROWS_MAX:
         lines = [axes.plot([], [], color=colour(place), label=run.name)[0] for place, run in enumerate(runs)]
         styles = axes.get_legend() is not None
@@ -213,4 +346,4 @@ def _plot(figure: Figure, axes: Axes, runs: Sequence[Run], title: str, alt: str)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "path"}):
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return {"title": title, "alt": alt, "svg": text.getvalue()}
+    return text.getvalue()

@@ -33,25 +33,38 @@ COMPARED = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A scored run.
+class Scored:
+    """What the curves of a run are drawn from.
 
     Attributes:
       name: short, unlike those of the other runs.
-      folder: where metrics.json lies.
       metrics: what metrics.json holds.
-      scores: its part of the scored split.
       history: rows of history.jsonl; none for a baseline.
+    """
+
+    name: str
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Of the scored split."""
+        scores: dict[str, Any] = self.metrics[self.metrics["split"]]
+        return scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Scored):
+    """A scored run as the page shows it.
+
+    Attributes:
+      folder: where metrics.json lies.
       config: `{"train.batch_size": 8, ...}`.
       lesions: rows of lesions.csv, as text.
       cases: scans and probabilities, None where the run keeps none.
     """
 
-    name: str
     folder: Path
-    metrics: dict[str, Any]
-    scores: dict[str, Any]
-    history: list[dict[str, Any]]
     config: dict[str, Any]
     lesions: list[dict[str, str]]
     cases: Cases | None
@@ -106,7 +119,6 @@ def _read(name: str, folder: Path, home: Path) -> Run:
         name=name,
         folder=folder,
         metrics=metrics,
-        scores=metrics[metrics["split"]],
         history=history,
         config=_public(json.loads(json.dumps(flatten(read_config(home))))),
         lesions=lesions,

@@ -1,19 +1,27 @@
-"""What all pictures of scores share: the note below them, colours, and files that are never half-written."""
+"""How every picture of scores is made: its axes, and PNG files that are never half-written."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any colour vision.
-BLUE, ORANGE, GREEN, YELLOW, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+from data_pipeline.files import all_or_none
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG beside and renames."""
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    FigureCanvasAgg(figure).print_png(beside)
-    beside.replace(path)
+def style(axes: Axes) -> Axes:
+    """A faint grid behind the curves, without a frame above and on the right."""
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def save(figure: Figure, path: Path, footer: str = "") -> None:
+    """Writes a PNG beside and renames; `footer` is the line below it."""
+    if footer:
+        figure.supxlabel(footer, fontsize=8, color="0.4")
+    with all_or_none([path]) as (beside,):
+        FigureCanvasAgg(figure).print_png(beside)

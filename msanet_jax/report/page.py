@@ -6,18 +6,16 @@ each where plotly's script alone would be 4 MB.
 
 from __future__ import annotations
 
-import base64
-import math
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_text
+from data_pipeline.pages import render
 from msanet_jax.evaluation.comparison import Comparison
-from msanet_jax.report.curves import colour, learning_curves, score_curves, size_text
+from msanet_jax.report.curves import colour, learning_curves, score_curves
 from msanet_jax.report.data import COMPARED, Run, paired_differences, read_runs
 from msanet_jax.report.gallery import gallery
 
@@ -41,6 +39,22 @@ _HEADLINE = ("precision_pooled", "recall_pooled", "lesion_recall", "false_positi
 _MORE = ("average_precision", "ece", "hd95_mm_median")
 
 
+_TEMPLATE = Path(__file__).with_name("templates") / "report.html.jinja"
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigRow:
+    """A key of the recipe and its value in every run, as text."""
+
+    key: str
+    texts: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Between the runs."""
+        return len(set(self.texts)) > 1
+
+
 def write_report(folders: Sequence[Path], out: Path) -> None:
     """Writes the page of scored runs.
 
@@ -60,16 +74,9 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
 
 def page(runs: Sequence[Run]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("msanet_jax.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "interval": interval_text, "size": size_text, "image": _data_uri}
     differences, unpaired = paired_differences(runs)
-    return environment.get_template("report.html").render(
+    return render(
+        _TEMPLATE,
         runs=runs,
         first=runs[0],
         notes=list(dict.fromkeys(run.metrics["note"] for run in runs)),
@@ -90,20 +97,6 @@ def page(runs: Sequence[Run]) -> str:
     )
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Rounded; a dash where undefined."""
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-
-def interval_text(ends: Sequence[float | None], digits: int = 3) -> str:
-    """`low to high`; a dash where undefined."""
-    return "–" if None in ends else " to ".join(number(end, digits) for end in ends)
-
-
-def _data_uri(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
 def _by_run(differences: Sequence[Comparison]) -> dict[str, dict[str, Comparison]]:
     found: dict[str, dict[str, Comparison]] = {}
     for entry in differences:
@@ -111,14 +104,13 @@ def _by_run(differences: Sequence[Comparison]) -> dict[str, dict[str, Comparison
     return found
 
 
-def _config_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Every key with its value in each run; those that differ first."""
-    keys = sorted({key for run in runs for key in run.config})
-    rows = []
-    for key in keys:
-        values = [_value(run.config.get(key, "absent")) for run in runs]
-        rows.append({"key": key, "values": values, "differs": len(set(values)) > 1})
-    return sorted(rows, key=lambda row: not row["differs"])
+def _config_rows(runs: Sequence[Run]) -> list[ConfigRow]:
+    """Those that differ first."""
+    rows = [
+        ConfigRow(key, tuple(_value(run.config.get(key, "absent")) for run in runs))
+        for key in sorted({key for run in runs for key in run.config})
+    ]
+    return sorted(rows, key=lambda row: not row.differs)
 
 
 def _value(value: Any) -> str:

@@ -17,7 +17,7 @@ from data_pipeline.folds import load_splits
 from data_pipeline.splits import SPLITS
 from msanet_jax.evaluation.evaluate import Probability
 from msanet_jax.networks.catalogue import BASELINES
-from msanet_jax.report.case_pictures import write_curves
+from msanet_jax.report.curves import write_curves
 from msanet_jax.runs.folder import keep_dataset_version, prepare
 from msanet_jax.runs.notices import footer
 from msanet_jax.runs.recipe import check_recipe

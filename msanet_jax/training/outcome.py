@@ -18,7 +18,7 @@ from data_pipeline.normalize import normalize
 from msanet_jax.evaluation.evaluate import Probability, choose_threshold, evaluate, probability_maps, threshold_baseline
 from msanet_jax.evaluation.protocol import Evaluation, score
 from msanet_jax.report.case_pictures import write_pictures
-from msanet_jax.report.score_plots import write_score_plots
+from msanet_jax.report.curves import write_score_plots
 from msanet_jax.runs.cases import compact_cases, write_cases
 from msanet_jax.runs.metrics_file import write_metrics
 from msanet_jax.runs.notices import footer, public_dataset_name

@@ -23,7 +23,8 @@ from msanet_jax.evaluation.evaluate import (
     threshold_baseline,
 )
 from msanet_jax.evaluation.protocol import Evaluation, score
-from msanet_jax.report.case_pictures import validation_panels, write_curves, write_pictures
+from msanet_jax.report.case_pictures import validation_panels, write_pictures
+from msanet_jax.report.curves import write_curves
 from tests.fakes import fake_scans, level_scans
 
 SCANS = fake_scans(10)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_pipeline.pages import percent
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import find_thorax
 from msanet_jax.prediction.overlay import Drawing, _title
-from msanet_jax.prediction.patient_page import _percent, patient_sheet
+from msanet_jax.prediction.patient_page import patient_sheet
 from msanet_jax.runs.notices import note
 from msanet_jax.trained.card import model_card
 from tests.user_files import body_scan
@@ -19,7 +20,7 @@ from tests.user_files import body_scan
 
 @pytest.mark.parametrize(("change", "shown"), [(-0.004, "+0 %"), (0.126, "+13 %"), (-0.35, "-35 %"), (None, "")])
 def test_changes_in_percent(change: float | None, shown: str) -> None:
-    assert _percent(change) == shown
+    assert percent(change) == shown
 
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0</b> lesions"), (1, "1</b> lesion marked"), (2, "2</b> lesions")])

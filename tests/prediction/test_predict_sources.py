@@ -17,14 +17,13 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from scipy import ndimage
-from test_import import _break
 
 from data_pipeline.errors import RequestError
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE
 from msanet_jax import cli
 from msanet_jax.prediction.predict import Request, predict_with
 from msanet_jax.trained.model import Model
-from tests.user_files import LESIONS, body_scan, lesion_mask, nm_header, save_dicom, save_picture
+from tests.user_files import LESIONS, bad_files, body_scan, lesion_mask, nm_header, save_dicom, save_picture
 
 MODEL = Model(
     lambda fields: np.where(fields > 20, 0.9, 0.1).astype(np.float32),
@@ -217,7 +216,7 @@ def test_every_bad_file_gets_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msanet_jax.prediction.predict.load_model", lambda *arguments, **options: MODEL)
-    expected = _break(tmp_path / "in")
+    expected = bad_files(tmp_path / "in")
     for name in ("good_mask.png", "wide_mask.png"):
         (tmp_path / "in" / name).unlink()
         expected.pop(name, None)

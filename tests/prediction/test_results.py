@@ -190,7 +190,7 @@ def test_views_of_a_patient_are_matched(tmp_path: Path) -> None:
     page = path.with_suffix(".html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "Research use only, not for diagnosis. Trained on simulated scans." in page
-    assert "http" not in page  # one file that needs nothing else
+    assert "http" not in page.replace("http-equiv", "")  # one file that needs nothing else
 
 
 def test_bone_scan_index_is_nowhere_claimed(tmp_path: Path) -> None:

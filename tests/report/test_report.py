@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
+from data_pipeline.pages import interval_text, number
 from msanet_jax import cli
 from msanet_jax.report.data import paired_differences, read_runs
-from msanet_jax.report.page import interval_text, number, page
+from msanet_jax.report.page import page
 from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
 from msanet_jax.training import outcome
 from tests.fakes import fake_scans

@@ -8,6 +8,7 @@ scans the same regions follow from the bones. One patient fixes no population: t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +24,14 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.pages import render
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
 from data_pipeline.phantom.validation.regions import REAL_BOXES, REAL_ROWS, REAL_THIGH, Person, regions, thigh
 from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.scan import View
 
+_TEMPLATE = Path(__file__).with_name("templates") / "validation.md.jinja"
 PATIENTS = 16
 ROI_FACTOR = 2.0
 """Band of a region's median ratio: within this factor of the real patient's."""
@@ -36,27 +39,6 @@ ROI_FACTOR = 2.0
 SHARE_BAND = {"head": 0.03, "trunk and arms": 0.08, "legs": 0.08}
 BACKGROUND_FACTOR = 1.5
 PROFILE_CORRELATION_MIN = 0.6
-DIFFERENCES = (
-    "Bladder and kidneys are smooth ellipses with a sharp rim, and the kidneys show in front as well; the real bladder "
-    "is flat-topped and no kidney is seen in front. This alone tells a reader which scan is simulated.",
-    "The shoulders: the hottest part is a horizontal bar at acromion and clavicle; on the real scan it is the head of "
-    "the humerus, and the sternoclavicular joints below it.",
-    "The sternum is one even dagger; the real one has a hot manubrium, joints at its corners, and a fading body.",
-    "The real spine is bent and worn unevenly, and seen through the abdomen in front; the simulated lumbar spine is a "
-    "straight ladder. From behind the thoracic spine is an even, dark band that ends abruptly at the neck.",
-    "From behind the sacroiliac joints, on clinical scans among the hottest places, are hardly brighter than the "
-    "iliac bones, and sacrum and pelvis as a whole are faint.",
-    "Ribs and mandible are brighter than on the real scan, the abdomen beside the spine too; the first ribs and the "
-    "costochondral junctions are missing in front.",
-    "The skull is an even egg above a hot, smooth jaw; the real one has facial bones, nose, teeth and sinuses.",
-    "Soft tissue is even: no breasts, no muscles, no bowel, no genitals, no lung edges; hips flare like a skirt and "
-    "the thighs part in a straight-topped gap.",
-    "Hands leave the field of view or lie stretched; knees, ankles and feet are symmetrical, a thin dark line marks "
-    "each knee, the ankles are too hot, toes are separate, and tall patients lose their feet at the lower edge.",
-    "Contamination and injection sites are round spots; no catheter, no urine in the pelvis, no clothes, no tubing.",
-)
-"""Seen on the pictures of this version; to be looked at again with every change of the simulator."""
-
 FWHM_BAND_MM = (7.0, 7.6)
 NOISE_BAND = (0.97, 1.03)
 
@@ -77,19 +59,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = figures(real, people)
     _draw_scans(real, people, options.out / "validation_scans.png")
     _draw_profiles(real, people, options.out / "validation_profiles.png")
-    (options.out / "validation.md").write_text(_page(rows), encoding="utf-8")
-    missed = [row[0] for row in rows if row[-1] != "yes"]
+    (options.out / "validation.md").write_text(page(rows), encoding="utf-8")
+    missed = [row.figure for row in rows if not row.within]
     print(f"{options.out / 'validation.md'}: {len(rows) - len(missed)} of {len(rows)} figures within their bands")
     if missed:
         print(f"outside: {', '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
 
 
-Row = tuple[str, str, str, str, str]
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure of the page: what it is of the real scan (or expected), what of simulated ones, and the band."""
+
+    figure: str
+    real: str
+    simulated: str
+    band: str
+    within: bool
 
 
 def figures(real: np.ndarray, people: list[Person]) -> list[Row]:
-    """The page's table: figure, real or expected, simulated, band, `yes` or `**no**`.
+    """The page's table.
 
     Args:
       real: counts of the real scan, `[1024, 256]`.
@@ -105,10 +95,6 @@ def figures(real: np.ndarray, people: list[Person]) -> list[Row]:
     ]
 
 
-def _verdict(good: bool) -> str:
-    return "yes" if good else "**no**"
-
-
 def _camera_rows() -> list[Row]:
     rows: list[Row] = []
     for name, camera in CAMERAS.items():
@@ -121,18 +107,10 @@ def _camera_rows() -> list[Row]:
         width = 2.3548 * np.sqrt((profile * offset**2).sum() / profile.sum())
         good = FWHM_BAND_MM[0] <= width <= FWHM_BAND_MM[1] and abs(width / float(camera.fwhm_mm(100.0)) - 1) < 0.03
         formula = f"{float(camera.fwhm_mm(100.0)):.2f} (formula)"
-        rows.append((f"FWHM at 10 cm, {name}, mm", formula, f"{width:.2f}", "7.0 to 7.6, formula 3 %", _verdict(good)))
+        rows.append(Row(f"FWHM at 10 cm, {name}, mm", formula, f"{width:.2f}", "7.0 to 7.6, formula 3 %", good))
     ratio = SCATTER_PER_MM * 100.0
-    rows.append(
-        (
-            "scatter to primary at 10 cm",
-            "0.3 to 0.6 (cited)",
-            f"{ratio:.2f}",
-            "0.3 to 0.6",
-            _verdict(0.3 <= ratio <= 0.6),
-        )
-    )
-    return rows
+    cited = "0.3 to 0.6"
+    return [*rows, Row("scatter to primary at 10 cm", f"{cited} (cited)", f"{ratio:.2f}", cited, 0.3 <= ratio <= 0.6)]
 
 
 def _noise_row(people: list[Person]) -> Row:
@@ -143,13 +121,8 @@ def _noise_row(people: list[Person]) -> Row:
         ratios.append(float(((view.scan.counts - view.expected)[bright] ** 2 / view.expected[bright]).mean()))
     mean = float(np.mean(ratios))
     real = "0.93 abdomen, 1.01 thigh (detrended)"
-    return (
-        "noise variance over mean",
-        real,
-        f"{mean:.3f}",
-        "0.97 to 1.03",
-        _verdict(NOISE_BAND[0] <= mean <= NOISE_BAND[1]),
-    )
+    within = NOISE_BAND[0] <= mean <= NOISE_BAND[1]
+    return Row("noise variance over mean", real, f"{mean:.3f}", "0.97 to 1.03", within)
 
 
 def _shares(image: np.ndarray, rows: dict[str, int]) -> dict[str, float]:
@@ -164,17 +137,9 @@ def _share_rows(real: np.ndarray, people: list[Person]) -> list[Row]:
     rows: list[Row] = []
     for name, band in SHARE_BAND.items():
         values = np.array([share[name] for share in ours])
-        good = abs(np.median(values) - theirs[name]) <= band
-        band_text = f"real +- {100 * band:.0f} points"
-        rows.append(
-            (
-                f"share of counts, {name}",
-                f"{100 * theirs[name]:.1f} %",
-                _spread(100 * values),
-                band_text,
-                _verdict(good),
-            )
-        )
+        good = bool(abs(np.median(values) - theirs[name]) <= band)
+        real_text, band_text = f"{100 * theirs[name]:.1f} %", f"real +- {100 * band:.0f} points"
+        rows.append(Row(f"share of counts, {name}", real_text, _spread(100 * values), band_text, good))
     return rows
 
 
@@ -189,7 +154,7 @@ def _region_rows(real: np.ndarray, people: list[Person]) -> list[Row]:
         ours = np.array([person.mean(region(person)) for person in people]) / thighs
         quotient = float(np.nanmedian(ours)) / theirs
         good = 1.0 / ROI_FACTOR <= quotient <= ROI_FACTOR
-        rows.append((f"{name} / thigh", f"{theirs:.2f}", _spread(ours), f"factor {ROI_FACTOR:g}", _verdict(good)))
+        rows.append(Row(f"{name} / thigh", f"{theirs:.2f}", _spread(ours), f"factor {ROI_FACTOR:g}", good))
     return rows
 
 
@@ -199,7 +164,7 @@ def _background_row(real: np.ndarray, people: list[Person]) -> Row:
     quotient = float(np.median(ours)) / theirs
     good = 1.0 / BACKGROUND_FACTOR <= quotient <= BACKGROUND_FACTOR
     band = f"factor {BACKGROUND_FACTOR:g}"
-    return ("mean counts of a body pixel at 3.6 M", f"{theirs:.1f}", _spread(ours), band, _verdict(good))
+    return Row("mean counts of a body pixel at 3.6 M", f"{theirs:.1f}", _spread(ours), band, good)
 
 
 def _profile(image: np.ndarray, rows: dict[str, int]) -> np.ndarray:
@@ -214,7 +179,7 @@ def _profile_row(real: np.ndarray, people: list[Person]) -> Row:
     ours = np.array([np.corrcoef(theirs, _profile(p.expected, p.rows))[0, 1] for p in people])
     good = float(np.median(ours)) >= PROFILE_CORRELATION_MIN
     band = f"at least {PROFILE_CORRELATION_MIN:g}"
-    return ("row profile chin to ischium, correlation", "1", _spread(ours), band, _verdict(good))
+    return Row("row profile chin to ischium, correlation", "1", _spread(ours), band, good)
 
 
 def _spread(values: np.ndarray) -> str:
@@ -250,28 +215,6 @@ def _draw_profiles(real: np.ndarray, people: list[Person], path: Path) -> None:
     plt.close(figure)
 
 
-def _page(rows: list[Row]) -> str:
-    lines = [
-        "# The simulator beside closed forms and one real scan",
-        "",
-        f"PhantomBone {VERSION}. Made by `python -m data_pipeline.phantom.validation`; do not edit.",
-        "",
-        "Physics-based, checked against closed forms and one real scan; **not clinically validated**. Scores on it are "
-        "not comparable with the paper's 0.6671. The real scan is one patient (`JPEG-LL.dcm` of pydicom-data); its "
-        "regions were placed by hand, on simulated scans they follow from the bones, without lesions and benign spots.",
-        f"Simulated: median (5 % to 95 %) of {PATIENTS} patients, GE preset, 3.6 M counts. Closed forms are held by "
-        "`tests/test_phantom.py` and `tests/test_phantom_truth.py`.",
-        "",
-        "| figure | real or expected | simulated | band | within |",
-        "|---|---|---|---|---|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-        "![scans](validation_scans.png)",
-        "",
-        "![profiles](validation_profiles.png)",
-        "",
-        "## Where simulated and real still differ to the eye",
-        "",
-        *(f"- {difference}" for difference in DIFFERENCES),
-    ]
-    return "\n".join(lines) + "\n"
+def page(rows: Sequence[Row]) -> str:
+    """The text of validation.md."""
+    return render(_TEMPLATE, version=VERSION, patients=PATIENTS, rows=rows)

@@ -2,7 +2,7 @@
 (async () => {
   const byId = (name) => document.getElementById(name);
   const data = JSON.parse(byId("gallery-data").textContent);
-  const COLOURS = { hit: [0, 158, 115], missed: [0, 114, 178], false: [213, 94, 0] };
+  const COLOURS = { hit: {{ palette.HIT|rgb|list }}, missed: {{ palette.MISSED|rgb|list }}, false: {{ palette.FALSE|rgb|list }} };
   const LINE_SCALE = 6;
   if (typeof DecompressionStream === "undefined") {
     byId("gallery-problem").textContent = "This browser is too old for the gallery: it has no DecompressionStream.";

@@ -30,6 +30,7 @@ from tests.user_files import (
     LESIONS,
     NAME,
     SECRETS,
+    bad_files,
     body_scan,
     image_entry,
     lesion_mask,
@@ -369,46 +370,8 @@ def test_folders_of_patients_are_no_classes(tmp_path: Path) -> None:
         assert {entry.image_label for entry in outcome.entries} == {""}
 
 
-def _break(source: Path) -> dict[str, str]:
-    """Bad files; name -> what must be said of it."""
-    good = save_dicom(nm_header(body_scan(1)), source / "good.dcm").read_bytes()
-    save_picture(lesion_mask(), source / "good_mask.png")
-    (source / "short.dcm").write_bytes(good[: len(good) // 2])
-    (source / "text.dcm").write_text("not a scan")
-    header = nm_header(body_scan(2))
-    del header.PixelData
-    save_dicom(header, source / "header_only.dcm")
-    unknown = good.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0")
-    (source / "strange.dcm").write_bytes(unknown)
-    for name, modality in (("ct.dcm", "CT"), ("volume.dcm", "NM")):
-        header = nm_header(body_scan(4))
-        header.Modality = modality
-        header.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
-        save_dicom(header, source / name)
-    header = nm_header(body_scan(5))
-    header.SamplesPerPixel, header.PhotometricInterpretation, header.PlanarConfiguration = 3, "RGB", 0
-    save_dicom(header, source / "colour.dcm")
-    np.save(source / "holes.npy", np.where(body_scan(6) > 20, np.nan, 1.0))
-    np.save(source / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
-    save_picture(body_scan(7), source / "wide.png")
-    save_picture(np.kron(lesion_mask(), np.ones((2, 2), np.uint8)), source / "wide_mask.png")
-    return {
-        "short.dcm": "truncated",
-        "text.dcm": "is no DICOM",
-        "header_only.dcm": "has no pixel data",
-        "strange.dcm": "cannot be decoded",
-        "ct.dcm": "modality CT",
-        "volume.dcm": "tomographic",
-        "colour.dcm": "a colour picture",
-        "holes.npy": "NaN or infinite",
-        "pickle.npy": "pickled objects, which are never read",
-        "wide_mask.png": "a mask of 1024 x 256 pixels for a scan of 512 x 128",
-        "wide.png": "an annotation of this scan cannot be used",
-    }
-
-
 def test_every_bad_file_gets_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = _break(tmp_path / "in")
+    expected = bad_files(tmp_path / "in")
     assert main(["import", str(tmp_path / "in"), f"--out={tmp_path / 'set'}"]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     for name, words in expected.items():

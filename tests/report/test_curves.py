@@ -1,0 +1,130 @@
+"""The curves that PNG and report page share: every number drawn is one of the run's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from msanet_jax.report.curves import (
+    PANELS,
+    colour,
+    draw_calibration,
+    draw_froc,
+    draw_history,
+    draw_precision_recall,
+    learning_curves,
+    score_curves,
+)
+from msanet_jax.report.data import Scored
+
+SCORES = {
+    "threshold": 0.5,
+    "lesions": 4,
+    "lesion_recall": 0.5,
+    "false_positives_per_image": 0.75,
+    "precision_pooled": 0.6,
+    "recall_pooled": 0.4,
+    "dsc_pooled": 0.48,
+    "froc_score": 0.375,
+    "average_precision": None,
+    "ece": 0.0123,
+}
+POINTS = [
+    {"false_positives_per_image": 1.0, "sensitivity": 0.25, "interval": [0.0, 0.5]},
+    {"false_positives_per_image": 4.0, "sensitivity": 0.5, "interval": [None, None]},
+    {"false_positives_per_image": 20.0, "sensitivity": None, "interval": [None, None]},
+]
+METRICS: dict[str, Any] = {
+    "split": "test",
+    "test": SCORES,
+    "froc": {"false_positives_per_image": [0.0, 2.0], "sensitivity": [0.25, 0.5], "operating_points": POINTS},
+    "precision_recall": {"recall": [0.1, 0.4, 1.0], "precision": [None, 0.6, 0.2]},
+    "calibration": [
+        {"from": 0.0, "to": 0.5, "pixels": 9, "probability_mean": 0.1, "lesion_share": 0.2},
+        {"from": 0.5, "to": 1.0, "pixels": 0, "probability_mean": None, "lesion_share": None},
+    ],
+    "sizes": [
+        {
+            "from_mm": 0.0,
+            "to_mm": None,
+            "lesions": 4,
+            "recall": 0.5,
+            "recall_interval": [0.2, 0.8],
+            "dsc_mean": 0.3,
+            "dsc_mean_interval": [0.1, 0.4],
+        }
+    ],
+}
+ROWS = [
+    {"kind": "train", "epoch": 1, "supervised_loss": 2.0, "dice_loss": 0.5, "discriminator_loss": 0.0},
+    {"kind": "train", "epoch": 2, "supervised_loss": 1.0, "dice_loss": 0.25, "discriminator_loss": 0.0},
+    {"kind": "validation", "epoch": 2, "dsc_pooled": 0.0, "recall_pooled": None},
+]
+RUN = Scored("one", METRICS, ROWS)
+
+
+def _lines(drawing: Any, *more: Any, runs: tuple[Scored, ...] = (RUN,)) -> tuple[dict[str, Any], Any]:
+    axes = Figure().subplots()
+    drawing(axes, runs, *more)
+    return {line.get_label(): line for line in axes.lines}, axes
+
+
+def _points(line: Any) -> list[tuple[float, float]]:
+    return list(zip(map(float, line.get_xdata()), map(float, line.get_ydata()), strict=True))
+
+
+def test_froc_is_a_staircase_through_its_operating_points() -> None:
+    lines, axes = _lines(draw_froc)
+    stairs = lines["peaks of the map, 4 lesions"]
+    assert stairs.get_drawstyle() == "steps-post" and _points(stairs) == [(0.0, 0.25), (2.0, 0.5)]
+    assert _points(lines["operating points, 95 % intervals"]) == [(1.0, 0.25), (4.0, 0.5)]
+    assert _points(lines["components at threshold 0.5"]) == [(0.75, 0.5)]
+    unnamed = [_points(line) for label, line in lines.items() if label.startswith("_")]
+    # After the last candidate nothing more is found; of the intervals one is known.
+    assert unnamed == [[(2.0, 0.5), (24.0, 0.5)], [(1.0, 0.0), (1.0, 0.5)]]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "4"]
+    assert axes.get_xlim() == (0.0, 24.0)
+
+
+def test_undefined_points_and_empty_bins_are_left_out() -> None:
+    lines, _ = _lines(draw_precision_recall)
+    assert _points(lines["one, all thresholds"]) == [(0.4, 0.6), (1.0, 0.2)]
+    assert _points(lines["threshold 0.5: DSC 0.480"]) == [(0.4, 0.6)]
+    # On the first of the grey lines precision and recall give a DSC of 0.2.
+    recall, precision = np.array(_points(next(iter(lines.values())))).T
+    np.testing.assert_allclose(2 * recall * precision / (recall + precision), 0.2)
+    lines, _ = _lines(draw_calibration)
+    assert _points(lines["one"]) == [(0.1, 0.2)]
+
+
+def test_training_that_never_ran_is_left_out_and_a_score_of_zero_is_not() -> None:
+    assert [draw_history(Figure().subplots(), [RUN], panel) for panel in PANELS] == [
+        ["supervised loss", "dice loss"],
+        ["DSC"],
+        [],
+        [],
+        [],
+        [],
+    ]
+    lines, axes = _lines(draw_history, PANELS[0])
+    drawn = [_points(line) for line in lines.values() if len(line.get_xdata())]
+    assert drawn == [[(1.0, 2.0), (2.0, 1.0)], [(1.0, 0.5), (2.0, 0.25)]]
+    assert axes.get_yscale() == "log"
+
+
+def test_of_many_runs_each_has_a_colour_and_only_the_first_key_is_drawn() -> None:
+    runs = (RUN, Scored("two", METRICS, ROWS))
+    lines, axes = _lines(draw_history, PANELS[0], runs=runs)
+    assert [line.get_color() for line in axes.lines if len(line.get_xdata())] == [colour(0), colour(1)]
+    assert lines["supervised loss"].get_color() == "0.3" and axes.get_yscale() == "linear"
+
+
+def test_words_beside_the_pictures() -> None:
+    words = {plot.title: plot.alt for plot in (*score_curves([RUN]), *learning_curves([RUN]))}
+    assert words["FROC"].endswith("FROC score of one: 0.375.")
+    assert words["Precision-recall"].endswith("Average precision of one: undefined.")
+    assert words["Calibration"].endswith("ECE of one: 0.0123.")
+    assert "mean DSC of lesions in each bin" in words["DSC by lesion size"]
+    assert words["Generator: validation patients"] == "Generator: validation patients over epochs: DSC."
