@@ -24,6 +24,7 @@ from data_pipeline import phantom
 from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
+from data_pipeline.files import write_text
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import TruthRules
 from data_pipeline.splits import SPLITS
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     table = "\n".join(numbers(splits))
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    options.card.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+    write_text(options.card, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
     _draw_lesions(splits, options.card.with_name("lesions.png"))
     _draw_patients(options.card.with_name("patients.png"))
     print(f"{options.card} and its pictures written")

@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json
 
 KEYS = ("reference", "folds", "seeds", "overrides", "bootstrap_samples", "models")
 MODEL_KEYS = {"name", "recipe", "overrides"}
@@ -195,7 +195,7 @@ class Record:
         content: Mapping[str, Any] = {
             "runs": {name: dataclasses.asdict(outcome) for name, outcome in self.outcomes.items()}
         }
-        write_text(self._path, json.dumps(content, indent=2) + "\n")
+        write_json(self._path, content)
 
 
 def command(study: Study, run: Run, *, workdir: Path, data_dir: Path) -> list[str]:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json, write_text
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.evaluation.statistics import columns, statistics
 from msanet_jax.experiment.markdown import KINDS, SCORES, WITH_INTERVAL, results_page
 from msanet_jax.experiment.study import Record, Study
-from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
+from msanet_jax.runs.metrics_file import read_metrics
 
 Rows = list[dict[str, Any]]
 
@@ -51,7 +50,7 @@ def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, A
         "runs": {name: dataclasses.asdict(outcome) for name, outcome in record.outcomes.items()},
         "provenance": _provenance(study, record, list(recorded.values())),
     }
-    write_text(workdir / "results.json", json.dumps(nan_to_null(content), indent=2) + "\n")
+    write_json(workdir / "results.json", content)
     write_text(workdir / "results.csv", _csv(models, comparisons))
     write_text(workdir / "results.md", results_page(content, comparisons))
     return content

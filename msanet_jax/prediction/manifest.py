@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json
 from msanet_jax.runtime.versions import versions
 
 SCHEMA_VERSION = 1
@@ -83,4 +82,4 @@ def write_manifest(
         "failures": failed,
         "left_out": left_out,
     }
-    write_text(out / MANIFEST_NAME, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_json(out / MANIFEST_NAME, content)

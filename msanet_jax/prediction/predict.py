@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import writable_folder
 from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
 from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, save_prediction
@@ -146,7 +147,7 @@ def predict_with(
             _tell(
                 f"pseudonyms are made with a public key and can be guessed back: say --key-file, or set {KEY_VARIABLE}"
             )
-        folder = _output_folder(Path(out))
+        folder = writable_folder(Path(out), "--out")
         run = _Run(model, folder, request, threshold)
         with Collector(folder, request.formats, anonymous=request.anonymous) as collector:
             run.save_scans([Path(source) for source in sources], collector)
@@ -292,17 +293,6 @@ def check_threshold(threshold: float | None, model: Model) -> float:
     if not 0.0 < chosen < 1.0:
         raise RequestError(f"--threshold={chosen:g}: must lie between 0 and 1")
     return chosen
-
-
-def _output_folder(out: Path) -> Path:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".msanet-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RequestError(f"--out={out}: cannot be written ({error.strerror}); choose another folder") from None
-    return out
 
 
 def _batches(scans: Iterator[NamedScan], model: Model) -> Iterator[list[tuple[NamedScan, Place]]]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
+from data_pipeline.files import nan_to_null, write_text
 from msanet_jax.evaluation.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
-from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
+from msanet_jax.runs.metrics_file import read_metrics
 
 
 def compare_folders(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
+from data_pipeline.files import writable_folder, write_text
 from msanet_jax.runs.recipe import differing_keys
 
 
@@ -20,13 +19,7 @@ def prepare(run: Path, config: ConfigDict) -> None:
     Raises:
       RequestError: the folder cannot be written, or holds a run of another config; the differing keys are named.
     """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=run):
-            pass
-    except OSError as error:
-        raise RequestError(f"--workdir={run}: cannot be written ({error.strerror}); choose another folder") from error
-    path = run / "config.json"
+    path = writable_folder(run, "--workdir") / "config.json"
     if path.exists():
         differing = differing_keys(read_config(run), config)
         if differing:

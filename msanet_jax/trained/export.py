@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import data_pipeline
 from data_pipeline import phantom
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
+from data_pipeline.files import whole_files, writable_folder, write_text
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
 from msanet_jax.runs.folder import decided_threshold
 from msanet_jax.runs.notices import notice, public_dataset_name
@@ -84,16 +84,14 @@ def export_model(
     texts |= {f"metrics_{number}.json": json.dumps(score, indent=2) for number, score in scores.items()}
     texts["data_card.md"] = _data_card(data_card, dataset)
     manifest = _manifest(members, weights, len(program), threshold=decided_threshold(runs[0], configs[0]))
-    _write(out, manifest, program, texts)
-    try:
-        manifest["check"] = _compare(members, out)
+    writable_folder(out.parent, "--out")
+    with whole_files(out.parent, [out.name]) as beside:
+        (beside / out.name).write_bytes(_packed(manifest, program, texts))
+        manifest["check"] = _compare(members, beside / out.name)
         texts["model_card.md"] = model_card(manifest, list(scores.values()), dataset=dataset, whole=metrics is not None)
-        _write(out, manifest, program, texts)
-    except BaseException:
-        out.unlink(missing_ok=True)
-        raise
+        (beside / out.name).write_bytes(_packed(manifest, program, texts))
     if card is not None:
-        _write_bytes(card, texts["model_card.md"].encode())
+        write_text(writable_folder(card.parent, "--card") / card.name, texts["model_card.md"])
     return manifest
 
 
@@ -222,7 +220,7 @@ def _data_card(path: Path | None, dataset: str) -> str:
         raise RequestError(f"--data-card={path}: cannot be read ({error.strerror})") from None
 
 
-def _write(out: Path, manifest: Mapping[str, Any], program: bytes, texts: Mapping[str, str]) -> None:
+def _packed(manifest: Mapping[str, Any], program: bytes, texts: Mapping[str, str]) -> bytes:
     """The same content gives the same bytes: members carry no date."""
     packed = io.BytesIO()
     members = {MANIFEST: json.dumps(manifest, indent=2).encode(), PROGRAM: program}
@@ -232,21 +230,7 @@ def _write(out: Path, manifest: Mapping[str, Any], program: bytes, texts: Mappin
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, compress_type=zipfile.ZIP_DEFLATED)
-    _write_bytes(out, packed.getvalue())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Beside and renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        if beside.is_file():
-            beside.unlink()
+    return packed.getvalue()
 
 
 def _compare(members: Sequence[Restored], out: Path) -> dict[str, Any]:

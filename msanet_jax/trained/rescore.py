@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import writable_folder
 from data_pipeline.folds import load_splits
 from msanet_jax.runs.folder import read_config
 from msanet_jax.trained.restore import load_predictor
@@ -41,10 +42,7 @@ def score_again(
     folder = run / f"evaluation_{split}" if out is None else out
     _check_protocol_keys(run)
     predictor = load_predictor(run)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"--out={folder}: cannot be written ({error.strerror}); choose another folder") from error
+    writable_folder(folder, "--out")
     config = predictor.config
     splits = load_splits(config.data, data_dir)
     _, metrics = score_and_write(

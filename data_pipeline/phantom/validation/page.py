@@ -23,6 +23,7 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import write_text
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
 from data_pipeline.phantom.validation.regions import REAL_BOXES, REAL_ROWS, REAL_THIGH, Person, regions, thigh
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = figures(real, people)
     _draw_scans(real, people, options.out / "validation_scans.png")
     _draw_profiles(real, people, options.out / "validation_profiles.png")
-    (options.out / "validation.md").write_text(_page(rows), encoding="utf-8")
+    write_text(options.out / "validation.md", _page(rows))
     missed = [row[0] for row in rows if row[-1] != "yes"]
     print(f"{options.out / 'validation.md'}: {len(rows) - len(missed)} of {len(rows)} figures within their bands")
     if missed:
