@@ -6,6 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from data_pipeline.errors import ExitCode
+
 HELP = "segment scans with a trained network"
 DESCRIPTION = (
     "Writes STEM_mask.png, STEM_probability.npy, STEM_overlay.png, STEM_lesions.csv and STEM.json for every scan, a "
@@ -90,5 +92,5 @@ def run(options: argparse.Namespace) -> int:
         left_out = f", {outcome.left_out} file(s) that are no scans left out" if outcome.left_out else ""
         print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
     if not outcome.failed:
-        return 0
-    return 1 if outcome.written else 2
+        return ExitCode.DONE
+    return ExitCode.SOME_FAILED if outcome.written else ExitCode.REFUSED

@@ -17,11 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_pipeline.errors import RequestError
+from data_pipeline.errors import ExitCode, RequestError
 from msanet_jax.experiment.study import FAILED, FINISHED, STARTED, Record, Run, Study, command
 
-EXIT_PREEMPTED = 75
-"""main.py's exit code after SIGTERM: its state is saved."""
 POLL_SECONDS = 0.5
 LOCK = ".lock"
 """File of a study's folder that a working `msanet experiment` holds locked."""
@@ -196,7 +194,7 @@ def _start(study: Study, run: Run, device: str, *, workdir: Path, data_dir: Path
 def _settle(entry: _Active, record: Record, workdir: Path) -> bool:
     """Notes how a process ended; whether it left its scores."""
     code, seconds = entry.process.returncode, time.monotonic() - entry.begin
-    if code == EXIT_PREEMPTED:
+    if code == ExitCode.PREEMPTED:
         record.end(entry.run, state=STARTED, seconds=seconds)
         raise StudyInterrupted(f"{entry.run.name} was stopped from outside; the same command goes on")
     folder = workdir / entry.run.name

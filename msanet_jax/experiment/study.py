@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import json
 import sys
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_json
+from msanet_jax.runs.recipe import run_file
 
 KEYS = ("reference", "folds", "seeds", "overrides", "bootstrap_samples", "models")
 MODEL_KEYS = {"name", "recipe", "overrides"}
@@ -92,12 +92,8 @@ def read_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise RequestError(f"{path}: no such experiment file; experiments/paper_table.py is one")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
+        config = run_file(path).get_config()
     except Exception as error:
         raise RequestError(f"{path}: {type(error).__name__}: {error}") from error
     _check(path, config)

@@ -27,7 +27,6 @@ from msanet_jax.prediction.manifest import RUN_FILES, Failure, Result, write_man
 from msanet_jax.prediction.segmentation import Place, Segmentation, find_place, model_input, segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
 from msanet_jax.prediction.summary import Collector
-from msanet_jax.runs.folder import decided_threshold
 from msanet_jax.runs.notices import notice
 from msanet_jax.trained.exported import default_model, load_exported
 from msanet_jax.trained.model import Model, with_flips
@@ -91,11 +90,8 @@ def load_model(
     if checkpoints:
         # Flax and orbax take seconds to load; an exported model, and the tests of this module, do without.
         from msanet_jax.trained.ensemble import load_ensemble
-        from msanet_jax.trained.model import from_predictor
 
-        runs = [Path(run) for run in checkpoints]
-        predictor = load_ensemble(runs)
-        loaded = from_predictor(predictor, threshold=decided_threshold(runs[0], predictor.config))
+        loaded = load_ensemble([Path(run) for run in checkpoints])
     else:
         loaded = load_exported(default_model() if model is None else Path(model))
     return with_flips(loaded) if flips else loaded

@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import nan_to_null
 from msanet_jax.evaluation.lesions import GROUPS
-from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics
+from msanet_jax.runs.metrics_file import csv_text, read_metrics
 from msanet_jax.training import outcome
 from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
 

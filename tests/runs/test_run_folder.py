@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from msanet_jax.runs.folder import decided_threshold, keep_dataset_version, prepare, read_config
-from msanet_jax.runs.recipe import differing_keys, flatten
+from msanet_jax.runs.folder import decided_threshold, keep_dataset_version, prepare
+from msanet_jax.runs.recipe import differing_keys, flatten, read_config
 
 
 def test_same_config_is_accepted_another_refused(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from configs.msanet import get_config
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_text
 from msanet_jax.prediction.predict import load_model
-from msanet_jax.runs.folder import prepare, read_config
+from msanet_jax.runs.folder import prepare
+from msanet_jax.runs.recipe import read_config
 from msanet_jax.trained.ensemble import check_same_input
 from msanet_jax.trained.export import _config_text, _read_scores, export_model
 from msanet_jax.trained.exported import load_exported, read_manifest
@@ -88,7 +89,7 @@ def test_equals_the_checkpoints_in_a_fresh_process_without_training_code(
     np.save(tmp_path / "fields.npy", fields)
     program = (
         "import sys\nimport numpy as np\n"
-        "from msanet_jax.predict import load_model\n"
+        "from msanet_jax.prediction.predict import load_model\n"
         f"model = load_model(model={str(model)!r})\n"
         f"np.save({str(tmp_path / 'out.npy')!r}, model.probability(np.load({str(tmp_path / 'fields.npy')!r})))\n"
         f"print([name for name in {TRAINING_CODE!r} if name in sys.modules])"
