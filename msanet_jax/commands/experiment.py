@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing and writes the table; 1 if runs failed, 75 if stopped."""
     from msanet_jax.experiment.runner import StudyInterrupted, alone, carry_out, environment
-    from msanet_jax.experiment.study import Record, read_study
+    from msanet_jax.experiment.study import Journal, read_study
     from msanet_jax.experiment.table import write_results
 
     study = read_study(options.file)
@@ -42,12 +42,12 @@ def run(options: argparse.Namespace) -> int:
         environment(device)
     failed, code = [], ExitCode.DONE
     with contextlib.nullcontext() if options.table else alone(options.workdir):
-        record = Record(options.workdir, study)
+        journal = Journal(options.workdir, study)
         try:
             if not options.table:
                 failed = carry_out(
                     study,
-                    record,
+                    journal,
                     workdir=options.workdir,
                     data_dir=options.data_dir,
                     devices=devices,
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         except StudyInterrupted as event:
             print(f"msanet experiment: {event}", file=sys.stderr)
             code = ExitCode.PREEMPTED
-    content = write_results(study, record, workdir=options.workdir)
+    content = write_results(study, journal, workdir=options.workdir)
     print((options.workdir / "results.md").read_text(encoding="utf-8"))
     unfinished = sum(model["runs_planned"] - model["runs_finished"] for model in content["models"])
     if unfinished:

@@ -1,4 +1,4 @@
-"""A study: models x folds x seeds, its runs, and the record of what became of them."""
+"""A study: models x folds x seeds, its runs, and the journal of what became of them."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _planned(config: ConfigDict) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-class Record:
+class Journal:
     """experiment.json of a study's folder: the outcome of every run that was started.
 
     Raises:

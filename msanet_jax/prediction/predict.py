@@ -23,11 +23,11 @@ from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
 from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, save_prediction
 from msanet_jax.prediction.follow_up import read_results
-from msanet_jax.prediction.manifest import RUN_FILES, Failure, Result, write_manifest
+from msanet_jax.prediction.run_file import RUN_FILES, Failure, Result, write_run_file
 from msanet_jax.prediction.segmentation import Place, Segmentation, find_place, model_input, segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
 from msanet_jax.prediction.summary import Collector
-from msanet_jax.runs.notices import notice
+from msanet_jax.runs.notices import model_notice
 from msanet_jax.trained.exported import default_model, load_exported
 from msanet_jax.trained.model import Model, with_flips
 
@@ -217,11 +217,11 @@ class _Run:
             if self.results:
                 files += collector.write_patients(self.results, self._names, earlier, _tell)
                 files += collector.write_table(self.results)
-                files += collector.write_preview(self.results, len(self.failures), notice(self._model.provenance))
+                files += collector.write_preview(self.results, len(self.failures), model_notice(self._model.provenance))
             request = self._request
-            write_manifest(
+            write_run_file(
                 self._folder,
-                notice=notice(self._model.provenance),
+                notice=model_notice(self._model.provenance),
                 settings={
                     "threshold": self._threshold,
                     "formats": list(request.formats),

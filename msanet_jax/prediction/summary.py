@@ -7,19 +7,17 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from data_pipeline.files import whole_files, write_json, write_text
 from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, tile
 from msanet_jax.prediction.files import OutputNames, drawing, lesion_table
 from msanet_jax.prediction.follow_up import compare, earlier_of
-from msanet_jax.prediction.manifest import PREVIEW_NAME, TABLE_NAME, Result
+from msanet_jax.prediction.matching import Record
 from msanet_jax.prediction.overlay import save_panel
 from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.patient_page import patient_sheet
+from msanet_jax.prediction.run_file import PREVIEW_NAME, TABLE_NAME, Result
 from msanet_jax.prediction.segmentation import Segmentation
-
-Record = Mapping[str, Any]
 
 
 class Collector:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_json, write_text
 from msanet_jax.evaluation.lesions import CLUSTER_MM, HIGH_CONTRAST, LARGE_MM, LOW_CONTRAST, SMALL_MM
-from msanet_jax.runs.notices import note
+from msanet_jax.runs.notices import scores_notice
 
 if TYPE_CHECKING:  # comparing runs reads metrics.json without waiting for TensorFlow
     from msanet_jax.evaluation.protocol import Evaluation
@@ -52,7 +52,7 @@ def write_metrics(
     """
     content = {
         "schema_version": SCHEMA_VERSION,
-        "note": note(simulated=simulated),
+        "note": scores_notice(simulated=simulated),
         "split": split,
         "threshold": dict(threshold),
         "rules": rules(config),

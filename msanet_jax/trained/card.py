@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-NOTICE = "Research software, not for diagnosis."
+from msanet_jax.runs.notices import NOTICE
 
 _SCORES = (
     ("DSC, pooled over all pixels", "dsc_pooled"),

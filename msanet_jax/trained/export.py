@@ -21,7 +21,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.files import whole_files, writable_folder, write_text
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
-from msanet_jax.runs.notices import notice, public_dataset_name
+from msanet_jax.runs.notices import model_notice, public_dataset_name
 from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.card import model_card
 from msanet_jax.trained.ensemble import ensemble_provenance, load_members
@@ -143,7 +143,7 @@ def _manifest(members: Sequence[Model], weights: str, program_bytes: int) -> dic
     return {
         "format": "msanet",
         "format_version": FORMAT_VERSION,
-        "notice": notice(mean),
+        "notice": model_notice(mean),
         "platforms": list(PLATFORMS),
         "input": {
             "what": f"counts of {_FIELD_WORDS[first.field]}, head up, as DICOM shows them; neither scaled nor smoothed",

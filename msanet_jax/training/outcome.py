@@ -20,7 +20,7 @@ from msanet_jax.report.case_pictures import write_pictures
 from msanet_jax.report.score_plots import write_score_plots
 from msanet_jax.runs.cases import compact_cases, write_cases
 from msanet_jax.runs.metrics_file import write_metrics
-from msanet_jax.runs.notices import footer, public_dataset_name
+from msanet_jax.runs.notices import picture_notice, public_dataset_name
 from msanet_jax.runtime.hosts import is_primary
 from msanet_jax.runtime.versions import source_commit, versions
 from msanet_jax.training.devices import describe_devices
@@ -86,8 +86,8 @@ def score_and_write(
         result.probabilities,
     )
     write_cases(folder, cases)
-    write_pictures(folder / "pictures", result, scored, config, footer(simulated=simulated))
-    write_score_plots(folder / "pictures", result, footer(simulated=simulated))
+    write_pictures(folder / "pictures", result, scored, config, picture_notice(simulated=simulated))
+    write_score_plots(folder / "pictures", result, picture_notice(simulated=simulated))
     return result, metrics
 
 

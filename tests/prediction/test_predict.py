@@ -22,9 +22,9 @@ from data_pipeline.scan import Scan, View
 from data_pipeline.windows import Window
 from msanet_jax.prediction.files import OutputNames
 from msanet_jax.prediction.lesion_list import list_lesions
-from msanet_jax.prediction.manifest import RUN_FILES
 from msanet_jax.prediction.predict import Outcome, Request, predict_files
 from msanet_jax.prediction.predict import predict_with as predict_with_model
+from msanet_jax.prediction.run_file import RUN_FILES
 from msanet_jax.prediction.segmentation import find_place, model_input, onto_scan
 from msanet_jax.runs.folder import prepare
 from msanet_jax.trained.model import from_network
