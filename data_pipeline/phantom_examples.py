@@ -75,11 +75,6 @@ class PatientStore:
         return examples
 
 
-def thorax_example(view: SimulatedView) -> dict[str, Any]:
-    """The 256 x 256 thorax of a simulated view with its masks; rows of lesions outside the crop are left out."""
-    return view_example(view, "thorax")
-
-
 def view_example(view: SimulatedView, field: str) -> dict[str, Any]:
     """A field of a simulated view with its masks; rows of lesions outside it are left out."""
     window = find_window(view.scan, field)

@@ -30,7 +30,6 @@ from data_pipeline.thorax import FIELD_MM, field_size_px, find_thorax
 
 PATIENT_FROM = ("auto", "header", "folder", "file")
 _VIEWS = 2
-SCANS_WITHOUT_MASK = ("left-out", "no-lesion")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from data_pipeline.files import whole_files, write_json, write_text
 from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, tile
@@ -20,7 +20,7 @@ from msanet_jax.prediction.run_file import PREVIEW_NAME, TABLE_NAME, Result
 from msanet_jax.prediction.segmentation import Segmentation
 
 
-class Collector:
+class Collector(contextlib.AbstractContextManager["Collector"]):
     """Remembers what the summary needs, on disk where it is large: memory does not grow with the number of scans.
 
     Args:
@@ -36,13 +36,7 @@ class Collector:
         self._tiles: list[Tile] = []
         self._pictures = tempfile.TemporaryDirectory(prefix="msanet-sheets-")
 
-    def __enter__(self) -> Collector:
-        """Ready to collect."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Removes what was kept aside."""
         self._pictures.cleanup()
 
