@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import keyword
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carries out a command line and returns its exit code."""
     options = _parser().parse_args(arguments)
     keep_compiled_programs()
+    # Orbax reports every checkpoint through absl, for its developers; messages of this project do not go that way.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return int(options.run(options))
     except RequestError as error:

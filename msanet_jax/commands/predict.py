@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from data_pipeline.errors import ExitCode
@@ -66,8 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Segments; 1 if some files could not be used, 2 if none could."""
-    # What orbax tells its developers is no news for users; what this project says goes through.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     from msanet_jax.prediction.files import parse_formats
     from msanet_jax.prediction.predict import Request, predict_files
 

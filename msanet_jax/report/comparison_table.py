@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import nan_to_null, write_text
+from data_pipeline.files import nan_to_null
 from msanet_jax.evaluation.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
 from msanet_jax.runs.metrics_file import read_metrics
 
@@ -75,18 +75,6 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
             f"{_text(entry.high, signed=True)} | {_text_p(entry.p)} | {_text_p(entry.p_holm)} |"
         )
     return "\n".join(lines)
-
-
-def write_table(path: Path, text: str) -> None:
-    """Writes the table beside and renames.
-
-    Raises:
-      RequestError: the file cannot be written.
-    """
-    try:
-        write_text(path, f"{text}\n")
-    except OSError as error:
-        raise RequestError(f"--out={path}: cannot be written ({error.strerror}); choose another file") from error
 
 
 def _heading(comparisons: Sequence[Comparison], split: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from fakes import fake_scans
 
 from configs.msanet import get_config
+from data_pipeline.errors import ExitCode
 from msanet_jax import cli
 from msanet_jax.runtime import doctor
 from msanet_jax.trained.model import Model, from_network
@@ -92,6 +94,29 @@ def test_module_is_the_command() -> None:
     run = subprocess.run([sys.executable, "-m", "msanet_jax", "--help"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("usage: msanet")
     assert "not for diagnosis" in run.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_names_commands_and_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([f"--print-completion={shell}"])
+    assert stop.value.code == ExitCode.DONE
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in cli.COMMANDS)
+    assert "checkpoint" in printed and "scans-without-mask" in printed
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--print-completion=bash"])
+    (tmp_path / "scan.dcm").touch()
+    script = capsys.readouterr().out
+    for words in (["pre"], ["predict", "--thr"], ["predict", "sc"]):
+        line = ["msanet", *words]
+        script += f"COMP_WORDS=({' '.join(line)}); COMP_CWORD={len(words)}; _shtab_msanet; echo ${{COMPREPLY[@]}}\n"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["predict", "--threshold", "scan.dcm"]
 
 
 def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
