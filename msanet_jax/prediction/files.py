@@ -113,8 +113,8 @@ def save_prediction(
       stem: see `OutputNames`.
       result: the segmented scan.
       formats: names in `FORMATS`.
-      header: DICOM header of the source (`dicom_seg.read_header`), without which there is no SEG.
-      anonymous: see `dicom_seg.save_seg`.
+      header: DICOM header of the source (`write_dicom_seg.read_header`), without which there is no SEG.
+      anonymous: see `write_dicom_seg.save_seg`.
 
     Returns:
       Names of the files. What was asked for and cannot be is in the record's `not_written` with the reason.

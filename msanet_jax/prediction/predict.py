@@ -40,9 +40,9 @@ class Request:
 
     Attributes:
       threshold: probability above which a pixel is lesion; None for the recipe's.
-      formats: names in `prediction_files.FORMATS`; the record STEM.json is always written.
+      formats: names in `files.FORMATS`; the record STEM.json is always written.
       anonymous: no file names, and pseudonyms and keyed UIDs in DICOM SEG.
-      patient_from: what tells patients apart, one of `scan_choice.PATIENT_FROM`.
+      patient_from: what tells patients apart, one of `choice.PATIENT_FROM`.
       key_file: holds the key of the pseudonyms; None for the environment's, else the one that everybody knows.
       compare: results folder of an earlier time.
       progress: whether several files show a progress bar.

@@ -52,7 +52,7 @@ class Tally:
     Attributes:
       found: files that were found so far.
       done: files that were read or passed over.
-      left_out: files that are no scans, see `scan_choice.Choice`.
+      left_out: files that are no scans, see `choice.Choice`.
       dicoms: scans read of DICOM files, their folders and their patients.
     """
 
@@ -76,7 +76,7 @@ class Naming:
     Attributes:
       names: keeps names apart.
       anonymous: names results after pseudonym and view.
-      patient_from: one of `scan_choice.PATIENT_FROM`; `auto` is the DICOM header, else the path.
+      patient_from: one of `choice.PATIENT_FROM`; `auto` is the DICOM header, else the path.
     """
 
     names: OutputNames
@@ -97,7 +97,7 @@ def read_sources(
 
     Results are named after their file; in a folder or archive after the path in it, with `_` for `/`, and with its
     number in front where there are several sources: its own name may be a patient's. A file with two views gives
-    STEM_anterior and STEM_posterior. Of a folder or archive `scan_choice.choose_scans` is read. A file named twice is
+    STEM_anterior and STEM_posterior. Of a folder or archive `choice.choose_scans` is read. A file named twice is
     read once.
 
     Args:

@@ -39,7 +39,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
 
     Raises:
       RequestError: a request that cannot be carried out, in one line.
-      train.Preempted: SIGTERM arrived; the state is saved.
+      signals.Preempted: SIGTERM arrived; the state is saved.
     """
     begin = time.perf_counter()
     run = Path(workdir)
