@@ -20,6 +20,7 @@ from configs import msanet, peers
 from data_pipeline.errors import RequestError
 from msanet_jax.cli import main
 from msanet_jax.evaluation.lesions import GROUPS
+from msanet_jax.experiment import prepare
 from msanet_jax.experiment.runner import alone, carry_out, environment, expected_seconds
 from msanet_jax.experiment.study import Journal, read_study
 
@@ -186,9 +187,11 @@ time.sleep(1)
 def test_data_sets_are_built_once_before_the_runs_of_two_devices(study: Path, tmp_path: Path) -> None:
     """A builder that lets nobody build beside it, and runs that refuse to start without its set."""
     root = study.parents[1]
-    (root / "data_pipeline").mkdir()
-    (root / "data_pipeline" / "__init__.py").touch()
-    (root / "data_pipeline" / "prepare.py").write_text(BUILD)
+    package = root / "msanet_jax" / "experiment"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "prepare.py").write_text(BUILD)
     for name in ("mended", "needs_data"):
         (root / name).touch()
     plan, data = read_study(study), tmp_path / "fresh"
@@ -220,12 +223,12 @@ def test_data_sets_of_recipes(
     ]
     built = []
 
-    def prepare(dataset: str, data_dir: str, field: str) -> None:
+    def build(dataset: str, data_dir: str, field: str) -> None:
         if dataset == "nowhere":
             raise RequestError("no such set")
         built.append((dataset, data_dir, field))
 
-    monkeypatch.setattr("data_pipeline.datasets.prepare", prepare)
+    monkeypatch.setattr("data_pipeline.datasets.prepare", build)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(runs)))
     assert prepare.main([f"--data_dir={tmp_path}"]) == 0
     names = [("phantom_bone/cpu", "thorax"), ("phantom_bone/tiny", "whole_body")]
