@@ -337,8 +337,10 @@ def test_flips_average_the_mirror_image() -> None:
     assert model.provenance == {"flips": True}
     with pytest.raises(RequestError, match="takes counts alone"):
         model.network(np.zeros((1, 4, 4, 1)))
-    scored = with_flips(from_network(lambda images: left_of(images[..., 0]), get_config("smoke"), {}))
-    np.testing.assert_array_equal(scored.network(np.zeros((1, 4, 4, 1))), np.full((1, 4, 4), 1.5))
+    # x weighted by its column c gives (x c + x (3 - c)) / 2 = 1.5 x.
+    scored = with_flips(from_network(lambda images: images[..., 0] * np.arange(4.0), get_config("smoke"), {}))
+    images = np.arange(16.0, dtype=np.float32).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(scored.network(images), 1.5 * images[..., 0])
 
 
 def test_the_network_inside_a_model_sees_binned_and_normalised_counts() -> None:
