@@ -17,11 +17,8 @@ from collections.abc import Sequence
 from absl import app, flags
 from ml_collections import config_flags
 
+from data_pipeline.errors import ExitCode, RequestError
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
-
-EXIT_USAGE = 2
-EXIT_LOST_PEER = 69
-EXIT_PREEMPTED = 75
 
 config_flags.DEFINE_config_file("config", None, "Recipe, e.g. configs/msanet.py:cpu (configs/msanet.py:help lists).")
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, scores, pictures.")
@@ -48,7 +45,6 @@ def run(arguments: Sequence[str]) -> None:
     # Imported late: a wrong flag should not have to wait for JAX and TensorFlow.
     from jax.errors import JaxRuntimeError
 
-    from data_pipeline.errors import RequestError
     from msanet_jax.runtime import hosts
     from msanet_jax.training.job import train_and_evaluate
     from msanet_jax.training.signals import Preempted
@@ -65,9 +61,9 @@ def run(arguments: Sequence[str]) -> None:
             raise
     except Preempted as event:
         print(f"main.py: {event}; the same command goes on", file=sys.stderr)
-        sys.exit(EXIT_PREEMPTED)
+        sys.exit(ExitCode.PREEMPTED)
     except hosts.LostPeerError:
-        hosts.leave(EXIT_LOST_PEER)
+        hosts.leave(ExitCode.LOST_PEER)
     except RequestError as error:
         sys.exit(_refuse(str(error)))
     except RuntimeError as error:
@@ -100,7 +96,7 @@ def parse(arguments: Sequence[str]) -> Sequence[str]:
         message = textwrap.dedent("  " + str(error).rsplit("Error: ", maxsplit=1)[-1])
         if message.strip().startswith("the variants of"):
             print(message.strip())
-            sys.exit(0)
+            sys.exit(ExitCode.DONE)
         sys.exit(_refuse(message.strip()))
     return rest
 
@@ -113,7 +109,7 @@ def _innermost(error: Exception) -> str:
 
 def _refuse(reason: str) -> int:
     print(f"main.py: {reason}", file=sys.stderr)
-    return EXIT_USAGE
+    return ExitCode.REFUSED
 
 
 if __name__ == "__main__":

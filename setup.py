@@ -37,6 +37,7 @@ RUNTIME = [
     "flatbuffers>=25.1",
     "tqdm>=4.66",
     "jinja2>=3.1",
+    "shtab>=1.7",
 ]
 
 TEST = [
@@ -92,7 +93,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["msanet_jax*", "data_pipeline*"]),
     package_data={
-        "": ["templates/*"],
+        "": ["templates/*", "py.typed"],
         "data_pipeline.phantom": ["*.npz"],
         "msanet_jax.trained": ["*.msanet"],
     },

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import itertools
 import json
 import sys
@@ -29,9 +28,11 @@ from tqdm import tqdm
 
 from benchmarks.tables import markdown_table, write_results
 from data_pipeline.batches import train_batches
+from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
 from data_pipeline.pages.palette import BLUE
 from msanet_jax.report.figure import save
+from msanet_jax.runs.recipe import read_recipe
 from msanet_jax.runtime.huge_pages import restart_with_huge_pages
 from msanet_jax.training.devices import compile_train_iteration, describe_devices, place_state
 from msanet_jax.training.state import create_networks, create_state
@@ -86,18 +87,11 @@ def load_recipe(text: str) -> ConfigDict:
     Exits:
       2, with a message, where there is none.
     """
-    path, _, variants = text.partition(":")
-    spec = importlib.util.spec_from_file_location("recipe", path)
     try:
-        if spec is None or spec.loader is None:
-            raise FileNotFoundError("no Python file")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config: ConfigDict = module.get_config(variants)
-    except (OSError, ValueError) as error:  # no file, no variant of that name
+        return read_recipe(text)
+    except RequestError as error:  # no file, no variant of that name
         print(f"--config={text}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    return config
 
 
 def measure(config: ConfigDict, batches: Source, *, steps: int, pairs: int) -> dict[str, Any]:

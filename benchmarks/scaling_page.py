@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import jax
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.tables import markdown_table
 from data_pipeline.pages.palette import BLUE, ORANGE
+from msanet_jax.report.figure import save
 
 KEY = ("scaling", "form", "dtype", "devices", "hosts", "kind", "global_batch")
 """What makes two rows measurements of the same thing."""
@@ -112,6 +111,4 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     panels[0, 0].legend(fontsize=8, frameon=False)
     simulated = any(row["platform"] == "cpu" for row in rows)
     figure.suptitle("simulated devices that share the cores of one machine" if simulated else "", fontsize=9)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    FigureCanvasAgg(figure).print_png(beside)
-    beside.replace(path)
+    save(figure, path)

@@ -7,7 +7,6 @@ of prediction is that of as many patients, the variety is not.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,9 +22,8 @@ from data_pipeline.phantom.dicom import to_dicom
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.scan import Scan
 from msanet_jax.prediction.predict import Request, predict_with
-from msanet_jax.trained.model import Model, from_predictor
-from msanet_jax.trained.restore import Predictor, restore_run
-from msanet_jax.training.devices import compile_probability
+from msanet_jax.trained.model import Model
+from msanet_jax.trained.restore import from_state, restore
 from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
 
 SAMPLE_S = 0.1
@@ -77,21 +75,17 @@ def write_scans(folder: Path, templates: Sequence[Template], count: int) -> None
 def load(config: ConfigDict, run: Path | None) -> tuple[Networks, TrainState]:
     """Networks and state of a run, or of the recipe untrained."""
     if run is not None:
-        restored = restore_run(run)
-        return restored.networks, restored.state
+        model = restore(run, decided=False)
+        assert model.networks is not None and model.state is not None
+        return model.networks, model.state
     networks = create_networks(config, steps_per_epoch=1)
     return networks, create_state(networks)
 
 
 def as_model(networks: Networks, state: TrainState) -> Model:
     """What `msanet predict` runs, its network compiled for whole batches already."""
-    predictor = Predictor(
-        probability=functools.partial(compile_probability(networks), state),
-        config=networks.config,
-        step=int(state.step),
-        provenance={"dataset": str(networks.config.data.dataset)},
-    )
-    model = from_predictor(predictor)
+    provenance = {"dataset": str(networks.config.data.dataset), "step": int(state.step)}
+    model = from_state(networks, state, provenance)
     model.probability(np.zeros((model.batch_size, *field_shape(model.field)), np.float32))
     return model
 

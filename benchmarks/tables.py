@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json, write_text
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -24,7 +23,7 @@ def write_results(folder: Path, name: str, *, data: Any, page: str) -> tuple[Pat
     """Writes `name`.json and `name`.md and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / f"{name}.json", folder / f"{name}.md"
-    write_text(paths[0], json.dumps(data, indent=2) + "\n")
+    write_json(paths[0], data)
     write_text(paths[1], page)
     return paths
 

@@ -22,8 +22,9 @@ from matplotlib.ticker import NullFormatter
 
 from data_pipeline import phantom
 from data_pipeline.datasets import load_split
-from data_pipeline.errors import RequestError
+from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.features import BoneScans
+from data_pipeline.files import write_text
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import TruthRules
 from data_pipeline.splits import SPLITS
@@ -47,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         splits = {split: load_split(options.dataset, split, options.data_dir) for split in SPLITS}
     except (RequestError, OSError) as error:
         print(f"card: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.REFUSED
     table = "\n".join(numbers(splits))
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    options.card.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+    write_text(options.card, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
     _draw_lesions(splits, options.card.with_name("lesions.png"))
     _draw_patients(options.card.with_name("patients.png"))
     print(f"{options.card} and its pictures written")

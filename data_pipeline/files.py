@@ -1,101 +1,143 @@
-"""Writes whole files and folders: beside their place, renamed when they are complete."""
+"""Writes whole files and folders: a reader sees the old one or the new one, and a failure leaves nothing behind.
+
+Everything is written in a new hidden folder next to its place and renamed when it is complete.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import json
+import math
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
 
+PREFIX = ".msanet-"
+"""Of the hidden folders in which files are written; a killed process leaves one behind."""
+
+
+class WriteError(OSError, RequestError):
+    """A file cannot be written; `errno`, `strerror` and `filename` are set as for any OSError."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot be written ({self.strerror}); choose another place"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file.
+
+    Raises:
+      WriteError: the folder is missing or cannot be written, or the disk is full.
+    """
+    with whole_files(path.parent, [path.name]) as beside:
+        (beside / path.name).write_bytes(content)
+
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside and renames, so that a reader sees the old file or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    """Writes a whole file in UTF-8; raises as `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON as a whole file, NaN as null; raises as `write_bytes`."""
+    write_text(path, json.dumps(nan_to_null(content), indent=2) + "\n")
+
+
+def nan_to_null(value: Any) -> Any:
+    """JSON has no NaN and no infinity: both become null, in nested structures too."""
+    if isinstance(value, Mapping):
+        return {key: nan_to_null(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_null(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 @contextlib.contextmanager
-def all_or_none(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yields names beside `paths`; renames them at the end, or removes them if anything failed."""
-    beside = [path.with_name(f".{path.name}.{os.getpid()}") for path in paths]
+def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yields a new empty folder for files of these names; at the end all of them appear in `folder`, or none.
+
+    Args:
+      folder: an existing folder.
+      names: of the files, in the order in which they appear.
+
+    Raises:
+      WriteError: a file cannot be written.
+    """
     try:
-        yield beside
-        for temporary, path in zip(beside, paths, strict=True):
-            temporary.replace(path)
-    finally:
-        for temporary in beside:
-            temporary.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder, ignore_cleanup_errors=True) as beside:
+            yield Path(beside)
+            for place in (folder / name for name in names):
+                if place.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
+            for name in names:
+                Path(beside, name).replace(folder / name)
+    except OSError as error:
+        if not any(_concerns(error, folder / name) for name in names):
+            raise
+        raise WriteError(error.errno, error.strerror or str(error), str(folder / names[0])) from error
 
 
 @contextlib.contextmanager
-def written_beside(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, renamed to `out` at the end or removed if anything fails.
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yields a new folder that becomes `out` at the end, or disappears if anything fails.
 
     Raises:
       RequestError: `out` exists, cannot be written, or the disk is full.
     """
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise RequestError(f"--out={out}: exists; choose another folder or delete it")
-    beside = out.parent / f".{out.name}.{os.getpid()}.partial"
     made = [folder for folder in out.parents if not folder.exists()]
     try:
-        beside.mkdir(parents=True)
-        yield beside
-        if out.exists():
-            out.rmdir()
-        beside.rename(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=out.parent, ignore_cleanup_errors=True) as beside:
+            (folder := Path(beside, out.name)).mkdir()
+            yield folder
+            if out.exists():
+                out.rmdir()
+            folder.rename(out)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RequestError(f"--out={out}: no space left on the disk; nothing was written") from error
-        if not _concerns(error, out, beside):
+        if not _concerns(error, out):
             raise RequestError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
         raise RequestError(f"--out={out}: cannot be written ({error.strerror or error}); choose another") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
         if not out.exists():
             for folder in made:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
 
 
-def _concerns(error: OSError, out: Path, beside: Path) -> bool:
-    """Whether an error is of the folder that is written, not of a file that is read."""
-    if not isinstance(error.filename, str | os.PathLike):
-        return True
-    failed = Path(error.filename).absolute()
-    return any(
-        failed.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(failed) for folder in (out, beside)
-    )
+def writable_folder(path: Path, option: str) -> Path:
+    """Makes a folder if it is absent.
 
-
-def write_json(path: Path, content: Any) -> None:
-    """Indented JSON."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes beside and renames.
+    Args:
+      path: of the folder.
+      option: of the command line, for the message.
 
     Raises:
-      RequestError: the folder cannot be written.
+      RequestError: it cannot be made, or no file can be made in it.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise RequestError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+        raise RequestError(f"{option}={path}: cannot be written ({error.strerror}); choose another folder") from error
+    return path
+
+
+def _concerns(error: OSError, out: Path) -> bool:
+    """Whether an error is about what is written, in its place or next to it, not about a file that is read."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return True
+    failed, out = Path(error.filename).absolute(), out.absolute()
+    beside = failed.is_relative_to(out.parent) and str(failed.relative_to(out.parent)).startswith(PREFIX)
+    return beside or failed.is_relative_to(out) or out.is_relative_to(failed)

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.fields import field_counts, field_ids, find_window
+from data_pipeline.files import whole_files
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import View
@@ -69,15 +70,9 @@ class PatientStore:
             for view, example in zip(views, examples, strict=True)
             for key, value in example.items()
         }
-        beside = path.with_name(f".{index:05d}.{os.getpid()}.npz")
-        np.savez(beside, **flat)
-        beside.replace(path)
+        with whole_files(self.folder, [path.name]) as beside:
+            np.savez(beside / path.name, **flat)
         return examples
-
-
-def thorax_example(view: SimulatedView) -> dict[str, Any]:
-    """The 256 x 256 thorax of a simulated view with its masks; rows of lesions outside the crop are left out."""
-    return view_example(view, "thorax")
 
 
 def view_example(view: SimulatedView, field: str) -> dict[str, Any]:

@@ -9,22 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from data_pipeline.errors import RequestError
-from data_pipeline.scan import Scan, View
-from data_pipeline.splits import SPLITS
-from msanet_jax.runs.recipe import read_recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from ml_collections import ConfigDict
 
     from data_pipeline.phantom.simulate import SimulatedPatient
+    from data_pipeline.scan import Scan, View
     from msanet_jax.evaluation.protocol import Evaluation
     from msanet_jax.prediction.segmentation import Segmentation
     from msanet_jax.trained.model import Model
 
-Source = str | Path | Scan | np.ndarray
+    Source = str | Path | Scan | np.ndarray
 
 
 def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool = False) -> Model:
@@ -85,6 +82,9 @@ def predict(
       >>> int(result.mask.sum()), result.record["lesion_count"], result.lesions[0]["uptake_mean"]
       (20, 1, 10.0)
     """
+    import numpy as np
+
+    from data_pipeline.scan import Scan
     from msanet_jax.prediction.predict import check_threshold, segment_scans
 
     many = [scans] if isinstance(scans, str | Path | Scan | np.ndarray) else list(scans)
@@ -114,6 +114,8 @@ def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str
       Traceback (most recent call last):
       data_pipeline.errors.RequestError: configs/none.py: no such recipe
     """
+    from msanet_jax.runs.recipe import read_recipe
+
     recipe = read_recipe(config) if isinstance(config, str | Path) else config
     from msanet_jax.training.job import train_and_evaluate
 
@@ -143,6 +145,8 @@ def evaluate(
       Traceback (most recent call last):
       data_pipeline.errors.RequestError: split 'tests' is none of train, validation, test
     """
+    from data_pipeline.splits import SPLITS
+
     if split not in SPLITS:
         raise RequestError(f"split {split!r} is none of train, validation, test")
     from data_pipeline.folds import load_splits
@@ -151,11 +155,10 @@ def evaluate(
     from msanet_jax.training.outcome import decide_threshold
 
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
-    predictor = load_ensemble(runs)
-    config, probability = predictor.config, predictor.probability
-    splits = load_splits(config.data, str(data_dir))
-    threshold = decide_threshold(probability, splits["validation"], config=config)["value"]
-    return score(probability, splits[split], config=config, threshold=threshold)
+    model = load_ensemble(runs, decided=False)
+    splits = load_splits(model.config.data, str(data_dir))
+    threshold = decide_threshold(model.network, splits["validation"], config=model.config)["value"]
+    return score(model.network, splits[split], config=model.config, threshold=threshold)
 
 
 def simulate(
@@ -181,13 +184,17 @@ def simulate(
       ((1024, 256), 'anterior')
     """
     from data_pipeline.phantom.simulate import simulate_patient
+    from data_pipeline.scan import View
 
     return simulate_patient(seed=seed, index=index, views=[View(view) for view in views], **options)
 
 
 def _named(sources: Sequence[Source]) -> Iterator[Any]:
+    import numpy as np
+
     from data_pipeline.readers import read_scans
     from data_pipeline.readers.values import check_size, to_counts
+    from data_pipeline.scan import Scan, View
     from msanet_jax.prediction.sources import NamedScan
 
     for number, source in enumerate(sources):

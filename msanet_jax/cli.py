@@ -1,21 +1,22 @@
 """The msanet command: finds the subcommand in `msanet_jax.commands` and turns its errors into one line.
 
-Exit codes: 0 everything done; 1 some files could not be used, the rest is done; 2 nothing done, one line says why.
+`data_pipeline.errors.ExitCode` lists how it ends.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import keyword
+import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from data_pipeline.errors import RequestError
+from data_pipeline.errors import ExitCode, RequestError
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
-
-EXIT_USAGE = 2
+from msanet_jax.runtime.versions import VERSION
 
 COMMANDS = ("import", "check", "predict", "evaluate", "compare", "report", "experiment", "export", "doctor")
 """In the order of the help; each is a module of `msanet_jax.commands` (`import_`, since Python keeps the word)."""
@@ -32,21 +33,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carries out a command line and returns its exit code."""
     options = _parser().parse_args(arguments)
     keep_compiled_programs()
+    # Orbax reports every checkpoint through absl, for its developers; messages of this project do not go that way.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return int(options.run(options))
     except RequestError as error:
         print(f"msanet {options.command}: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return ExitCode.REFUSED
     except KeyboardInterrupt:
         print(f"msanet {options.command}: interrupted", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints a shell's completion script, in which sources and folders complete to files."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        import shtab
+
+        parsers = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        for command in parsers[0].values():
+            for action in command._actions:
+                if action.type is Path:
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, shell=values))
+        parser.exit(ExitCode.DONE)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="msanet", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        action=_PrintCompletion,
+        help="print the shell's completion script (docs/getting_started.md)",
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"msanet_jax.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
@@ -54,10 +78,3 @@ def _parser() -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("msanet-jax")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown (not installed)"

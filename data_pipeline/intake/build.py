@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation
 from data_pipeline.annotations.kinds import IGNORED, KINDS, Annotation
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_json, written_beside
+from data_pipeline.files import whole_folder, write_json
 from data_pipeline.intake import writing
 from data_pipeline.intake.annotate import annotate
 from data_pipeline.intake.folder import PRIVATE, ImageEntry, load_masks
@@ -30,7 +30,6 @@ from data_pipeline.thorax import FIELD_MM, field_size_px, find_thorax
 
 PATIENT_FROM = ("auto", "header", "folder", "file")
 _VIEWS = 2
-SCANS_WITHOUT_MASK = ("left-out", "no-lesion")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +110,7 @@ def import_source(source: Path, out: Path, options: ImportOptions, *, progress: 
     if options.pixel_mm is not None and not 0.1 <= options.pixel_mm <= 20:
         raise RequestError(f"--pixel-mm={options.pixel_mm:g}: pixels of planar scans have 0.1 to 20 mm")
     key, keep_key = read_or_draw_key(options.key_file)
-    with open_source(source) as opened, written_beside(out) as folder:
+    with open_source(source) as opened, whole_folder(out) as folder:
         layout = recognise(opened, name=options.layout)
         work = _Import(source, folder, options, layout)
         with pseudonym_key(key):

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import replace_text
+from data_pipeline.files import writable_folder, write_json, write_text
 from data_pipeline.intake.check import CheckedImage, Report
 from data_pipeline.intake.folder import load_masks, load_scan
 from data_pipeline.pages import NOTICE, render
@@ -37,8 +37,9 @@ def write_check(report: Report, out: Path) -> None:
     Raises:
       RequestError: `out` cannot be written.
     """
-    replace_text(out / "check.json", json.dumps(as_json(report), indent=2) + "\n")
-    replace_text(out / "check.html", page(report))
+    writable_folder(out, "--out")
+    write_json(out / "check.json", as_json(report))
+    write_text(out / "check.html", page(report))
 
 
 def as_json(report: Report) -> dict[str, object]:

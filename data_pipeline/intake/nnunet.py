@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_json, written_beside
+from data_pipeline.files import whole_folder, write_json
 from data_pipeline.intake.folder import SPLITS, load_masks, load_scan, read_data_set
 from data_pipeline.intake.writing import write_image
 
@@ -24,7 +24,7 @@ def write_nnunet(data_set: Path, out: Path) -> int:
     """
     folder = read_data_set(data_set)
     cases: dict[str, list[str]] = {split: [] for split in SPLITS}
-    with written_beside(out) as beside:
+    with whole_folder(out) as beside:
         for split in SPLITS:
             side = "Ts" if split == "test" else "Tr"
             for entry in folder.of_split(split):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_pipeline.files import write_json
+from data_pipeline.files import write_json, write_text
 from data_pipeline.intake.folder import DOCUMENT, LAYOUT_VERSION, MANIFEST, SPLITS_FILE, ImageEntry, manifest_text
 from data_pipeline.readers.pseudonyms import KEY_FILE
 
@@ -32,7 +32,7 @@ def write_documents(
     folder: Path, entries: Sequence[ImageEntry], splits: Mapping[str, Sequence[str]], *, origin: str
 ) -> None:
     """Manifest, splits and the set's description."""
-    (folder / MANIFEST).write_text(manifest_text(entries), encoding="utf-8")
+    write_text(folder / MANIFEST, manifest_text(entries))
     write_json(folder / SPLITS_FILE, splits)
     write_json(folder / DOCUMENT, {"layout_version": LAYOUT_VERSION, "origin": origin})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_pipeline.errors import RequestError
+from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write(_parse(arguments))
     except RequestError as error:
         print(f"phantom: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.REFUSED
     except KeyboardInterrupt:
         print("phantom: interrupted; the same command goes on", file=sys.stderr)
         return 130

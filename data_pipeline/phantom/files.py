@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import whole_folder, write_json
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.dicom import to_dicom
 from data_pipeline.phantom.simulate import FIELD_OF_VIEW, SimulatedPatient
@@ -90,41 +90,38 @@ def is_written(out: Path, request: Request) -> bool:
 
 
 def write_patient(out: Path, request: Request, patient: SimulatedPatient) -> Path:
-    """Writes all files beside, then renames the folder; an interrupted run leaves no half patient."""
+    """Writes the folder of a patient, whole: an interrupted run leaves no half patient."""
     folder = patient_folder(out, request.index)
-    beside = out / f".{folder.name}.partial"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
     drawn = patient.parameters["patient"]
-    for view, made in patient.views.items():
-        header = to_dicom(
-            made.scan,
-            identity=request.identity(),
-            sex=drawn["sex"],
-            height_mm=drawn["height_mm"],
-            camera=drawn["camera"],
-        )
-        header.save_as(beside / f"{view}.dcm", enforce_file_format=True)
-        Image.fromarray(np.minimum(made.scan.counts, 65535).astype(np.uint16)).save(beside / f"{view}.png")
-        for name in MASKS:
-            Image.fromarray(getattr(made, name)).save(beside / f"{view}_{name}.png")
-        Image.fromarray(made.organs).save(beside / f"{view}_organs.png")
-        np.save(beside / f"{view}_expected.npy", made.expected)
-    document: dict[str, Any] = {
-        "note": NOTE,
-        "version": VERSION,
-        "key": patient.key,
-        "request": dataclasses.asdict(request),
-        **patient.parameters,
-        "views": {
-            str(view): {
-                "counts": int(made.scan.counts.sum()),
-                "pixel_size_mm": made.scan.pixel_size_mm,
-                "lesions": made.lesion_rows,
-            }
-            for view, made in patient.views.items()
-        },
-    }
-    (beside / "patient.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    beside.rename(folder)
+    with whole_folder(folder) as beside:
+        for view, made in patient.views.items():
+            header = to_dicom(
+                made.scan,
+                identity=request.identity(),
+                sex=drawn["sex"],
+                height_mm=drawn["height_mm"],
+                camera=drawn["camera"],
+            )
+            header.save_as(beside / f"{view}.dcm", enforce_file_format=True)
+            Image.fromarray(np.minimum(made.scan.counts, 65535).astype(np.uint16)).save(beside / f"{view}.png")
+            for name in MASKS:
+                Image.fromarray(getattr(made, name)).save(beside / f"{view}_{name}.png")
+            Image.fromarray(made.organs).save(beside / f"{view}_organs.png")
+            np.save(beside / f"{view}_expected.npy", made.expected)
+        document: dict[str, Any] = {
+            "note": NOTE,
+            "version": VERSION,
+            "key": patient.key,
+            "request": dataclasses.asdict(request),
+            **patient.parameters,
+            "views": {
+                str(view): {
+                    "counts": int(made.scan.counts.sum()),
+                    "pixel_size_mm": made.scan.pixel_size_mm,
+                    "lesions": made.lesion_rows,
+                }
+                for view, made in patient.views.items()
+            },
+        }
+        write_json(beside / "patient.json", document)
     return folder

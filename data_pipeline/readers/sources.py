@@ -23,7 +23,6 @@ MAX_RATIO, RATIO_FROM_BYTES = 100.0, 512 << 20
 
 _ZIP_MARK = b"PK\x03\x04"
 _CHUNK = 1 << 20
-_DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
 # What operating systems leave in folders; never scans, never worth a message.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "dicomdir"}
 

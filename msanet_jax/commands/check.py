@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_pipeline.errors import ExitCode
+
 HELP = "look through a data set: figures, problems, a page of thumbnails"
 DESCRIPTION = (
     "Checks a folder that `msanet import` wrote, prints its problems with the remedy and writes check.json and "
@@ -32,4 +34,4 @@ def run(options: argparse.Namespace) -> int:
     if not options.quiet:
         print(describe(report))
         print(f"{out / 'check.html'}, {out / 'check.json'}")
-    return 1 if report.problems else 0
+    return ExitCode.SOME_FAILED if report.problems else ExitCode.DONE

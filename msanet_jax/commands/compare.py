@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compares and prints."""
+    from data_pipeline.files import write_text
     from msanet_jax.report.comparison_table import compare_folders
 
     scores = options.scores.split(",") if options.scores else None
@@ -31,8 +32,6 @@ def run(options: argparse.Namespace) -> int:
     if options.out is None:
         print(text)
     else:
-        from msanet_jax.report.comparison_table import write_table
-
-        write_table(options.out, text)
+        write_text(options.out, f"{text}\n")
         print(options.out)
     return 0

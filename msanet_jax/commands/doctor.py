@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from data_pipeline.errors import ExitCode
+
 HELP = "print versions, devices and what is wrong with them"
 DESCRIPTION = HELP
 
@@ -13,12 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the report; 1 if it names a problem."""
+    """Prints the findings; 1 if it names a problem."""
     from msanet_jax.runtime.doctor import examine
 
-    report = examine()
-    print("\n".join(report.facts))
-    for problem in report.problems:
+    findings = examine()
+    print("\n".join(findings.facts))
+    for problem in findings.problems:
         print(f"problem: {problem}")
-    print(f"{len(report.problems)} problem(s)" if report.problems else "no problem found")
-    return 1 if report.problems else 0
+    print(f"{len(findings.problems)} problem(s)" if findings.problems else "no problem found")
+    return ExitCode.SOME_FAILED if findings.problems else ExitCode.DONE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 HELP = "score a run's best checkpoint again"
@@ -26,8 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Scores and prints the headline."""
-    # What orbax tells its developers is no news for users; what this project says goes through.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     from msanet_jax.trained.rescore import score_again
     from msanet_jax.training.outcome import headline
 

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-EXIT_PREEMPTED = 75
+from data_pipeline.errors import ExitCode
 
 HELP = "train and compare the models of an experiment file"
 DESCRIPTION = (
@@ -33,21 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing and writes the table; 1 if runs failed, 75 if stopped."""
     from msanet_jax.experiment.runner import StudyInterrupted, alone, carry_out, environment
-    from msanet_jax.experiment.study import Record, read_study
+    from msanet_jax.experiment.study import Journal, read_study
     from msanet_jax.experiment.table import write_results
 
     study = read_study(options.file)
     devices = options.devices.split(",")
     for device in devices:
         environment(device)
-    failed, code = [], 0
+    failed, code = [], ExitCode.DONE
     with contextlib.nullcontext() if options.table else alone(options.workdir):
-        record = Record(options.workdir, study)
+        journal = Journal(options.workdir, study)
         try:
             if not options.table:
                 failed = carry_out(
                     study,
-                    record,
+                    journal,
                     workdir=options.workdir,
                     data_dir=options.data_dir,
                     devices=devices,
@@ -55,10 +55,10 @@ def run(options: argparse.Namespace) -> int:
                 )
         except StudyInterrupted as event:
             print(f"msanet experiment: {event}", file=sys.stderr)
-            code = EXIT_PREEMPTED
-    content = write_results(study, record, workdir=options.workdir)
+            code = ExitCode.PREEMPTED
+    content = write_results(study, journal, workdir=options.workdir)
     print((options.workdir / "results.md").read_text(encoding="utf-8"))
     unfinished = sum(model["runs_planned"] - model["runs_finished"] for model in content["models"])
     if unfinished:
         print(f"{unfinished} run(s) of the table are missing", file=sys.stderr)
-    return code or int(bool(failed))
+    return code or (ExitCode.SOME_FAILED if failed else ExitCode.DONE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 HELP = "write trained networks as one file that needs no training code"
@@ -27,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exports and says how far the result is from the checkpoints."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
     from msanet_jax.trained.export import export_model
 
     manifest = export_model(

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_pipeline.errors import ExitCode
+
 HELP = "make a data set of your own scans and masks"
 DESCRIPTION = (
     "Reads scans (NM DICOM, PNG, TIFF, NPY, NIfTI) and their annotations (mask PNG or NIfTI, DICOM SEG, LabelMe, COCO, "
@@ -86,4 +88,4 @@ def run(options: argparse.Namespace) -> int:
         for line in outcome.notes:
             print(line)
         print(outcome.summary(options.out))
-    return 1 if outcome.problems else 0
+    return ExitCode.SOME_FAILED if outcome.problems else ExitCode.DONE

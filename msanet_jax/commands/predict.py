@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
+
+from data_pipeline.errors import ExitCode
 
 HELP = "segment scans with a trained network"
 DESCRIPTION = (
@@ -64,8 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Segments; 1 if some files could not be used, 2 if none could."""
-    # What orbax tells its developers is no news for users; what this project says goes through.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     from msanet_jax.prediction.files import parse_formats
     from msanet_jax.prediction.predict import Request, predict_files
 
@@ -90,5 +89,5 @@ def run(options: argparse.Namespace) -> int:
         left_out = f", {outcome.left_out} file(s) that are no scans left out" if outcome.left_out else ""
         print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
     if not outcome.failed:
-        return 0
-    return 1 if outcome.written else 2
+        return ExitCode.DONE
+    return ExitCode.SOME_FAILED if outcome.written else ExitCode.REFUSED

@@ -17,11 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_pipeline.errors import RequestError
-from msanet_jax.experiment.study import FAILED, FINISHED, STARTED, Record, Run, Study, command
+from data_pipeline.errors import ExitCode, RequestError
+from msanet_jax.experiment.study import FAILED, FINISHED, STARTED, Journal, Run, Study, command
 
-EXIT_PREEMPTED = 75
-"""main.py's exit code after SIGTERM: its state is saved."""
 POLL_SECONDS = 0.5
 LOCK = ".lock"
 """File of a study's folder that a working `msanet experiment` holds locked."""
@@ -62,7 +60,7 @@ def alone(workdir: Path) -> Iterator[None]:
 
 def carry_out(
     study: Study,
-    record: Record,
+    journal: Journal,
     *,
     workdir: Path,
     data_dir: Path,
@@ -73,7 +71,7 @@ def carry_out(
 
     Args:
       study: what to do.
-      record: what was done.
+      journal: what was done.
       workdir: of the study; a run's output is in its folder's `log.txt`.
       data_dir: of the data sets.
       devices: a process at a time on each, see `environment`.
@@ -86,7 +84,7 @@ def carry_out(
       RequestError: the data sets could not be prepared.
       StudyInterrupted: SIGTERM, SIGINT, or a run that was stopped from outside.
     """
-    waiting = [run for run in study.runs if not record.finished(run)]
+    waiting = [run for run in study.runs if not journal.finished(run)]
     if waiting:
         _prepare_data(study, waiting, data_dir=data_dir, progress=progress)
     active: dict[str, _Active] = {}
@@ -106,23 +104,23 @@ def carry_out(
             for device in devices:
                 if waiting and device not in active:
                     run = waiting.pop(0)
-                    record.begin(run)
+                    journal.begin(run)
                     process = _start(study, run, device, workdir=workdir, data_dir=data_dir)
                     active[device] = _Active(run, process, time.monotonic())
-            bar.set_postfix_str(_status(study, record, waiting, active, len(devices)))
+            bar.set_postfix_str(_status(study, journal, waiting, active, len(devices)))
             time.sleep(POLL_SECONDS)
             for device in [name for name, entry in active.items() if entry.process.poll() is not None]:
                 entry = active.pop(device)
-                if _settle(entry, record, workdir):
+                if _settle(entry, journal, workdir):
                     bar.update()
                 else:
                     failed.append(entry.run)
-                    reason = record.outcomes[entry.run.name].reason
+                    reason = journal.outcomes[entry.run.name].reason
                     bar.write(f"{entry.run.name} failed, passed over: {reason}", file=sys.stderr)
     except KeyboardInterrupt as error:
         raise StudyInterrupted("stopped; the same command goes on") from error
     finally:
-        _stop(active, record)
+        _stop(active, journal)
         signal.signal(signal.SIGTERM, former)
         bar.close()
     return failed
@@ -193,28 +191,28 @@ def _start(study: Study, run: Run, device: str, *, workdir: Path, data_dir: Path
     return process
 
 
-def _settle(entry: _Active, record: Record, workdir: Path) -> bool:
+def _settle(entry: _Active, journal: Journal, workdir: Path) -> bool:
     """Notes how a process ended; whether it left its scores."""
     code, seconds = entry.process.returncode, time.monotonic() - entry.begin
-    if code == EXIT_PREEMPTED:
-        record.end(entry.run, state=STARTED, seconds=seconds)
+    if code == ExitCode.PREEMPTED:
+        journal.end(entry.run, state=STARTED, seconds=seconds)
         raise StudyInterrupted(f"{entry.run.name} was stopped from outside; the same command goes on")
     folder = workdir / entry.run.name
     if code == 0 and (folder / "metrics.json").is_file():
-        record.end(entry.run, state=FINISHED, seconds=seconds)
+        journal.end(entry.run, state=FINISHED, seconds=seconds)
         return True
     reason = f"exit code {code}: {_last_line(folder / 'log.txt')} (see {entry.run.name}/log.txt)"
-    record.end(entry.run, state=FAILED, seconds=seconds, reason=reason)
+    journal.end(entry.run, state=FAILED, seconds=seconds, reason=reason)
     return False
 
 
-def _stop(active: dict[str, _Active], record: Record) -> None:
+def _stop(active: dict[str, _Active], journal: Journal) -> None:
     """Lets running processes save themselves."""
     for entry in active.values():
         entry.process.send_signal(signal.SIGTERM)
     for entry in active.values():
         entry.process.wait()
-        record.end(entry.run, state=STARTED, seconds=time.monotonic() - entry.begin)
+        journal.end(entry.run, state=STARTED, seconds=time.monotonic() - entry.begin)
 
 
 def _last_line(log: Path) -> str:
@@ -222,9 +220,9 @@ def _last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "no output"
 
 
-def _status(study: Study, record: Record, waiting: Sequence[Run], active: dict[str, _Active], devices: int) -> str:
+def _status(study: Study, journal: Journal, waiting: Sequence[Run], active: dict[str, _Active], devices: int) -> str:
     names = ", ".join(entry.run.name for entry in active.values())
-    expected = {run.name: expected_seconds(study, record, run) for run in study.runs}
+    expected = {run.name: expected_seconds(study, journal, run) for run in study.runs}
     left = sum(expected[run.name] for run in waiting)
     left += sum(max(0.0, expected[entry.run.name] - (time.monotonic() - entry.begin)) for entry in active.values())
     if left == 0.0:
@@ -234,8 +232,8 @@ def _status(study: Study, record: Record, waiting: Sequence[Run], active: dict[s
     return f" {names}; {text if minutes >= 1 else 'less than 1 min'} left"
 
 
-def expected_seconds(study: Study, record: Record, run: Run) -> float:
+def expected_seconds(study: Study, journal: Journal, run: Run) -> float:
     """Median duration of the finished runs of the same model, else of all finished runs, else 0 (unknown)."""
-    done = [other for other in study.runs if record.finished(other)]
+    done = [other for other in study.runs if journal.finished(other)]
     like = [other for other in done if other.model == run.model] or done
-    return statistics.median(record.outcomes[other.name].seconds for other in like) if like else 0.0
+    return statistics.median(journal.outcomes[other.name].seconds for other in like) if like else 0.0

@@ -1,9 +1,8 @@
-"""A study: models x folds x seeds, its runs, and the record of what became of them."""
+"""A study: models x folds x seeds, its runs, and the journal of what became of them."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import json
 import sys
@@ -14,7 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json
+from msanet_jax.runs.recipe import run_file
 
 KEYS = ("reference", "folds", "seeds", "overrides", "bootstrap_samples", "models")
 MODEL_KEYS = {"name", "recipe", "overrides"}
@@ -92,12 +92,8 @@ def read_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise RequestError(f"{path}: no such experiment file; experiments/paper_table.py is one")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
+        config = run_file(path).get_config()
     except Exception as error:
         raise RequestError(f"{path}: {type(error).__name__}: {error}") from error
     _check(path, config)
@@ -147,7 +143,7 @@ def _planned(config: ConfigDict) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-class Record:
+class Journal:
     """experiment.json of a study's folder: the outcome of every run that was started.
 
     Raises:
@@ -195,7 +191,7 @@ class Record:
         content: Mapping[str, Any] = {
             "runs": {name: dataclasses.asdict(outcome) for name, outcome in self.outcomes.items()}
         }
-        write_text(self._path, json.dumps(content, indent=2) + "\n")
+        write_json(self._path, content)
 
 
 def command(study: Study, run: Run, *, workdir: Path, data_dir: Path) -> list[str]:

@@ -10,23 +10,22 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json, write_text
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.evaluation.statistics import columns, statistics
 from msanet_jax.experiment.markdown import KINDS, SCORES, WITH_INTERVAL, results_page
-from msanet_jax.experiment.study import Record, Study
-from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
+from msanet_jax.experiment.study import Journal, Study
+from msanet_jax.runs.metrics_file import read_metrics
 
 Rows = list[dict[str, Any]]
 
 
-def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, Any]:
+def write_results(study: Study, journal: Journal, *, workdir: Path) -> dict[str, Any]:
     """Writes results.md, results.csv and results.json of the runs finished so far.
 
     Returns:
@@ -36,52 +35,52 @@ def write_results(study: Study, record: Record, *, workdir: Path) -> dict[str, A
       RequestError: a finished run's metrics.json cannot be read, or the runs were scored on different versions of the
         data set.
     """
-    recorded = _recorded(study, record, workdir)
+    recorded = _recorded(study, journal, workdir)
     check_same_data(recorded)
-    rows = {model: _rows(study, record, model, workdir) for model in study.models}
+    rows = {model: _rows(study, journal, model, workdir) for model in study.models}
     samples = int(study.config.bootstrap_samples)
-    models = [_scores(study, record, model, rows[model], samples) for model in study.models]
+    models = [_scores(study, journal, model, rows[model], samples) for model in study.models]
     comparisons = _comparisons(study, rows, samples)
     content = {
-        "note": _note(study, record, workdir),
+        "note": _note(study, journal, workdir),
         "experiment": study.path.name,
         "reference": study.config.reference,
         "models": models,
         "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
-        "runs": {name: dataclasses.asdict(outcome) for name, outcome in record.outcomes.items()},
-        "provenance": _provenance(study, record, list(recorded.values())),
+        "runs": {name: dataclasses.asdict(outcome) for name, outcome in journal.outcomes.items()},
+        "provenance": _provenance(study, journal, list(recorded.values())),
     }
-    write_text(workdir / "results.json", json.dumps(nan_to_null(content), indent=2) + "\n")
+    write_json(workdir / "results.json", content)
     write_text(workdir / "results.csv", _csv(models, comparisons))
     write_text(workdir / "results.md", results_page(content, comparisons))
     return content
 
 
-def _note(study: Study, record: Record, workdir: Path) -> str:
+def _note(study: Study, journal: Journal, workdir: Path) -> str:
     """What the scores are not, as the finished runs say it; empty before the first."""
-    finished = (run for model in study.models for run in study.runs_of(model) if record.finished(run))
+    finished = (run for model in study.models for run in study.runs_of(model) if journal.finished(run))
     return next((str(read_metrics(workdir / run.name)["note"]) for run in finished), "")
 
 
-def _recorded(study: Study, record: Record, workdir: Path) -> dict[str, Mapping[str, Any]]:
+def _recorded(study: Study, journal: Journal, workdir: Path) -> dict[str, Mapping[str, Any]]:
     """`provenance` of every finished run."""
-    finished = [run.name for run in study.runs if record.finished(run)]
+    finished = [run.name for run in study.runs if journal.finished(run)]
     return {name: read_metrics(workdir / name).get("provenance", {}) for name in finished}
 
 
-def _rows(study: Study, record: Record, model: str, workdir: Path) -> Rows:
+def _rows(study: Study, journal: Journal, model: str, workdir: Path) -> Rows:
     """Per-image rows of a model's finished runs, each with its replicate."""
     return [
         {**row, "replicate": run.replicate}
         for run in study.runs_of(model)
-        if record.finished(run)
+        if journal.finished(run)
         for row in read_metrics(workdir / run.name)["images"]
     ]
 
 
-def _scores(study: Study, record: Record, model: str, rows: Rows, samples: int) -> dict[str, Any]:
+def _scores(study: Study, journal: Journal, model: str, rows: Rows, samples: int) -> dict[str, Any]:
     planned = study.runs_of(model)
-    done = [run for run in planned if record.finished(run)]
+    done = [run for run in planned if journal.finished(run)]
     entry: dict[str, Any] = {
         "model": model,
         "runs_planned": len(planned),
@@ -91,7 +90,7 @@ def _scores(study: Study, record: Record, model: str, rows: Rows, samples: int) 
     }
     if not rows:
         return entry
-    entry["minutes_per_run"] = round(sum(record.outcomes[run.name].seconds for run in done) / len(done) / 60, 2)
+    entry["minutes_per_run"] = round(sum(journal.outcomes[run.name].seconds for run in done) / len(done) / 60, 2)
     read = columns(rows)
     table = statistics(read)
     entry |= {f"lesions{kind}": int(read[f"lesions{kind}"].sum()) for kind in KINDS}
@@ -128,7 +127,7 @@ def _replicates(rows: Rows) -> set[int]:
     return {row["replicate"] for row in rows}
 
 
-def _provenance(study: Study, record: Record, recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _provenance(study: Study, journal: Journal, recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Where the scores come from, as the runs themselves say; every differing answer once."""
     inside = study.path.resolve().is_relative_to(study.root)
     file = study.path.resolve().relative_to(study.root).as_posix() if inside else study.path.name
@@ -147,7 +146,7 @@ def _provenance(study: Study, record: Record, recorded: Sequence[Mapping[str, An
             for name in names
         },
         "datasets": _distinct(_data_set(entry) for entry in recorded),
-        "hours": round(sum(outcome.seconds for outcome in record.outcomes.values()) / 3600, 2),
+        "hours": round(sum(outcome.seconds for outcome in journal.outcomes.values()) / 3600, 2),
         "folds": study.config.folds,
         "seeds": list(study.config.seeds),
     }

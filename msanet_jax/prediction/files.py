@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import all_or_none
+from data_pipeline.files import whole_files, write_json
 from msanet_jax.prediction.overlay import Drawing, save_overlay
 from msanet_jax.prediction.segmentation import Segmentation
 
@@ -114,8 +113,8 @@ def save_prediction(
       stem: see `OutputNames`.
       result: the segmented scan.
       formats: names in `FORMATS`.
-      header: DICOM header of the source (`dicom_seg.read_header`), without which there is no SEG.
-      anonymous: see `dicom_seg.save_seg`.
+      header: DICOM header of the source (`write_dicom_seg.read_header`), without which there is no SEG.
+      anonymous: see `write_dicom_seg.save_seg`.
 
     Returns:
       Names of the files. What was asked for and cannot be is in the record's `not_written` with the reason.
@@ -123,12 +122,10 @@ def save_prediction(
     not_written = _impossible(result, formats, header)
     formats = [name for name in formats if name not in not_written]
     names = file_names(stem, formats)
-    with all_or_none([out / name for name in names]) as paths:
-        places = dict(zip(names, paths, strict=True))
+    with whole_files(out, names) as beside:
         for name in formats:
-            _save(name, [places[f"{stem}{ending}"] for ending in FORMATS[name]], stem, result, header, anonymous)
-        record = {**result.record, "files": names, "not_written": not_written}
-        places[f"{stem}.json"].write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            _save(name, [beside / f"{stem}{ending}" for ending in FORMATS[name]], stem, result, header, anonymous)
+        write_json(beside / f"{stem}.json", {**result.record, "files": names, "not_written": not_written})
     return names
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
-from msanet_jax.prediction.matching import FOLLOW_UP_TOLERANCE_MM, match_times
+from msanet_jax.prediction.matching import FOLLOW_UP_TOLERANCE_MM, Record, match_times
 
 RULE = (
     f"Two lesions of the same view are the same if their centres are at most {FOLLOW_UP_TOLERANCE_MM:g} mm apart, rows "
@@ -19,8 +19,6 @@ LIMITS = (
     "Posture, breathing, another camera and the threshold move outlines; neighbours closer than the tolerance can be "
     "confused; lesions that merge or split count as gone and new. A change is no finding."
 )
-
-Record = Mapping[str, Any]
 
 _SAME_MODEL = ("config_sha256", "step", "checkpoint", "flips")
 

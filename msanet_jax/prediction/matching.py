@@ -23,6 +23,7 @@ FOLLOW_UP_TOLERANCE_MM = 25.0
 """Between two acquisitions: the patient lies differently and the thorax field is found anew."""
 
 Record = Mapping[str, Any]
+"""What STEM.json holds (docs/outputs.md)."""
 
 
 def match_positions(first: np.ndarray, second: np.ndarray, tolerance_mm: float) -> list[tuple[int, int, float]]:

@@ -7,15 +7,13 @@ from typing import Any
 
 from data_pipeline.readers.views import without_view
 from data_pipeline.scan import View
-from msanet_jax.prediction.matching import VIEWS_TOLERANCE_MM, match_views
+from msanet_jax.prediction.matching import VIEWS_TOLERANCE_MM, Record, match_views
 
 BURDEN_NOTE = (
     "Lesion area fraction: marked pixels over pixels of the body's outline within the field, uncalibrated. It is no "
     "bone scan index: that weighs every lesion by the share of its bone in the mass of the skeleton; here nobody knows "
     "which bone a pixel shows, and the thorax is not the skeleton."
 )
-
-Record = Mapping[str, Any]
 
 
 def patient_record(

@@ -18,16 +18,16 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import writable_folder
 from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
 from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, save_prediction
 from msanet_jax.prediction.follow_up import read_results
-from msanet_jax.prediction.manifest import RUN_FILES, Failure, Result, write_manifest
+from msanet_jax.prediction.run_file import RUN_FILES, Failure, Result, write_run_file
 from msanet_jax.prediction.segmentation import Place, Segmentation, find_place, model_input, segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
 from msanet_jax.prediction.summary import Collector
-from msanet_jax.runs.folder import decided_threshold
-from msanet_jax.runs.notices import notice
+from msanet_jax.runs.notices import model_notice
 from msanet_jax.trained.exported import default_model, load_exported
 from msanet_jax.trained.model import Model, with_flips
 
@@ -40,9 +40,9 @@ class Request:
 
     Attributes:
       threshold: probability above which a pixel is lesion; None for the recipe's.
-      formats: names in `prediction_files.FORMATS`; the record STEM.json is always written.
+      formats: names in `files.FORMATS`; the record STEM.json is always written.
       anonymous: no file names, and pseudonyms and keyed UIDs in DICOM SEG.
-      patient_from: what tells patients apart, one of `scan_choice.PATIENT_FROM`.
+      patient_from: what tells patients apart, one of `choice.PATIENT_FROM`.
       key_file: holds the key of the pseudonyms; None for the environment's, else the one that everybody knows.
       compare: results folder of an earlier time.
       progress: whether several files show a progress bar.
@@ -90,11 +90,8 @@ def load_model(
     if checkpoints:
         # Flax and orbax take seconds to load; an exported model, and the tests of this module, do without.
         from msanet_jax.trained.ensemble import load_ensemble
-        from msanet_jax.trained.model import from_predictor
 
-        runs = [Path(run) for run in checkpoints]
-        predictor = load_ensemble(runs)
-        loaded = from_predictor(predictor, threshold=decided_threshold(runs[0], predictor.config))
+        loaded = load_ensemble([Path(run) for run in checkpoints])
     else:
         loaded = load_exported(default_model() if model is None else Path(model))
     return with_flips(loaded) if flips else loaded
@@ -146,7 +143,7 @@ def predict_with(
             _tell(
                 f"pseudonyms are made with a public key and can be guessed back: say --key-file, or set {KEY_VARIABLE}"
             )
-        folder = _output_folder(Path(out))
+        folder = writable_folder(Path(out), "--out")
         run = _Run(model, folder, request, threshold)
         with Collector(folder, request.formats, anonymous=request.anonymous) as collector:
             run.save_scans([Path(source) for source in sources], collector)
@@ -220,11 +217,11 @@ class _Run:
             if self.results:
                 files += collector.write_patients(self.results, self._names, earlier, _tell)
                 files += collector.write_table(self.results)
-                files += collector.write_preview(self.results, len(self.failures), notice(self._model.provenance))
+                files += collector.write_preview(self.results, len(self.failures), model_notice(self._model.provenance))
             request = self._request
-            write_manifest(
+            write_run_file(
                 self._folder,
-                notice=notice(self._model.provenance),
+                notice=model_notice(self._model.provenance),
                 settings={
                     "threshold": self._threshold,
                     "formats": list(request.formats),
@@ -292,17 +289,6 @@ def check_threshold(threshold: float | None, model: Model) -> float:
     if not 0.0 < chosen < 1.0:
         raise RequestError(f"--threshold={chosen:g}: must lie between 0 and 1")
     return chosen
-
-
-def _output_folder(out: Path) -> Path:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".msanet-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RequestError(f"--out={out}: cannot be written ({error.strerror}); choose another folder") from None
-    return out
 
 
 def _batches(scans: Iterator[NamedScan], model: Model) -> Iterator[list[tuple[NamedScan, Place]]]:

@@ -15,7 +15,7 @@ from data_pipeline.scan import Scan
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px, find_thorax
 from data_pipeline.windows import ThoraxBox, Window, crop, cut, paste
 from msanet_jax.prediction.lesion_list import list_lesions
-from msanet_jax.runs.notices import notice
+from msanet_jax.runs.notices import model_notice
 from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.model import Model
 
@@ -96,7 +96,7 @@ def segmentation(
     body = body_mask(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
     area, outline = int(mask.sum()), int(cut(body | mask, place.window).sum())
     record = {
-        "notice": notice(model.provenance),
+        "notice": model_notice(model.provenance),
         "source": scan.source if source is None else source,
         "view": scan.view.value,
         "patient_pseudonym": scan.patient,

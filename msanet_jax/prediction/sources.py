@@ -21,7 +21,7 @@ _STEM_MAX = 120
 _VIEWS = 2
 
 
-class Report(Protocol):
+class OnFailure(Protocol):
     """Told of everything that cannot be used."""
 
     def __call__(self, file: Path, reason: str, name: str | None = None) -> None:
@@ -52,7 +52,7 @@ class Tally:
     Attributes:
       found: files that were found so far.
       done: files that were read or passed over.
-      left_out: files that are no scans, see `scan_choice.Choice`.
+      left_out: files that are no scans, see `choice.Choice`.
       dicoms: scans read of DICOM files, their folders and their patients.
     """
 
@@ -76,7 +76,7 @@ class Naming:
     Attributes:
       names: keeps names apart.
       anonymous: names results after pseudonym and view.
-      patient_from: one of `scan_choice.PATIENT_FROM`; `auto` is the DICOM header, else the path.
+      patient_from: one of `choice.PATIENT_FROM`; `auto` is the DICOM header, else the path.
     """
 
     names: OutputNames
@@ -86,7 +86,7 @@ class Naming:
 
 def read_sources(
     sources: Sequence[Path],
-    report: Report,
+    report: OnFailure,
     *,
     naming: Naming,
     tally: Tally,
@@ -97,12 +97,12 @@ def read_sources(
 
     Results are named after their file; in a folder or archive after the path in it, with `_` for `/`, and with its
     number in front where there are several sources: its own name may be a patient's. A file with two views gives
-    STEM_anterior and STEM_posterior. Of a folder or archive `scan_choice.choose_scans` is read. A file named twice is
+    STEM_anterior and STEM_posterior. Of a folder or archive `choice.choose_scans` is read. A file named twice is
     read once.
 
     Args:
       sources: paths.
-      report: see `Report`.
+      report: see `OnFailure`.
       naming: of results and patients.
       tally: counted up.
       headers: whether DICOM headers are wanted.
@@ -144,7 +144,7 @@ def _choose(opened: Source, seen: set[Path], skip: Path | None, *, single: bool)
     return choose_scans(files) if files or not opened.files or skip is not None else Choice((), 0)
 
 
-def _tell_of_choice(choice: Choice, source: Path, report: Report, *, silent: bool) -> None:
+def _tell_of_choice(choice: Choice, source: Path, report: OnFailure, *, silent: bool) -> None:
     for folder, modality, number in choice.other:
         reason = f"{number} files of modality {modality}; a planar bone scan has modality NM: name the scans alone"
         report(source, reason, str(source / folder))
@@ -183,7 +183,7 @@ class _Reader:
     title: str
     naming: Naming
 
-    def read(self, report: Report, tally: Tally, common: Path, *, headers: bool) -> Iterator[NamedScan]:
+    def read(self, report: OnFailure, tally: Tally, common: Path, *, headers: bool) -> Iterator[NamedScan]:
         path, names = self.file.path, self.naming.names
         try:
             scans = [self._named(scan, tally, common) for scan in read_scans(path)]

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-from data_pipeline.files import all_or_none, write_text
+from data_pipeline.files import whole_files, write_json, write_text
 from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, tile
 from msanet_jax.prediction.files import OutputNames, drawing, lesion_table
 from msanet_jax.prediction.follow_up import compare, earlier_of
-from msanet_jax.prediction.manifest import PREVIEW_NAME, TABLE_NAME, Result
+from msanet_jax.prediction.matching import Record
 from msanet_jax.prediction.overlay import save_panel
 from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.patient_page import patient_sheet
+from msanet_jax.prediction.run_file import PREVIEW_NAME, TABLE_NAME, Result
 from msanet_jax.prediction.segmentation import Segmentation
 
-Record = Mapping[str, Any]
 
-
-class Collector:
+class Collector(contextlib.AbstractContextManager["Collector"]):
     """Remembers what the summary needs, on disk where it is large: memory does not grow with the number of scans.
 
     Args:
@@ -38,13 +36,7 @@ class Collector:
         self._tiles: list[Tile] = []
         self._pictures = tempfile.TemporaryDirectory(prefix="msanet-sheets-")
 
-    def __enter__(self) -> Collector:
-        """Ready to collect."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Removes what was kept aside."""
         self._pictures.cleanup()
 
@@ -87,7 +79,7 @@ class Collector:
                     tell(f"patient {patient}: {line}")
             content = patient_record(patient, scans, comparison)
             name = names.claim(f"patient_{patient}")
-            write_text(self._folder / f"{name}.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+            write_json(self._folder / f"{name}.json", content)
             written.append(f"{name}.json")
             if "sheet" in self._formats:
                 pictures = {stem: (Path(self._pictures.name) / f"{stem}.png").read_bytes() for stem in own}
@@ -100,8 +92,8 @@ class Collector:
         if "csv" not in self._formats:
             return []
         with (
-            all_or_none([self._folder / TABLE_NAME]) as (path,),
-            path.open("w", encoding="utf-8", newline="") as file,
+            whole_files(self._folder, [TABLE_NAME]) as beside,
+            (beside / TABLE_NAME).open("w", encoding="utf-8", newline="") as file,
         ):
             file.write(lesion_table("", {"lesions": []}))
             for result in results:
@@ -112,8 +104,8 @@ class Collector:
         """Writes the contact sheet, if there is anything on it."""
         if not self._tiles:
             return []
-        with all_or_none([self._folder / PREVIEW_NAME]) as (path,):
-            save_preview(self._tiles, path, scans=len(results), failures=failures, notice=notice)
+        with whole_files(self._folder, [PREVIEW_NAME]) as beside:
+            save_preview(self._tiles, beside / PREVIEW_NAME, scans=len(results), failures=failures, notice=notice)
         return [PREVIEW_NAME]
 
     def _record(self, stem: str) -> Record:

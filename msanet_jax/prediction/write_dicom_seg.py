@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.metadata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from data_pipeline.readers.pseudonyms import keyed_digest
 from data_pipeline.scan import View
 from msanet_jax.prediction.lesion_list import CONNECTIVITY
 from msanet_jax.prediction.segmentation import Segmentation
+from msanet_jax.runtime.versions import VERSION
 
 # Direction of rows and of columns: in an anterior view the patient's left is on the right.
 _PATIENT_ORIENTATION = {View.ANTERIOR: ["L", "F"], View.POSTERIOR: ["R", "F"]}
@@ -66,20 +66,19 @@ def _build(result: Segmentation, header: pydicom.Dataset, *, anonymous: bool) ->
     source = _planar_source(header, result, anonymous=anonymous)
     labels, number = ndimage.label(result.mask, CONNECTIVITY)
     planes = labels[None, :, :, None] == np.arange(1, number + 1)
-    version = importlib.metadata.version("msanet-jax")
     uid = _content_uid(result, source)
     segmentation = hd.seg.Segmentation(
         source_images=[source],
         pixel_array=planes,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_segment(row, version) for row in result.lesions],
+        segment_descriptions=[_segment(row) for row in result.lesions],
         series_instance_uid=uid + ".1",
         series_number=9000 + int(source.get("SeriesNumber", None) or 0) % 1000,
         sop_instance_uid=uid + ".2",
         instance_number=1 + result.scan.frame,
         manufacturer="msanet-jax",
         manufacturer_model_name="msanet-jax",
-        software_versions=version,
+        software_versions=VERSION,
         device_serial_number="none",
         content_description="Research, not for diagnosis",
         content_label="LESIONS",
@@ -124,9 +123,9 @@ def _planar_source(header: pydicom.Dataset, result: Segmentation, *, anonymous: 
     return source
 
 
-def _segment(row: dict[str, Any], version: str) -> hd.seg.SegmentDescription:
+def _segment(row: dict[str, Any]) -> hd.seg.SegmentDescription:
     algorithm = hd.AlgorithmIdentificationSequence(
-        name="msanet-jax", version=version, family=codes.DCM.ArtificialIntelligence
+        name="msanet-jax", version=VERSION, family=codes.DCM.ArtificialIntelligence
     )
     return hd.seg.SegmentDescription(
         segment_number=row["id"],

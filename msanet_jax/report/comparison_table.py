@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
+from data_pipeline.files import nan_to_null
 from data_pipeline.pages import render
 from msanet_jax.evaluation.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
-from msanet_jax.runs.metrics_file import nan_to_null, read_metrics
+from msanet_jax.runs.metrics_file import read_metrics
 
 
 def compare_folders(
@@ -65,18 +65,6 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     """The comparisons as a Markdown table, a row per run and score."""
     template = Path(__file__).with_name("templates") / "comparison.md.jinja"
     return render(template, comparisons=comparisons).rstrip("\n")
-
-
-def write_table(path: Path, text: str) -> None:
-    """Writes the table beside and renames.
-
-    Raises:
-      RequestError: the file cannot be written.
-    """
-    try:
-        write_text(path, f"{text}\n")
-    except OSError as error:
-        raise RequestError(f"--out={path}: cannot be written ({error.strerror}); choose another file") from error
 
 
 def _heading(comparisons: Sequence[Comparison], split: str) -> str:

@@ -20,12 +20,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
+from data_pipeline.files import nan_to_null
 from data_pipeline.pages import number
 from data_pipeline.pages.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW
 from msanet_jax.report.data import Scored
 from msanet_jax.report.figure import save, style
 from msanet_jax.runs.history import read_history
-from msanet_jax.runs.metrics_file import nan_to_null
 
 if TYPE_CHECKING:  # the report page does not wait for TensorFlow
     from msanet_jax.evaluation.protocol import Evaluation

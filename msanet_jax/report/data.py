@@ -13,11 +13,10 @@ from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.report.comparison_table import run_names
 from msanet_jax.runs.cases import Cases, read_cases
-from msanet_jax.runs.folder import read_config
 from msanet_jax.runs.history import read_history
 from msanet_jax.runs.metrics_file import read_metrics
 from msanet_jax.runs.notices import public_dataset_name
-from msanet_jax.runs.recipe import flatten
+from msanet_jax.runs.recipe import flatten, read_config
 
 COMPARED = (
     "dsc_pooled",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data_pipeline.files import all_or_none
+from data_pipeline.files import write_bytes
 
 
 def style(axes: Axes) -> Axes:
@@ -20,8 +21,9 @@ def style(axes: Axes) -> Axes:
 
 
 def save(figure: Figure, path: Path, footer: str = "") -> None:
-    """Writes a PNG beside and renames; `footer` is the line below it."""
+    """Writes a whole PNG; `footer` is the line below it."""
     if footer:
         figure.supxlabel(footer, fontsize=8, color="0.4")
-    with all_or_none([path]) as (beside,):
-        FigureCanvasAgg(figure).print_png(beside)
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    write_bytes(path, picture.getvalue())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import whole_files
 
 FILE = "cases.npz"
 LEVELS = 1000
@@ -60,15 +60,9 @@ def compact_cases(image_ids: list[str], uptake: np.ndarray, instances: np.ndarra
 
 
 def write_cases(folder: Path, cases: Cases) -> None:
-    """Writes cases.npz, compressed, beside and renamed."""
-    beside = folder / f".{os.getpid()}.{FILE}"
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, **dataclasses.asdict(cases))
-        beside.replace(folder / FILE)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    """Writes cases.npz, compressed."""
+    with whole_files(folder, [FILE]) as beside:
+        np.savez_compressed(beside / FILE, **dataclasses.asdict(cases))
 
 
 def read_cases(folder: Path) -> Cases | None:

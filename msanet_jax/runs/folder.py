@@ -1,17 +1,15 @@
-"""A run's folder: its config, the check that it is the same run, and files that are never half-written."""
+"""A run's folder: its config, the check that it is the same run."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
-from msanet_jax.runs.recipe import differing_keys
+from data_pipeline.files import writable_folder, write_text
+from msanet_jax.runs.recipe import differing_keys, read_config
 
 
 def prepare(run: Path, config: ConfigDict) -> None:
@@ -20,13 +18,7 @@ def prepare(run: Path, config: ConfigDict) -> None:
     Raises:
       RequestError: the folder cannot be written, or holds a run of another config; the differing keys are named.
     """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=run):
-            pass
-    except OSError as error:
-        raise RequestError(f"--workdir={run}: cannot be written ({error.strerror}); choose another folder") from error
-    path = run / "config.json"
+    path = writable_folder(run, "--workdir") / "config.json"
     if path.exists():
         differing = differing_keys(read_config(run), config)
         if differing:
@@ -58,21 +50,6 @@ def keep_dataset_version(run: Path, *, dataset: str, version: str | None) -> Non
         )
 
 
-def read_config(run: Path) -> ConfigDict:
-    """The config of a run.
-
-    Raises:
-      RequestError: `run` is no run folder, or its config.json is damaged.
-    """
-    path = run / "config.json"
-    try:
-        return ConfigDict(_with_tuples(json.loads(path.read_text(encoding="utf-8"))))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RequestError(f"{run}: not the folder of a run (it has no config.json)") from error
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: not a readable config ({error})") from error
-
-
 def decided_threshold(run: Path, config: ConfigDict) -> float:
     """The probability threshold that a run's test patients were scored with: by recipe, or chosen on validation.
 
@@ -89,10 +66,3 @@ def decided_threshold(run: Path, config: ConfigDict) -> float:
             f"{path}: holds the threshold that was chosen on the validation patients, and cannot be read; finish the "
             f"run with main.py --workdir={run}"
         ) from error
-
-
-def _with_tuples(value: Any) -> Any:
-    """JSON has no tuples and Flax modules want hashable attributes."""
-    if isinstance(value, dict):
-        return {key: _with_tuples(entry) for key, entry in value.items()}
-    return tuple(value) if isinstance(value, list) else value

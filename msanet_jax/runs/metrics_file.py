@@ -1,11 +1,10 @@
-"""metrics.json and its tables: written beside and renamed, NaN as null. docs/metrics.md documents every key."""
+"""metrics.json and its tables: written whole, NaN as null. docs/metrics.md documents every key."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json, write_text
 from msanet_jax.evaluation.lesions import CLUSTER_MM, HIGH_CONTRAST, LARGE_MM, LOW_CONTRAST, SMALL_MM
-from msanet_jax.runs.notices import note
+from msanet_jax.runs.notices import scores_notice
 
 if TYPE_CHECKING:  # comparing runs reads metrics.json without waiting for TensorFlow
     from msanet_jax.evaluation.protocol import Evaluation
@@ -53,7 +52,7 @@ def write_metrics(
     """
     content = {
         "schema_version": SCHEMA_VERSION,
-        "note": note(simulated=simulated),
+        "note": scores_notice(simulated=simulated),
         "split": split,
         "threshold": dict(threshold),
         "rules": rules(config),
@@ -67,7 +66,7 @@ def write_metrics(
     }
     write_text(folder / "images.csv", csv_text(scored.images))
     write_text(folder / "lesions.csv", csv_text(scored.lesions))
-    write_text(folder / "metrics.json", json.dumps(nan_to_null(content), indent=2) + "\n")
+    write_json(folder / "metrics.json", content)
     return content
 
 
@@ -111,17 +110,6 @@ def read_metrics(folder: Path) -> dict[str, Any]:
             f"{path}: schema version {version}, expected {SCHEMA_VERSION}; msanet evaluate {folder} scores it again"
         )
     return content
-
-
-def nan_to_null(value: Any) -> Any:
-    """JSON has no NaN and no infinity: both become null, in nested structures too."""
-    if isinstance(value, Mapping):
-        return {key: nan_to_null(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [nan_to_null(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

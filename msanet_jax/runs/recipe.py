@@ -1,10 +1,12 @@
-"""Numbers of a recipe that cannot mean anything, refused before work begins."""
+"""Recipes: read from a file with variants, from a run or from text; checked, compared, named by a digest."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -61,12 +63,9 @@ def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """`{"train.batch_size": 8, ...}`; sequences become tuples."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
-        else:
-            flat[key] = tuple(value) if isinstance(value, list | tuple) else value
+    from flax.traverse_util import flatten_dict  # loads JAX
+
+    flat: dict[str, Any] = flatten_dict(_with_tuples(config.to_dict()), sep=".")
     return flat
 
 
@@ -90,13 +89,50 @@ def read_recipe(spec: str | Path) -> ConfigDict:
     path = Path(f"{name}.py" if variants else name)
     if not path.is_file():
         raise RequestError(f"{path}: no such recipe")
-    loader = importlib.util.spec_from_file_location("msanet_recipe", path)
-    if loader is None or loader.loader is None:
-        raise RequestError(f"{path}: is no Python file")
-    module = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(module)
+    module = run_file(path)
     try:
         config: ConfigDict = module.get_config(variants)
     except ValueError as error:
         raise RequestError(f"{path}: {str(error).splitlines()[0]}") from None
     return config
+
+
+def run_file(path: Path) -> ModuleType:
+    """A Python file that defines `get_config`, as a module; whatever it raises comes through.
+
+    Raises:
+      RequestError: it is no Python file.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise RequestError(f"{path}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_config(run: Path) -> ConfigDict:
+    """The recipe of a run, from its config.json.
+
+    Raises:
+      RequestError: `run` is no run folder, or its config.json is damaged.
+    """
+    path = run / "config.json"
+    try:
+        return recipe_from_text(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RequestError(f"{run}: not the folder of a run (it has no config.json)") from error
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: not a readable config ({error})") from error
+
+
+def recipe_from_text(text: str) -> ConfigDict:
+    """A recipe kept as JSON; raises ValueError where it is none."""
+    return ConfigDict(_with_tuples(json.loads(text)))
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON has no tuples and Flax modules want hashable attributes."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(_with_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value

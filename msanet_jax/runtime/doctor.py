@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import importlib.util
 import os
 import platform
 from pathlib import Path
 
-PACKAGES = (
+from msanet_jax.runtime.versions import version
+
+EXAMINED = (
     "msanet-jax",
     "jax",
     "jaxlib",
@@ -36,7 +37,7 @@ ACCELERATORS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Findings:
     """What was found.
 
     Attributes:
@@ -48,31 +49,23 @@ class Report:
     problems: tuple[str, ...]
 
 
-def examine() -> Report:
+def examine() -> Findings:
     """Examines packages, devices and decoders; computes one small product on every device."""
     facts = [f"python {platform.python_version()} on {platform.platform()}"]
     problems = []
-    for package in PACKAGES:
-        version = _version(package)
-        facts.append(f"{package} {version or 'is missing'}")
-        if version is None:
+    for package in EXAMINED:
+        facts.append(f"{package} {version(package) or 'is missing'}")
+        if version(package) is None:
             problems.append(f"{package} is not installed: pip install -e .")
     if importlib.util.find_spec("gdcm") is None:
         problems.append("compressed DICOM cannot be read: pip install python-gdcm")
-    if _version("tensorflow") is not None and _version("tensorflow-cpu") is not None:
+    if version("tensorflow") is not None and version("tensorflow-cpu") is not None:
         problems.append(
             "tensorflow and tensorflow-cpu are both installed and overwrite each other: pip uninstall -y tensorflow "
             "tensorflow-cpu && pip install tensorflow-cpu"
         )
     device_facts, device_problems = _examine_devices()
-    return Report((*facts, *device_facts), (*problems, *device_problems))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return Findings((*facts, *device_facts), (*problems, *device_problems))
 
 
 def unused_accelerators(platform_in_use: str, present: dict[str, bool]) -> list[str]:

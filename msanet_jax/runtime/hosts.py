@@ -152,7 +152,7 @@ def stop_agreed(step: int) -> bool:
     """Whether all processes are to stop after `step` because one of them has received SIGTERM.
 
     Every process calls it after every step. The coordination service picks a step that none has passed; no device is
-    involved. Always False with one process, where `train.StopOnSigterm` listens.
+    involved. Always False with one process, where `signals.StopOnSigterm` listens.
     """
     return jax.process_count() > 1 and bool(multihost_utils.reached_preemption_sync_point(step))
 

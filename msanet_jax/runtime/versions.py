@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-PACKAGES = ("msanet-jax", "jax", "flax", "numpy", "pydicom")
-"""Versions written into every record."""
+IN_RECORDS = ("msanet-jax", "jax", "flax", "numpy", "pydicom")
+"""Packages whose versions are written into every record of a prediction."""
 
 
-def versions() -> dict[str, str | None]:
-    """Installed versions of `PACKAGES`; None for what is not installed."""
+def version(package: str) -> str | None:
+    """Installed version of a package; None where it is not installed, as in a source tree."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
-            return None
 
-    return {package: version(package) for package in PACKAGES}
+VERSION = version("msanet-jax") or "unknown (not installed)"
+"""Of this package."""
+
+
+def versions(packages: Sequence[str] = IN_RECORDS) -> dict[str, str | None]:
+    """Installed versions by package."""
+    return {package: version(package) for package in packages}
 
 
 def source_commit() -> str | None:
     """Commit of the checkout this code runs from, `-dirty` where tracked files differ; None outside a checkout."""
+    import subprocess  # rarely needed, and every import of this package comes by here
+
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Several runs as one predictor: the mean of their probabilities."""
+"""Several runs as one model: the mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -11,41 +11,45 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.runs.recipe import field_of
-from msanet_jax.trained.restore import Predictor, load_predictor
+from msanet_jax.trained.model import Model, from_network
+from msanet_jax.trained.restore import restore
 
 
-def load_ensemble(runs: Sequence[Path]) -> Predictor:
+def load_ensemble(runs: Sequence[Path], *, decided: bool = True) -> Model:
     """Loads one run or several, such as the folds of a cross-validation.
 
-    p(x) = 1/K sum_k p_k(x). Threshold and batch size are those of the first run.
+    p(x) = 1/K sum_k p_k(x). Recipe, threshold and batch size are those of the first run.
 
     Args:
       runs: folders of trainings.
+      decided: see `restore`; it is about the first run.
 
     Raises:
       CheckpointError: a run that cannot be loaded.
       RequestError: no run, or runs whose networks see images of different size.
     """
-    if not runs:
-        raise RequestError("no run was named")
-    members = [load_predictor(run) for run in runs]
+    members = load_members(runs, decided=decided)
     first = members[0]
     if len(members) == 1:
         return first
-    check_same_input(runs, [member.config for member in members])
 
-    def probability(images: np.ndarray) -> np.ndarray:
-        total = members[0].probability(images).astype(np.float64)
+    def network(images: np.ndarray) -> np.ndarray:
+        total = first.network(images).astype(np.float64)
         for member in members[1:]:
-            total += member.probability(images)
+            total += member.network(images)
         return (total / len(members)).astype(np.float32)
 
-    return Predictor(
-        probability=probability,
-        config=first.config,
-        step=first.step,
-        provenance=ensemble_provenance([member.provenance for member in members]),
-    )
+    provenance = ensemble_provenance([member.provenance for member in members])
+    return from_network(network, first.config, provenance, threshold=first.threshold)
+
+
+def load_members(runs: Sequence[Path], *, decided: bool = True) -> list[Model]:
+    """A model for each run; raises as `load_ensemble`."""
+    if not runs:
+        raise RequestError("no run was named")
+    members = [restore(run, decided=decided and number == 0) for number, run in enumerate(runs)]
+    check_same_input(runs, [member.config for member in members])
+    return members
 
 
 def check_same_input(runs: Sequence[Path], configs: Sequence[ConfigDict]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,20 +19,19 @@ import data_pipeline
 from data_pipeline import phantom
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
+from data_pipeline.files import whole_files, writable_folder, write_text
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
-from msanet_jax.runs.folder import decided_threshold
-from msanet_jax.runs.notices import notice, public_dataset_name
-from msanet_jax.runs.recipe import config_digest, field_of
+from msanet_jax.runs.notices import model_notice, public_dataset_name
+from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.card import model_card
-from msanet_jax.trained.ensemble import check_same_input, ensemble_provenance
+from msanet_jax.trained.ensemble import ensemble_provenance, load_members
 from msanet_jax.trained.exported import FORMAT_VERSION, MANIFEST, PLATFORMS, PROGRAM, load_exported
-from msanet_jax.trained.model import from_predictor
-from msanet_jax.trained.restore import Predictor, Restored, restore_run
-from msanet_jax.training.devices import compile_probability
+from msanet_jax.trained.model import Model
+from msanet_jax.training.state import Networks, TrainState
 from msanet_jax.training.steps import evaluation_step
 
 WEIGHTS = ("float32", "float16")
-PACKAGES = ("msanet-jax", "jax", "jaxlib", "flax", "numpy")
+EXPORTED_WITH = ("msanet-jax", "jax", "jaxlib", "flax", "numpy")
 _CARD_OF_PHANTOM = Path(data_pipeline.__file__).parents[1] / "docs" / "phantom" / "card.md"
 _CHECKED_FIELDS = 3
 _FIELD_WORDS = {
@@ -72,66 +69,65 @@ def export_model(
     """
     if weights not in WEIGHTS:
         raise RequestError(f"--weights={weights}: is one of {', '.join(WEIGHTS)}")
-    if not runs:
-        raise RequestError("no run was named")
-    members = [restore_run(run) for run in runs]
-    configs = [member.networks.config for member in members]
-    check_same_input(runs, configs)
+    members = load_members(runs)
+    configs = [member.config for member in members]
     program = _program(members, weights)
     scores = _read_scores([metrics] if metrics else [run / "metrics.json" for run in runs], required=bool(metrics))
     dataset = public_dataset_name(str(configs[0].data.dataset))
     texts = {f"config_{number}.json": _config_text(config) for number, config in enumerate(configs)}
     texts |= {f"metrics_{number}.json": json.dumps(score, indent=2) for number, score in scores.items()}
     texts["data_card.md"] = _data_card(data_card, dataset)
-    manifest = _manifest(members, weights, len(program), threshold=decided_threshold(runs[0], configs[0]))
-    _write(out, manifest, program, texts)
-    try:
-        manifest["check"] = _compare(members, out)
+    manifest = _manifest(members, weights, len(program))
+    writable_folder(out.parent, "--out")
+    with whole_files(out.parent, [out.name]) as beside:
+        (beside / out.name).write_bytes(_packed(manifest, program, texts))
+        manifest["check"] = _compare(members, beside / out.name)
         texts["model_card.md"] = model_card(manifest, list(scores.values()), dataset=dataset, whole=metrics is not None)
-        _write(out, manifest, program, texts)
-    except BaseException:
-        out.unlink(missing_ok=True)
-        raise
+        (beside / out.name).write_bytes(_packed(manifest, program, texts))
     if card is not None:
-        _write_bytes(card, texts["model_card.md"].encode())
+        write_text(writable_folder(card.parent, "--card") / card.name, texts["model_card.md"])
     return manifest
 
 
-def counts_to_probability(members: Sequence[Restored], weights: str) -> Fields:
+def counts_to_probability(members: Sequence[Model], weights: str) -> Fields:
     """The exported function: counts `[b, rows, columns]` of a field -> the members' mean probability, binned alike."""
     _, factor = _grid(members)
-    stored = [_weights(member, weights) for member in members]
+    stored = [(*_of_run(member), _weights(member, weights)) for member in members]
 
     def probability(counts: jax.Array) -> jax.Array:
         image = normalize(bin_counts(counts, factor, xp=jnp), xp=jnp)[..., None]
         total = jnp.zeros(image.shape[:-1], jnp.float32)
-        for member, (params, statistics) in zip(members, stored, strict=True):
-            state = member.state.replace(
-                generator_average=_as_float32(params), generator_statistics=_as_float32(statistics)
-            )
-            total = total + evaluation_step(member.networks, state, image).astype(jnp.float32)
+        for networks, state, (params, statistics) in stored:
+            kept = state.replace(generator_average=_as_float32(params), generator_statistics=_as_float32(statistics))
+            total = total + evaluation_step(networks, kept, image).astype(jnp.float32)
         return total / len(members)
 
     return probability
 
 
-def _grid(members: Sequence[Restored]) -> tuple[tuple[int, int], int]:
+def _grid(members: Sequence[Model]) -> tuple[tuple[int, int], int]:
     """Rows and columns that go in, and how many of them make one that comes out."""
-    config = members[0].networks.config
-    shape = field_shape(field_of(config))
-    return shape, binning_factor(shape[1], int(config.data.image_size_px))
+    shape = field_shape(members[0].field)
+    return shape, binning_factor(shape[1], members[0].image_size_px)
 
 
-def _program(members: Sequence[Restored], weights: str) -> bytes:
+def _of_run(member: Model) -> tuple[Networks, TrainState]:
+    """What only a model restored from a run has."""
+    assert member.networks is not None and member.state is not None
+    return member.networks, member.state
+
+
+def _program(members: Sequence[Model], weights: str) -> bytes:
     (batch,) = jax.export.symbolic_shape("b")
     counts = jax.ShapeDtypeStruct((batch, *_grid(members)[0]), jnp.float32)
     function = jax.jit(counts_to_probability(members, weights))
     return bytes(jax.export.export(function, platforms=PLATFORMS)(counts).serialize())
 
 
-def _weights(member: Restored, weights: str) -> tuple[Any, Any]:
+def _weights(member: Model, weights: str) -> tuple[Any, Any]:
     """Moving-average parameters and statistics as NumPy, so that they become constants of the program."""
-    kept = (member.state.generator_average, member.state.generator_statistics)
+    _, state = _of_run(member)
+    kept = (state.generator_average, state.generator_statistics)
     return jax.tree.map(lambda leaf: np.asarray(leaf).astype(weights), kept)
 
 
@@ -139,20 +135,19 @@ def _as_float32(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32), tree)
 
 
-def _manifest(members: Sequence[Restored], weights: str, program_bytes: int, *, threshold: float) -> dict[str, Any]:
-    provenance = [{**member.provenance, "config_sha256": config_digest(member.networks.config)} for member in members]
-    parameters = [sum(int(leaf.size) for leaf in jax.tree.leaves(member.state.generator_average)) for member in members]
-    first = members[0].networks.config
-    field, ((rows, columns), factor) = field_of(first), _grid(members)
-    whole = provenance[0] if len(provenance) == 1 else ensemble_provenance(provenance)
+def _manifest(members: Sequence[Model], weights: str, program_bytes: int) -> dict[str, Any]:
+    averages = [_of_run(member)[1].generator_average for member in members]
+    provenance = [member.provenance for member in members]
+    first, ((rows, columns), factor) = members[0], _grid(members)
+    mean = provenance[0] if len(provenance) == 1 else ensemble_provenance(provenance)
     return {
         "format": "msanet",
         "format_version": FORMAT_VERSION,
-        "notice": notice(whole),
+        "notice": model_notice(mean),
         "platforms": list(PLATFORMS),
         "input": {
-            "what": f"counts of {_FIELD_WORDS[field]}, head up, as DICOM shows them; neither scaled nor smoothed",
-            "field": field,
+            "what": f"counts of {_FIELD_WORDS[first.field]}, head up, as DICOM shows them; neither scaled nor smoothed",
+            "field": first.field,
             "shape": ["b", rows, columns],
             "dtype": "float32",
         },
@@ -161,21 +156,14 @@ def _manifest(members: Sequence[Restored], weights: str, program_bytes: int, *, 
             "shape": ["b", rows // factor, columns // factor],
             "dtype": "float32",
         },
-        "threshold": threshold,
-        "batch_size": int(first.evaluate.batch_size),
+        "threshold": first.threshold,
+        "batch_size": first.batch_size,
         "weights": weights,
-        "parameters": parameters,
+        "parameters": [sum(int(leaf.size) for leaf in jax.tree.leaves(average)) for average in averages],
         "program_bytes": program_bytes,
-        "provenance": whole,
-        "versions": {package: _version(package) for package in PACKAGES},
+        "provenance": mean,
+        "versions": versions(EXPORTED_WITH),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        return None
 
 
 def _read_scores(paths: Sequence[Path], *, required: bool) -> dict[int, Mapping[str, Any]]:
@@ -222,7 +210,7 @@ def _data_card(path: Path | None, dataset: str) -> str:
         raise RequestError(f"--data-card={path}: cannot be read ({error.strerror})") from None
 
 
-def _write(out: Path, manifest: Mapping[str, Any], program: bytes, texts: Mapping[str, str]) -> None:
+def _packed(manifest: Mapping[str, Any], program: bytes, texts: Mapping[str, str]) -> bytes:
     """The same content gives the same bytes: members carry no date."""
     packed = io.BytesIO()
     members = {MANIFEST: json.dumps(manifest, indent=2).encode(), PROGRAM: program}
@@ -232,24 +220,10 @@ def _write(out: Path, manifest: Mapping[str, Any], program: bytes, texts: Mappin
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, compress_type=zipfile.ZIP_DEFLATED)
-    _write_bytes(out, packed.getvalue())
+    return packed.getvalue()
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Beside and renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        if beside.is_file():
-            beside.unlink()
-
-
-def _compare(members: Sequence[Restored], out: Path) -> dict[str, Any]:
+def _compare(members: Sequence[Model], out: Path) -> dict[str, Any]:
     """Exported against the checkpoints on simulated noise with hot discs, prepared by NumPy as in prediction."""
     random = np.random.default_rng(0)
     (rows, columns), _ = _grid(members)
@@ -260,7 +234,7 @@ def _compare(members: Sequence[Restored], out: Path) -> dict[str, Any]:
         centre = random.uniform(0.3, 0.7, 2) * (rows, columns)
         hot = (row - centre[0]) ** 2 + (column - centre[1]) ** 2 < random.uniform(3, 12) ** 2
         fields[number] = random.poisson(np.where(hot, 8.0, 1.0) * expected)
-    wanted = np.mean([_from_checkpoint(member)(fields) for member in members], axis=0)
+    wanted = np.mean([member.probability(fields) for member in members], axis=0)
     difference = float(np.abs(load_exported(out).probability(fields) - wanted).max())
     if not np.isfinite(difference):
         raise RequestError("the network gives values that are no numbers: its checkpoint is of no use, take another")
@@ -269,14 +243,3 @@ def _compare(members: Sequence[Restored], out: Path) -> dict[str, Any]:
         "max_abs_difference": difference,
         "device": jax.devices()[0].device_kind,
     }
-
-
-def _from_checkpoint(member: Restored) -> Callable[[np.ndarray], np.ndarray]:
-    compiled = compile_probability(member.networks)
-    predictor = Predictor(
-        probability=lambda images: compiled(member.state, images),
-        config=member.networks.config,
-        step=int(member.state.step),
-        provenance=member.provenance,
-    )
-    return from_predictor(predictor).probability

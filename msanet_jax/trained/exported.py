@@ -22,6 +22,7 @@ import numpy as np
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import FIELDS
+from msanet_jax.runs.recipe import recipe_from_text
 from msanet_jax.runtime.cores import over_cores, usable_cores
 from msanet_jax.trained.model import Model
 
@@ -105,6 +106,7 @@ def load_exported(path: Path) -> Model:
             threshold=float(manifest["threshold"]),
             batch_size=int(manifest["batch_size"]),
             provenance={**manifest["provenance"], "file": path.name},
+            config=recipe_from_text(read_member(path, "config_0.json", limit=MAX_TEXT_BYTES).decode("utf-8")),
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise RequestError(f"{path}: its manifest lacks {error}; export it again") from None

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import writable_folder
 from data_pipeline.folds import load_splits
-from msanet_jax.runs.folder import read_config
-from msanet_jax.trained.restore import load_predictor
+from msanet_jax.runs.recipe import read_config
+from msanet_jax.trained.restore import restore
 from msanet_jax.training.outcome import score_and_write
 
 SCORED_SPLITS = ("test", "validation")
@@ -40,21 +41,17 @@ def score_again(
         raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
     folder = run / f"evaluation_{split}" if out is None else out
     _check_protocol_keys(run)
-    predictor = load_predictor(run)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"--out={folder}: cannot be written ({error.strerror}); choose another folder") from error
-    config = predictor.config
-    splits = load_splits(config.data, data_dir)
+    model = restore(run, decided=False)
+    writable_folder(folder, "--out")
+    splits = load_splits(model.config.data, data_dir)
     _, metrics = score_and_write(
-        predictor.probability,
+        model.network,
         splits,
         folder=folder,
-        config=config,
+        config=model.config,
         split=split,
         threshold=threshold,
-        step=predictor.step,
+        step=model.provenance["step"],
         begin=begin,
     )
     return folder, metrics

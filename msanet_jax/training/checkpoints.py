@@ -1,4 +1,4 @@
-"""Checkpoints through orbax: the latest few, the best one, and the predictor that is loaded from a run."""
+"""Checkpoints through orbax: the latest few and the best one."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from msanet_jax.evaluation.evaluate import Probability
 from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.report.curves import write_curves
 from msanet_jax.runs.folder import keep_dataset_version, prepare
-from msanet_jax.runs.notices import footer
+from msanet_jax.runs.notices import picture_notice
 from msanet_jax.runs.recipe import check_recipe
 from msanet_jax.runtime.hosts import from_primary, is_primary, primary_first, wait_for_all
 from msanet_jax.training.baselines import fit_baseline
@@ -39,7 +39,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
 
     Raises:
       RequestError: a request that cannot be carried out, in one line.
-      train.Preempted: SIGTERM arrived; the state is saved.
+      signals.Preempted: SIGTERM arrived; the state is saved.
     """
     begin = time.perf_counter()
     run = Path(workdir)
@@ -63,7 +63,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
             write_curves(
                 run / "pictures" / "curves.png",
                 run / "history.jsonl",
-                footer(simulated=is_simulated(config.data.dataset)),
+                picture_notice(simulated=is_simulated(config.data.dataset)),
             )
         print(f"\n{headline(metrics, run)}")
     wait_for_all("finished")

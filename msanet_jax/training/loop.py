@@ -38,7 +38,7 @@ def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: Bon
 
     Args:
       config: the recipe.
-      run: folder prepared by `run_folder.prepare`.
+      run: folder prepared by `folder.prepare`.
       training: images the networks learn from.
       validation: images of other patients; they choose the best checkpoint.
 

@@ -9,19 +9,19 @@ import jax.numpy as jnp
 import optax
 
 from data_pipeline.errors import RequestError
-from msanet_jax.networks.layers import mean_pool, upsample2
+from msanet_jax.networks.layers import AXIS, mean_pool, upsample2
 
 SMOOTH = 1.0
 """Pixels added to numerator and denominator of the soft Dice: defined and smooth for a batch without lesions."""
 
 
-def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, axis_name: str | None = None) -> jax.Array:
+def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, mapped: bool = False) -> jax.Array:
     """1 - (2 sum p t + s) / (sum p + sum t + s), sums over the whole batch and all devices (batch Dice).
 
     Args:
       probabilities: any shape, in [0, 1].
       masks: same shape, in [0, 1]; fractions are allowed (downsampled truth).
-      axis_name: device axis to sum over; then the mean of the devices' gradients is that of one device.
+      mapped: whether to sum over the device axis; the mean of the devices' gradients is then that of one device.
 
     Returns:
       Scalar in [0, 1). Source: Milletari et al. 2016 in its linear form; pooled over the batch because many
@@ -30,8 +30,8 @@ def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, axis_name: str
     if probabilities.shape != masks.shape:
         raise ValueError(f"probabilities {probabilities.shape} and masks {masks.shape} differ in shape")
     sums = jnp.stack([(probabilities * masks).sum(), probabilities.sum() + masks.sum()])
-    if axis_name is not None:
-        sums = jax.lax.psum(sums, axis_name)
+    if mapped:
+        sums = jax.lax.psum(sums, AXIS)
     return 1.0 - (2.0 * sums[0] + SMOOTH) / (sums[1] + SMOOTH)
 
 
@@ -53,7 +53,7 @@ def deep_supervision_loss(
     dice_weight: float,
     cross_entropy_weight: float,
     decay: float,
-    axis_name: str | None = None,
+    mapped: bool = False,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """sum_l w_l (a Dice_l + b CE_l), w_l as in `supervision_weights`.
 
@@ -66,7 +66,7 @@ def deep_supervision_loss(
       dice_weight: a.
       cross_entropy_weight: b.
       decay: of the level weights.
-      axis_name: see `soft_dice_loss`.
+      mapped: see `soft_dice_loss`.
 
     Returns:
       The loss, and Dice and cross-entropy of the full-resolution head for the log.
@@ -75,7 +75,7 @@ def deep_supervision_loss(
     parts = {}
     for level, weight in enumerate(supervision_weights(len(logits), decay)):
         truth = mean_pool(masks, masks.shape[1] // logits[level].shape[1])
-        dice = soft_dice_loss(probabilities=jax.nn.sigmoid(logits[level]), masks=truth, axis_name=axis_name)
+        dice = soft_dice_loss(probabilities=jax.nn.sigmoid(logits[level]), masks=truth, mapped=mapped)
         cross_entropy = cross_entropy_loss(logits=logits[level], masks=truth)
         total = total + weight * (dice_weight * dice + cross_entropy_weight * cross_entropy)
         if level == 0:

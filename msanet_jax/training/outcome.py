@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import platform
 import time
@@ -21,14 +20,14 @@ from msanet_jax.report.case_pictures import write_pictures
 from msanet_jax.report.curves import write_score_plots
 from msanet_jax.runs.cases import compact_cases, write_cases
 from msanet_jax.runs.metrics_file import write_metrics
-from msanet_jax.runs.notices import footer, public_dataset_name
+from msanet_jax.runs.notices import picture_notice, public_dataset_name
 from msanet_jax.runtime.hosts import is_primary
-from msanet_jax.runtime.versions import source_commit
+from msanet_jax.runtime.versions import source_commit, versions
 from msanet_jax.training.devices import describe_devices
 
 LOG = logging.getLogger(__name__)
 
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy", "scikit-learn")
+SCORED_WITH = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy", "scikit-learn")
 """Versions written beside a score."""
 
 
@@ -87,8 +86,8 @@ def score_and_write(
         result.probabilities,
     )
     write_cases(folder, cases)
-    write_pictures(folder / "pictures", result, scored, config, footer(simulated=simulated))
-    write_score_plots(folder / "pictures", result, footer(simulated=simulated))
+    write_pictures(folder / "pictures", result, scored, config, picture_notice(simulated=simulated))
+    write_score_plots(folder / "pictures", result, picture_notice(simulated=simulated))
     return result, metrics
 
 
@@ -117,7 +116,7 @@ def _provenance(config: ConfigDict, *, dataset_version: str | None, step: int, b
         "devices": describe_devices(),
         "host": platform.machine(),
         "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "versions": versions(SCORED_WITH),
         "seed": config.seed,
         "model": config.model,
         "dataset": public_dataset_name(config.data.dataset),

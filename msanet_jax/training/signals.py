@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 
 import jax
 
@@ -34,9 +34,7 @@ class StopOnSigterm:
             self._previous = signal.signal(signal.SIGTERM, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Restores the handler that was there before."""
         if self._installed:
             signal.signal(signal.SIGTERM, self._previous)

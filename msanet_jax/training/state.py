@@ -54,8 +54,8 @@ class Networks:
     Attributes:
       generator: the module.
       discriminator: the module; unused without an adversary.
-      generator_tx: its optimiser.
-      discriminator_tx: its optimiser.
+      generator_optimizer: its optimiser.
+      discriminator_optimizer: its optimiser.
       generator_schedule: learning rate by step, for the log.
       config: the whole recipe.
       steps_per_epoch: turns epochs into steps.
@@ -64,8 +64,8 @@ class Networks:
 
     generator: nn.Module
     discriminator: nn.Module
-    generator_tx: optax.GradientTransformation
-    discriminator_tx: optax.GradientTransformation
+    generator_optimizer: optax.GradientTransformation
+    discriminator_optimizer: optax.GradientTransformation
     generator_schedule: optax.Schedule
     config: ConfigDict
     steps_per_epoch: int
@@ -82,8 +82,8 @@ def create_networks(config: ConfigDict, *, steps_per_epoch: int) -> Networks:
     return Networks(
         generator=create_generator(config),
         discriminator=create_discriminator(config),
-        generator_tx=create_optimizer(config.generator_optimizer, schedule=schedules[0]),
-        discriminator_tx=create_optimizer(config.discriminator_optimizer, schedule=schedules[1]),
+        generator_optimizer=create_optimizer(config.generator_optimizer, schedule=schedules[0]),
+        discriminator_optimizer=create_optimizer(config.discriminator_optimizer, schedule=schedules[1]),
         generator_schedule=schedules[0],
         config=config,
         steps_per_epoch=steps_per_epoch,
@@ -124,9 +124,9 @@ def _draw_state(networks: Networks) -> TrainState:
         step=jnp.zeros((), jnp.int32),
         generator_params=generator["params"],
         generator_statistics=generator.get("batch_stats", {}),
-        generator_optimizer=networks.generator_tx.init(generator["params"]),
+        generator_optimizer=networks.generator_optimizer.init(generator["params"]),
         generator_average=jax.tree.map(jnp.copy, generator["params"]),
         discriminator_params=discriminator["params"],
         discriminator_statistics=discriminator.get("batch_stats", {}),
-        discriminator_optimizer=networks.discriminator_tx.init(discriminator["params"]),
+        discriminator_optimizer=networks.discriminator_optimizer.init(discriminator["params"]),
     )

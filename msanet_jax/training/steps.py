@@ -88,7 +88,7 @@ def discriminator_step(
     loss = functools.partial(find_adversary(networks.config).discriminator_loss, game)
     (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(state.discriminator_params)
     gradients = _mean_over_devices(gradients, mapped=mapped)
-    updates, optimizer = networks.discriminator_tx.update(
+    updates, optimizer = networks.discriminator_optimizer.update(
         gradients, state.discriminator_optimizer, state.discriminator_params
     )
     section = networks.config.discriminator
@@ -115,7 +115,9 @@ def generator_step(
         networks, state, batch, forward.logits, mapped
     )
     gradients = _mean_over_devices(forward.pull_back(logit_gradients)[0], mapped=mapped)
-    updates, optimizer = networks.generator_tx.update(gradients, state.generator_optimizer, state.generator_params)
+    updates, optimizer = networks.generator_optimizer.update(
+        gradients, state.generator_optimizer, state.generator_params
+    )
     params = optax.apply_updates(state.generator_params, updates)
     # Early averages would remember the random start; the decay rises to its value over the first iterations.
     decay = jnp.minimum(networks.config.train.ema_decay, (1.0 + state.step) / (10.0 + state.step))
@@ -156,7 +158,7 @@ def _generator_loss(
         dice_weight=config.loss.dice_weight,
         cross_entropy_weight=config.loss.cross_entropy_weight,
         decay=config.loss.deep_supervision_decay,
-        axis_name=AXIS if mapped else None,
+        mapped=mapped,
     )
     metrics["supervised_loss"] = supervised
     total = supervised

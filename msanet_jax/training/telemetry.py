@@ -35,7 +35,6 @@ class Telemetry:
       run: the run's folder.
       networks: for schedules and the config.
       state: for the parameter overview and the step to go on from.
-      images: in the training set, for epochs.
     """
 
     def __init__(self, run: Path, networks: Networks, state: TrainState) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import importlib.metadata
+import inspect
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import data_pipeline
 import msanet_jax
 from data_pipeline.errors import RequestError
 from data_pipeline.scan import Scan, View
@@ -29,11 +33,17 @@ def test_the_page_runs() -> None:
     assert (failed, attempted) == (0, 11)
 
 
-def test_modules_of_the_same_name_do_not_hide_the_functions() -> None:
+def test_the_functions_are_seen_and_stay_callable() -> None:
     import msanet_jax.evaluation.evaluate
     import msanet_jax.prediction.predict
-    import msanet_jax.training
+    import msanet_jax.training.loop
 
+    assert {"evaluate", "load", "predict", "simulate", "train", "__version__"} <= set(dir(msanet_jax))
+    assert all(inspect.isfunction(getattr(msanet_jax, name)) for name in ("evaluate", "load", "predict", "train"))
+    assert msanet_jax.__version__ == importlib.metadata.version("msanet-jax")
+    assert "probability above which a pixel is lesion" in pydoc.render_doc(msanet_jax.predict)
+    for package in (msanet_jax, data_pipeline):
+        assert Path(package.__file__).with_name("py.typed").is_file()
     model = Model(lambda fields: np.zeros_like(fields), "thorax", 256, 0.5, 1, {})
     (result,) = msanet_jax.predict(np.full((256, 256), 9), model)
     assert result.record["lesion_count"] == 0

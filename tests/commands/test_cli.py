@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,23 +13,19 @@ import numpy as np
 import pytest
 
 from configs.msanet import get_config
+from data_pipeline.errors import ExitCode
 from msanet_jax import cli
 from msanet_jax.runtime import doctor
-from msanet_jax.trained.restore import Predictor
+from msanet_jax.trained.model import Model, from_network
 from tests.fakes import fake_scans
 
 
 @pytest.fixture
 def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(run: Path) -> Predictor:
-        return Predictor(
-            probability=lambda images: np.zeros(images.shape[:3], np.float32),
-            config=get_config("smoke"),
-            step=0,
-            provenance={},
-        )
+    def load(run: Path, *, decided: bool) -> Model:
+        return from_network(lambda images: np.zeros(images.shape[:3], np.float32), get_config("smoke"), {})
 
-    monkeypatch.setattr("msanet_jax.trained.ensemble.load_predictor", load)
+    monkeypatch.setattr("msanet_jax.trained.ensemble.restore", load)
 
 
 def _scan(tmp_path: Path, name: str = "a.npy") -> str:
@@ -99,13 +96,34 @@ def test_module_is_the_command() -> None:
     assert "not for diagnosis" in run.stdout
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_names_commands_and_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([f"--print-completion={shell}"])
+    assert stop.value.code == ExitCode.DONE
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in cli.COMMANDS)
+    assert "checkpoint" in printed and "scans-without-mask" in printed
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--print-completion=bash"])
+    (tmp_path / "scan.dcm").touch()
+    script = capsys.readouterr().out
+    for words in (["pre"], ["predict", "--thr"], ["predict", "sc"]):
+        line = ["msanet", *words]
+        script += f"COMP_WORDS=({' '.join(line)}); COMP_CWORD={len(words)}; _shtab_msanet; echo ${{COMPREPLY[@]}}\n"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["predict", "--threshold", "scan.dcm"]
+
+
 def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     config = get_config("smoke")
     config.data.image_size_px = 16
-    predictor = Predictor(
-        probability=lambda images: (images[..., 0] > 1.6).astype(np.float32), config=config, step=5, provenance={}
-    )
-    monkeypatch.setattr("msanet_jax.trained.rescore.load_predictor", lambda run: predictor)
+    model = from_network(lambda images: (images[..., 0] > 1.6).astype(np.float32), config, {"step": 5})
+    monkeypatch.setattr("msanet_jax.trained.rescore.restore", lambda run, *, decided: model)
     monkeypatch.setattr(
         "msanet_jax.trained.rescore.load_splits",
         lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
@@ -160,14 +178,14 @@ def test_evaluate_names_what_an_old_run_lacks(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    report = doctor.Report(facts=("python 3.11",), problems=("x is missing",))
-    monkeypatch.setattr(doctor, "examine", lambda: report)
+    findings = doctor.Findings(facts=("python 3.11",), problems=("x is missing",))
+    monkeypatch.setattr(doctor, "examine", lambda: findings)
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().out.splitlines() == ["python 3.11", "problem: x is missing", "1 problem(s)"]
 
 
 def test_doctor_names_devices_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "PACKAGES", ("jax", "surely-not-installed"))
+    monkeypatch.setattr(doctor, "EXAMINED", ("jax", "surely-not-installed"))
     report = doctor.examine()
     assert sum(fact.startswith("device ") for fact in report.facts) == 4
     assert any("surely-not-installed is not installed" in problem for problem in report.problems)
@@ -178,7 +196,7 @@ def test_doctor_names_devices_and_missing_packages(monkeypatch: pytest.MonkeyPat
 )
 def test_doctor_names_two_tensorflows(monkeypatch: pytest.MonkeyPatch, missing: set[str], problems: int) -> None:
     monkeypatch.setattr(doctor, "_examine_devices", lambda: ([], []))
-    monkeypatch.setattr(doctor, "_version", lambda package: None if package in missing else "1")
+    monkeypatch.setattr(doctor, "version", lambda package: None if package in missing else "1")
     found = doctor.examine().problems
     assert len(found) == problems
     assert all("pip uninstall -y tensorflow tensorflow-cpu && pip install tensorflow-cpu" in line for line in found)

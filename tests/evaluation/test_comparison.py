@@ -15,7 +15,7 @@ from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.comparison import compare_runs, holm, two_sided_p
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.report.comparison_table import compare_folders, markdown, run_names
-from msanet_jax.runs.notices import note
+from msanet_jax.runs.notices import scores_notice
 from tests.fakes import fake_scans
 
 Row = dict[str, Any]
@@ -157,7 +157,7 @@ def test_unknown_score() -> None:
 
 def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 2, data: str | None = None) -> Path:
     folder.mkdir(parents=True)
-    content = {"schema_version": version, "note": note(simulated=True), "split": split, "images": rows}
+    content = {"schema_version": version, "note": scores_notice(simulated=True), "split": split, "images": rows}
     if data is not None:
         content["provenance"] = {"dataset_version": data}
     (folder / "metrics.json").write_text(json.dumps(content))

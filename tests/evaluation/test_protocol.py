@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from data_pipeline.phantom_bone import BoneScans, ImageRow
+from data_pipeline.features import BoneScans, ImageRow
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval
 from msanet_jax.evaluation.protocol import score
 

@@ -22,7 +22,7 @@ from msanet_jax.cli import main
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.experiment.prepare import main as prepare_sets
 from msanet_jax.experiment.runner import alone, carry_out, environment, expected_seconds
-from msanet_jax.experiment.study import Record, read_study
+from msanet_jax.experiment.study import Journal, read_study
 
 ROOT = Path(__file__).parents[2]
 # Image i of 4 patients has i + 4 lesion pixels; model a finds all but one, b half of what a finds.
@@ -194,17 +194,17 @@ def test_data_sets_are_built_once_before_the_runs_of_two_devices(study: Path, tm
     for name in ("mended", "needs_data"):
         (root / name).touch()
     plan, data = read_study(study), tmp_path / "fresh"
-    record = Record(tmp_path / "out", plan)
+    journal = Journal(tmp_path / "out", plan)
     settings = {"workdir": tmp_path / "out", "data_dir": data, "progress": False}
-    assert not carry_out(plan, record, devices=("0", "1"), **settings)
-    assert all(record.finished(run) for run in plan.runs)
+    assert not carry_out(plan, journal, devices=("0", "1"), **settings)
+    assert all(journal.finished(run) for run in plan.runs)
     assert json.loads((data / "recipes").read_text()) == ["--config=configs/x.py"] * 6
     # Nothing is left to do: nothing is built. Something is left, and the build fails: one line, no run.
-    assert not carry_out(plan, record, devices=("0", "1"), **settings)
-    record.end(plan.runs[0], state="failed", seconds=0.0)
+    assert not carry_out(plan, journal, devices=("0", "1"), **settings)
+    journal.end(plan.runs[0], state="failed", seconds=0.0)
     with pytest.raises(RequestError, match=r"fresh: the data sets could not be prepared \(exit code 1\)"):
-        carry_out(plan, record, **settings)
-    assert record.outcomes[plan.runs[0].name].attempts == 1
+        carry_out(plan, journal, **settings)
+    assert journal.outcomes[plan.runs[0].name].attempts == 1
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of the library that reads recipes
@@ -222,12 +222,12 @@ def test_data_sets_of_recipes(
     ]
     built = []
 
-    def prepare(dataset: str, data_dir: str, field: str) -> None:
+    def build(dataset: str, data_dir: str, field: str) -> None:
         if dataset == "nowhere":
             raise RequestError("no such set")
         built.append((dataset, data_dir, field))
 
-    monkeypatch.setattr("data_pipeline.datasets.prepare", prepare)
+    monkeypatch.setattr("data_pipeline.datasets.prepare", build)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(runs)))
     assert prepare_sets([f"--data_dir={tmp_path}"]) == 0
     names = [("phantom_bone/cpu", "thorax"), ("phantom_bone/tiny", "whole_body")]
@@ -298,25 +298,25 @@ def test_devices(study: Path, tmp_path: Path) -> None:
             environment(wrong)
     (study.parents[1] / "mended").touch()
     plan = read_study(study)
-    record = Record(tmp_path / "out", plan)
+    journal = Journal(tmp_path / "out", plan)
     core = min(os.sched_getaffinity(0))
     failed = carry_out(
-        plan, record, workdir=tmp_path / "out", data_dir=tmp_path, devices=("", f"cpu{core}"), progress=False
+        plan, journal, workdir=tmp_path / "out", data_dir=tmp_path, devices=("", f"cpu{core}"), progress=False
     )
     assert not failed
-    assert all(record.finished(run) for run in plan.runs)
+    assert all(journal.finished(run) for run in plan.runs)
 
 
 def test_time_left_from_what_is_finished(study: Path, tmp_path: Path) -> None:
     plan = read_study(study)
-    record = Record(tmp_path / "out", plan)
+    journal = Journal(tmp_path / "out", plan)
     runs = {run.name: run for run in plan.runs}
-    assert expected_seconds(plan, record, runs["b/fold0_seed0"]) == 0.0
+    assert expected_seconds(plan, journal, runs["b/fold0_seed0"]) == 0.0
     for name, seconds in (("a/fold0_seed0", 10.0), ("b/fold0_seed0", 30.0)):
-        record.begin(runs[name])
-        record.end(runs[name], state="finished", seconds=seconds)
-    assert expected_seconds(plan, record, runs["b/fold1_seed0"]) == 30.0
-    assert expected_seconds(plan, record, runs["broken/fold0_seed0"]) == 20.0
+        journal.begin(runs[name])
+        journal.end(runs[name], state="finished", seconds=seconds)
+    assert expected_seconds(plan, journal, runs["b/fold1_seed0"]) == 30.0
+    assert expected_seconds(plan, journal, runs["broken/fold0_seed0"]) == 20.0
 
 
 def test_the_projects_studies_name_real_recipes() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from msanet_jax.evaluation.lesions import GROUPS
-from msanet_jax.experiment.study import FAILED, FINISHED, Record, Run, Study
+from msanet_jax.experiment.study import FAILED, FINISHED, Journal, Run, Study
 from msanet_jax.experiment.table import write_results
 
 TRUTH = 10
@@ -44,7 +44,7 @@ def results(tmp_path: Path) -> dict[str, Any]:
     settings = {"reference": "a", "folds": 2, "seeds": (0,), "overrides": (), "bootstrap_samples": 400}
     runs = tuple(Run(name, replicate, f"{name}/fold{replicate}_seed0", ()) for replicate in range(2) for name in FOUND)
     study = Study(tmp_path / "study.py", tmp_path, ConfigDict({**settings, "models": models}), runs)
-    record = Record(tmp_path, study)
+    record = Journal(tmp_path, study)
     for run in runs:
         found = FOUND[run.model][run.replicate]
         record.begin(run)

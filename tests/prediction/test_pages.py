@@ -13,7 +13,7 @@ from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import find_thorax
 from msanet_jax.prediction.overlay import Drawing, _title
 from msanet_jax.prediction.patient_page import patient_sheet
-from msanet_jax.runs.notices import note
+from msanet_jax.runs.notices import scores_notice
 from msanet_jax.trained.card import model_card
 from tests.user_files import body_scan
 
@@ -60,6 +60,8 @@ def test_the_card_of_an_imported_set_says_what_its_scores_are(simulated: bool) -
         "platforms": ["cpu"],
         "program_bytes": 1,
     }
-    card = model_card(manifest, [{"note": note(simulated=simulated), "test": {"dsc_pooled": 0.5}}], dataset="set")
+    card = model_card(
+        manifest, [{"note": scores_notice(simulated=simulated), "test": {"dsc_pooled": 0.5}}], dataset="set"
+    )
     assert ("not comparable with the 0.6671" in card) == simulated
     assert ("Imported scans, scored against the masks that came with them" in card) != simulated

@@ -22,12 +22,12 @@ from data_pipeline.scan import Scan, View
 from data_pipeline.windows import Window
 from msanet_jax.prediction.files import OutputNames
 from msanet_jax.prediction.lesion_list import list_lesions
-from msanet_jax.prediction.manifest import RUN_FILES
 from msanet_jax.prediction.predict import Outcome, Request, predict_files
 from msanet_jax.prediction.predict import predict_with as predict_with_model
+from msanet_jax.prediction.run_file import RUN_FILES
 from msanet_jax.prediction.segmentation import find_place, model_input, onto_scan
 from msanet_jax.runs.folder import prepare
-from msanet_jax.trained.model import from_predictor
+from msanet_jax.trained.model import from_network
 from msanet_jax.training.checkpoints import CheckpointError, Checkpoints, abstract_state
 from msanet_jax.training.state import create_networks
 
@@ -36,13 +36,12 @@ NAMES = ["{}_mask.png", "{}_probability.npy", "{}_overlay.png", "{}_lesions.csv"
 
 
 @dataclasses.dataclass
-class UptakePredictor:
+class UptakeNetwork:
     """Probability 0.9 where the normalised uptake exceeds a limit, else 0.1; remembers the batches it saw."""
 
     config: ConfigDict
     limit: float = 2.0
-    step: int = 7
-    provenance: dict[str, Any] = dataclasses.field(default_factory=lambda: {"checkpoint": "fake"})
+    provenance: dict[str, Any] = dataclasses.field(default_factory=lambda: {"checkpoint": "fake", "step": 7})
     batches: list[tuple[int, ...]] = dataclasses.field(default_factory=list)
 
     def probability(self, images: np.ndarray) -> np.ndarray:
@@ -52,8 +51,8 @@ class UptakePredictor:
 
 
 @pytest.fixture
-def predictor() -> UptakePredictor:
-    return UptakePredictor(get_config("smoke"))
+def network() -> UptakeNetwork:
+    return UptakeNetwork(get_config("smoke"))
 
 
 def _body(rows: int = 256, columns: int = 256) -> np.ndarray:
@@ -79,7 +78,7 @@ def _written(out: Path) -> set[str]:
 
 
 def predict_with(
-    predictor: UptakePredictor,
+    network: UptakeNetwork,
     files: list[Path],
     *,
     out: Path,
@@ -88,16 +87,18 @@ def predict_with(
     **options: Any,
 ) -> Outcome:
     request = Request(threshold=threshold, progress=progress, **options)
-    return predict_with_model(from_predictor(predictor), files, out=out, request=request)
+    return predict_with_model(
+        from_network(network.probability, network.config, network.provenance), files, out=out, request=request
+    )
 
 
 def _record(out: Path, stem: str) -> dict[str, Any]:
     return json.loads((out / f"{stem}.json").read_text())
 
 
-def test_real_scan(predictor: UptakePredictor, tmp_path: Path) -> None:
-    predictor.limit = 1.6
-    outcome = predict_with(predictor, [REAL_SCAN], out=tmp_path)
+def test_real_scan(network: UptakeNetwork, tmp_path: Path) -> None:
+    network.limit = 1.6
+    outcome = predict_with(network, [REAL_SCAN], out=tmp_path)
     assert (outcome.written, outcome.failed) == (("JPEG-LL",), ())
     assert _written(tmp_path) == _all_of("JPEG-LL")
     mask = np.asarray(Image.open(tmp_path / "JPEG-LL_mask.png"))
@@ -119,8 +120,8 @@ def test_real_scan(predictor: UptakePredictor, tmp_path: Path) -> None:
         assert min(overlay.size) > 800
 
 
-def test_outputs_name_neither_patient_nor_date(predictor: UptakePredictor, tmp_path: Path) -> None:
-    predict_with(predictor, [REAL_SCAN], out=tmp_path)
+def test_outputs_name_neither_patient_nor_date(network: UptakeNetwork, tmp_path: Path) -> None:
+    predict_with(network, [REAL_SCAN], out=tmp_path)
     assert len(list(tmp_path.iterdir())) == 10
     for path in tmp_path.iterdir():
         content = path.read_bytes()
@@ -136,16 +137,16 @@ def test_outputs_name_neither_patient_nor_date(predictor: UptakePredictor, tmp_p
             assert secret not in content, path
 
 
-def test_same_input_gives_the_same_bytes(predictor: UptakePredictor, tmp_path: Path) -> None:
+def test_same_input_gives_the_same_bytes(network: UptakeNetwork, tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        predict_with(predictor, [REAL_SCAN], out=tmp_path / folder)
+        predict_with(network, [REAL_SCAN], out=tmp_path / folder)
     for name in _all_of("JPEG-LL"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_disc_is_measured(predictor: UptakePredictor, tmp_path: Path) -> None:
-    predictor.config.data.image_size_px = 256
-    predict_with(predictor, [_npy(tmp_path / "disc.npy")], out=tmp_path / "out")
+def test_disc_is_measured(network: UptakeNetwork, tmp_path: Path) -> None:
+    network.config.data.image_size_px = 256
+    predict_with(network, [_npy(tmp_path / "disc.npy")], out=tmp_path / "out")
     record = _record(tmp_path / "out", "disc")
     (lesion,) = record["lesions"]
     assert (lesion["centre_row_px"], lesion["centre_column_px"]) == (128.0, 128.0)
@@ -213,9 +214,9 @@ def test_pixel_size_does_not_change_what_the_network_sees() -> None:
     np.testing.assert_allclose(images[0], images[1], rtol=1e-5)
 
 
-def test_fine_scan_is_mapped_back(predictor: UptakePredictor, tmp_path: Path) -> None:
-    predictor.config.data.image_size_px = 256
-    predict_with(predictor, [_npy(tmp_path / "fine.npy", _body(512, 512))], out=tmp_path / "out")
+def test_fine_scan_is_mapped_back(network: UptakeNetwork, tmp_path: Path) -> None:
+    network.config.data.image_size_px = 256
+    predict_with(network, [_npy(tmp_path / "fine.npy", _body(512, 512))], out=tmp_path / "out")
     record = _record(tmp_path / "out", "fine")
     assert record["thorax_box_px"] == {"row": 0, "column": 0, "size_px": 512}
     (lesion,) = record["lesions"]
@@ -223,13 +224,11 @@ def test_fine_scan_is_mapped_back(predictor: UptakePredictor, tmp_path: Path) ->
     assert lesion["centre_row_px"] == pytest.approx(256, abs=0.6)
 
 
-def test_bad_file_is_passed_over(
-    predictor: UptakePredictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_file_is_passed_over(network: UptakeNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "letter.dcm"
     bad.write_text("not a scan")
     outcome = predict_with(
-        predictor,
+        network,
         [_npy(tmp_path / "a.npy"), bad, tmp_path / "absent.npy", _npy(tmp_path / "b.npy")],
         out=tmp_path / "out",
         progress=False,
@@ -242,10 +241,10 @@ def test_bad_file_is_passed_over(
     assert _written(tmp_path / "out") == _all_of("a", "b")
 
 
-def test_same_stem_twice(predictor: UptakePredictor, tmp_path: Path) -> None:
+def test_same_stem_twice(network: UptakeNetwork, tmp_path: Path) -> None:
     files = [_npy(tmp_path / folder / "scan.npy") for folder in ("one", "two")]
     files.append(_npy(tmp_path / "three" / "SCAN.npy"))
-    outcome = predict_with(predictor, [*files, files[0]], out=tmp_path / "out", progress=False)
+    outcome = predict_with(network, [*files, files[0]], out=tmp_path / "out", progress=False)
     assert outcome.written == ("scan", "scan-2", "SCAN-3")
     assert _written(tmp_path / "out") == _all_of("scan", "scan-2", "SCAN-3")
 
@@ -255,51 +254,51 @@ def test_names_never_meet() -> None:
     assert [names.claim(stem) for stem in ("a-2", "a", "a", "A")] == ["a-2", "a", "a-3", "A-4"]
 
 
-def test_two_views(predictor: UptakePredictor, tmp_path: Path) -> None:
+def test_two_views(network: UptakeNetwork, tmp_path: Path) -> None:
     both = np.stack([_body(), _body()])
     outcome = predict_with(
-        predictor, [_npy(tmp_path / "p.npy", both), _npy(tmp_path / "q" / "p_anterior.npy")], out=tmp_path / "out"
+        network, [_npy(tmp_path / "p.npy", both), _npy(tmp_path / "q" / "p_anterior.npy")], out=tmp_path / "out"
     )
     assert outcome.written == ("p_anterior", "p_posterior", "p_anterior-2")
     assert _record(tmp_path / "out", "p_posterior")["view"] == "posterior"
 
 
-def test_batches_stream_at_one_shape(predictor: UptakePredictor, tmp_path: Path) -> None:
+def test_batches_stream_at_one_shape(network: UptakeNetwork, tmp_path: Path) -> None:
     files = [_npy(tmp_path / f"{index}.npy") for index in range(6)]
-    outcome = predict_with(predictor, files, out=tmp_path / "out", progress=False)
+    outcome = predict_with(network, files, out=tmp_path / "out", progress=False)
     assert len(outcome.written) == 6
-    assert predictor.batches == [(4, 64, 64, 1), (4, 64, 64, 1)]
-    predictor.batches.clear()
-    predict_with(predictor, files[:1], out=tmp_path / "out")
-    assert predictor.batches == [(1, 64, 64, 1)]  # one scan does not pay for a batch
+    assert network.batches == [(4, 64, 64, 1), (4, 64, 64, 1)]
+    network.batches.clear()
+    predict_with(network, files[:1], out=tmp_path / "out")
+    assert network.batches == [(1, 64, 64, 1)]  # one scan does not pay for a batch
 
 
-def test_threshold_is_respected_and_checked(predictor: UptakePredictor, tmp_path: Path) -> None:
+def test_threshold_is_respected_and_checked(network: UptakeNetwork, tmp_path: Path) -> None:
     file = _npy(tmp_path / "a.npy")
-    predict_with(predictor, [file], out=tmp_path, threshold=0.95)
+    predict_with(network, [file], out=tmp_path, threshold=0.95)
     assert _record(tmp_path, "a")["lesions"] == []
-    predict_with(predictor, [file], out=tmp_path, threshold=0.05)
+    predict_with(network, [file], out=tmp_path, threshold=0.05)
     assert _record(tmp_path, "a")["lesion_area_px"] == 256 * 256
     with pytest.raises(ValueError, match="between 0 and 1"):
-        predict_with(predictor, [file], out=tmp_path, threshold=1.5)
+        predict_with(network, [file], out=tmp_path, threshold=1.5)
 
 
-def test_network_that_gives_no_numbers(predictor: UptakePredictor, tmp_path: Path) -> None:
-    predictor.probability = lambda images: np.full(images.shape[:3], np.nan, np.float32)
+def test_network_that_gives_no_numbers(network: UptakeNetwork, tmp_path: Path) -> None:
+    network.probability = lambda images: np.full(images.shape[:3], np.nan, np.float32)
     with pytest.raises(ValueError, match="no numbers"):
-        predict_with(predictor, [_npy(tmp_path / "a.npy")], out=tmp_path / "out")
+        predict_with(network, [_npy(tmp_path / "a.npy")], out=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_nothing_half_written(
-    predictor: UptakePredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    network: UptakeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("msanet_jax.prediction.files.save_overlay", full)
     files = [_npy(tmp_path / f"{name}.npy") for name in "abc"]
-    outcome = predict_with(predictor, files, out=tmp_path / "out", progress=False)
+    outcome = predict_with(network, files, out=tmp_path / "out", progress=False)
     assert (outcome.written, outcome.failed) == ((), (files[0],))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"msanet_run.json"}
     lines = capsys.readouterr().err.splitlines()
@@ -308,17 +307,17 @@ def test_nothing_half_written(
     assert "Make room" in lines[1]
 
 
-def test_output_folder_that_is_a_file(predictor: UptakePredictor, tmp_path: Path) -> None:
+def test_output_folder_that_is_a_file(network: UptakeNetwork, tmp_path: Path) -> None:
     file = _npy(tmp_path / "a.npy")
     with pytest.raises(ValueError, match=r"--out=.*cannot be written"):
-        predict_with(predictor, [file], out=file)
+        predict_with(network, [file], out=file)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_output_folder_without_permission(predictor: UptakePredictor, tmp_path: Path) -> None:
+def test_output_folder_without_permission(network: UptakeNetwork, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(ValueError, match="cannot be written"):
-        predict_with(predictor, [_npy(tmp_path / "a.npy")], out=tmp_path / "locked")
+        predict_with(network, [_npy(tmp_path / "a.npy")], out=tmp_path / "locked")
 
 
 def test_from_a_checkpoint_on_disk(small_config: ConfigDict, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 import zipfile
@@ -17,7 +18,9 @@ import pydicom
 import pytest
 from scipy import ndimage
 
+from configs.msanet import get_config
 from data_pipeline.errors import RequestError
+from data_pipeline.normalize import bin_counts, normalize
 from data_pipeline.readers import read_scans
 from data_pipeline.scan import Scan, View
 from msanet_jax.prediction.files import parse_formats
@@ -27,7 +30,7 @@ from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.predict import Request, predict_with
 from msanet_jax.prediction.segmentation import find_place, model_input, segmentation
 from msanet_jax.prediction.write_nifti import affine
-from msanet_jax.trained.model import Model, with_flips
+from msanet_jax.trained.model import Model, from_network, with_flips
 
 REAL_SCAN = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
 SECRETS = (b"CompressedSamples", b"8NM1", b"BERRA", b"1997", b"2004", b"Memorial", b"20040826185059.5457")
@@ -332,6 +335,23 @@ def test_flips_average_the_mirror_image() -> None:
     model = with_flips(Model(left_of, "thorax", 4, 0.5, 1, {}))
     np.testing.assert_array_equal(model.probability(np.zeros((1, 4, 4))), np.full((1, 4, 4), 1.5))
     assert model.provenance == {"flips": True}
+    with pytest.raises(RequestError, match="takes counts alone"):
+        model.network(np.zeros((1, 4, 4, 1)))
+    # x weighted by its column c gives (x c + x (3 - c)) / 2 = 1.5 x.
+    scored = with_flips(from_network(lambda images: images[..., 0] * np.arange(4.0), get_config("smoke"), {}))
+    images = np.arange(16.0, dtype=np.float32).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(scored.network(images), 1.5 * images[..., 0])
+
+
+def test_the_network_inside_a_model_sees_binned_and_normalised_counts() -> None:
+    counts = np.random.default_rng(0).poisson(20.0, (2, 256, 256)).astype(np.float32)
+    config = get_config("smoke")
+    model = from_network(lambda images: images[..., 0], config, {"step": 3}, threshold=0.25)
+    images = normalize(bin_counts(counts, 256 // config.data.image_size_px, xp=np), xp=np)
+    np.testing.assert_array_equal(model.probability(counts), images.astype(np.float32))
+    assert (model.threshold, model.batch_size) == (0.25, config.evaluate.batch_size)
+    digest = hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()
+    assert model.provenance == {"step": 3, "config_sha256": digest}
 
 
 def test_whole_body_model_sees_the_legs() -> None:

@@ -16,7 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.msanet import get_config
-from data_pipeline.errors import RequestError
+from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.pages import interval_text, number
 from msanet_jax import cli
 from msanet_jax.report.data import paired_differences, read_runs
@@ -195,9 +195,9 @@ def test_the_command(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main(["report", str(runs[0]), f"--out={out}"]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
-    assert cli.main(["report", str(runs[0]), f"--out={tmp_path / 'none' / 'page.html'}"]) == cli.EXIT_USAGE
+    assert cli.main(["report", str(runs[0]), f"--out={tmp_path / 'none' / 'page.html'}"]) == ExitCode.REFUSED
     assert "cannot be written" in capsys.readouterr().err
-    assert cli.main(["report", str(tmp_path), f"--out={out}"]) == cli.EXIT_USAGE
+    assert cli.main(["report", str(tmp_path), f"--out={out}"]) == ExitCode.REFUSED
     assert "no metrics.json" in capsys.readouterr().err
 
 

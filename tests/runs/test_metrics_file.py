@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import nan_to_null
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.evaluation.protocol import Evaluation
-from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics, rules, write_metrics
-from msanet_jax.runs.notices import note
+from msanet_jax.runs.metrics_file import csv_text, read_metrics, rules, write_metrics
+from msanet_jax.runs.notices import scores_notice
 from msanet_jax.training import outcome
 from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
 from tests.fakes import fake_scans, level_scans
@@ -289,7 +290,7 @@ def test_every_number_stands_under_its_name(
         simulated=simulated,
     )
     content = read_metrics(tmp_path)
-    assert content["note"] == note(simulated=simulated)
+    assert content["note"] == scores_notice(simulated=simulated)
     assert content["note"].startswith(said)
     assert content["test"] == {"dsc_pooled": 0.75}
     assert content["threshold_baseline"] == {"dsc_pooled": 0.25}

@@ -9,9 +9,8 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
-from msanet_jax.runs.folder import decided_threshold, keep_dataset_version, prepare, read_config
-from msanet_jax.runs.recipe import differing_keys, flatten
+from msanet_jax.runs.folder import decided_threshold, keep_dataset_version, prepare
+from msanet_jax.runs.recipe import differing_keys, flatten, read_config
 
 
 def test_same_config_is_accepted_another_refused(tmp_path: Path) -> None:
@@ -66,12 +65,3 @@ def test_damaged_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not a readable config"):
         read_config(tmp_path)
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "\ud800")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -20,7 +20,8 @@ from configs.msanet import get_config
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_text
 from msanet_jax.prediction.predict import load_model
-from msanet_jax.runs.folder import prepare, read_config
+from msanet_jax.runs.folder import prepare
+from msanet_jax.runs.recipe import read_config
 from msanet_jax.trained.ensemble import check_same_input
 from msanet_jax.trained.export import _config_text, _read_scores, export_model
 from msanet_jax.trained.exported import load_exported, read_manifest
@@ -125,6 +126,18 @@ def test_any_number_of_fields(model: Path) -> None:
     many = loaded.probability(_fields(5))
     np.testing.assert_allclose(loaded.probability(_fields(5)[:2]), many[:2], atol=5e-5)
     assert (loaded.field, loaded.image_size_px, loaded.threshold) == ("thorax", 16, 0.5)
+    assert loaded.config.data.dataset == "phantom_bone/tiny"  # the first run's recipe
+
+
+def test_a_failed_export_leaves_the_old_file(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_use(members: object, out: object) -> None:
+        raise RequestError("of no use")
+
+    monkeypatch.setattr("msanet_jax.trained.export._compare", no_use)
+    (tmp_path / "x.msanet").write_text("the old one")
+    with pytest.raises(RequestError, match="of no use"):
+        export_model(runs[:1], tmp_path / "x.msanet")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.msanet": "the old one"}
 
 
 def test_what_travels_with_it(model: Path, runs: list[Path]) -> None:

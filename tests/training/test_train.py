@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
-from msanet_jax.trained.restore import load_predictor
+from msanet_jax.trained.restore import restore
 from msanet_jax.training.checkpoints import CheckpointError
 from msanet_jax.training.loop import Due, _duration, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
@@ -98,14 +98,14 @@ def test_run_leaves_history_events_and_checkpoints(finished: Path) -> None:
     assert {path.name for path in (finished / "checkpoints" / "latest").iterdir()} >= {"4", "6", "8"}
 
 
-def test_predictor_is_the_best_checkpoint(finished: Path) -> None:
-    predictor = load_predictor(finished)
+def test_model_is_the_best_checkpoint(finished: Path) -> None:
+    model = restore(finished)
     image = np.ones((3, 16, 16, 1), np.float32)
-    maps = predictor.probability(image)
+    maps = model.network(image)
     assert maps.shape == (3, 16, 16)
-    assert predictor.step in (4, 8)
-    assert predictor.config.train.batch_size == 8
-    np.testing.assert_array_equal(maps, load_predictor(finished).probability(image))
+    assert model.provenance["step"] in (4, 8)
+    assert model.config.train.batch_size == 8
+    np.testing.assert_array_equal(maps, restore(finished).network(image))
 
 
 # The storage library leaves coroutines behind when a read fails.
@@ -127,21 +127,21 @@ def test_damaged_best_checkpoint_falls_back_to_the_latest(finished: Path, caplog
     for part in (finished / "checkpoints" / "best").rglob("state/**/*"):
         if part.is_file() and part.name not in ("_METADATA", "commit_success.txt"):
             part.write_bytes(b"damaged")
-    assert load_predictor(finished).step == 8
+    assert restore(finished).provenance["step"] == 8
     assert "no best checkpoint to read: the latest one (step 8) is used" in caplog.text
 
 
 def test_missing_and_foreign_checkpoints_are_named(config: ConfigDict, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not the folder of a run"):
-        load_predictor(tmp_path)
+        restore(tmp_path)
     stored = json.loads((finished / "config.json").read_text())
     stored["generator"]["width"] = 8
     (finished / "config.json").write_text(json.dumps(stored))
     with pytest.raises(CheckpointError, match="checkpoint of another network"):
-        load_predictor(finished)
+        restore(finished)
     shutil.rmtree(finished / "checkpoints")
     with pytest.raises(CheckpointError, match="train this run first"):
-        load_predictor(finished)
+        restore(finished)
 
 
 def test_non_finite_loss_names_step_and_checkpoint(config: ConfigDict, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from data_pipeline.errors import RequestError
+from data_pipeline.errors import ExitCode, RequestError
+from data_pipeline.files import write_text
 from data_pipeline.pages import render
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
@@ -54,17 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     except (RequestError, OSError) as error:
         print(f"validate: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.REFUSED
     people = [Person(index) for index in tqdm(range(PATIENTS), unit="patient", disable=None)]
     rows = figures(real, people)
     _draw_scans(real, people, options.out / "validation_scans.png")
     _draw_profiles(real, people, options.out / "validation_profiles.png")
-    (options.out / "validation.md").write_text(page(rows), encoding="utf-8")
+    write_text(options.out / "validation.md", page(rows))
     missed = [row.figure for row in rows if not row.within]
     print(f"{options.out / 'validation.md'}: {len(rows) - len(missed)} of {len(rows)} figures within their bands")
     if missed:
         print(f"outside: {', '.join(missed)}", file=sys.stderr)
-    return 1 if missed else 0
+    return ExitCode.SOME_FAILED if missed else ExitCode.DONE
 
 
 @dataclasses.dataclass(frozen=True)

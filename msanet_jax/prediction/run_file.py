@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.files import write_text
+from data_pipeline.files import write_json
 from msanet_jax.runtime.versions import versions
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME, PREVIEW_NAME, TABLE_NAME = "msanet_run.json", "msanet_preview.png", "msanet_lesions.csv"
-RUN_FILES = (MANIFEST_NAME, PREVIEW_NAME, TABLE_NAME)
+RUN_NAME, PREVIEW_NAME, TABLE_NAME = "msanet_run.json", "msanet_preview.png", "msanet_lesions.csv"
+RUN_FILES = (RUN_NAME, PREVIEW_NAME, TABLE_NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Result:
     files: tuple[str, ...]
 
 
-def write_manifest(
+def write_run_file(
     out: Path,
     *,
     notice: str,
@@ -83,4 +82,4 @@ def write_manifest(
         "failures": failed,
         "left_out": left_out,
     }
-    write_text(out / MANIFEST_NAME, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_json(out / RUN_NAME, content)

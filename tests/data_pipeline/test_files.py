@@ -1,0 +1,109 @@
+"""Files and folders are written whole, the error is one line, and nothing of others' is touched."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.errors import RequestError
+from data_pipeline.files import (
+    WriteError,
+    nan_to_null,
+    whole_files,
+    whole_folder,
+    writable_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_error_is_one_line_and_the_systems(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for place, number in ((tmp_path / "none" / "file", errno.ENOENT), (tmp_path / "folder", errno.EISDIR)):
+        with pytest.raises(WriteError) as refusal:
+            write_bytes(place, b"x")
+        assert isinstance(refusal.value, RequestError) and refusal.value.errno == number
+        assert str(refusal.value) == f"{place}: cannot be written ({os.strerror(number)}); choose another place"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_names_as_long_as_the_system_allows_and_ordinary_permissions(tmp_path: Path) -> None:
+    write_text(tmp_path / ("a" * 255), "x")
+    (tmp_path / "ordinary").write_text("x")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+    with whole_folder(tmp_path / "made") as beside:
+        (beside / "file").touch()
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "made").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_json_without_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [float("nan"), 1], "b": (float("inf"), "ä")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1], "b": [None, "ä"]}
+    assert nan_to_null({"a": {"b": float("-inf")}}) == {"a": {"b": None}}
+
+
+def test_several_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(KeyError), whole_files(tmp_path, ["a", "b"]) as beside:
+        (beside / "a").write_text("new")
+        raise KeyError
+    (tmp_path / "b").mkdir()
+    with pytest.raises(WriteError, match="cannot be written"), whole_files(tmp_path, ["a", "b"]) as beside:
+        for name in ("a", "b"):
+            (beside / name).write_text("new")
+    assert (tmp_path / "a").read_text() == "old"
+    (tmp_path / "b").rmdir()
+    with whole_files(tmp_path, ["a", "b"]) as beside:
+        for name in ("a", "b"):
+            (beside / name).write_text("new")
+        assert (tmp_path / "a").read_text() == "old" and not (tmp_path / "b").exists()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}
+
+
+def test_an_error_about_another_file_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_files(tmp_path, ["a"]):
+        (tmp_path.parent / "elsewhere").read_text()
+    with pytest.raises(RequestError, match=r"elsewhere: cannot be read \(No such file"), whole_folder(tmp_path / "a"):
+        (tmp_path.parent / "elsewhere").read_text()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_whole_and_others_are_left_alone(tmp_path: Path) -> None:
+    others = [tmp_path / f".set.{os.getpid()}.partial", tmp_path / f".file.{os.getpid()}"]
+    others[0].mkdir()
+    others[1].write_text("mine")
+    with whole_folder(tmp_path / "set") as beside:
+        (beside / "a").write_text("x")
+        assert not (tmp_path / "set").exists()
+    write_text(tmp_path / "file", "x")
+    assert others[0].is_dir() and others[1].read_text() == "mine"
+    with pytest.raises(RequestError, match="exists; choose another folder"), whole_folder(tmp_path / "set"):
+        pass
+    with pytest.raises(RequestError, match="no space left on the disk"), whole_folder(tmp_path / "deep" / "er"):
+        raise OSError(errno.ENOSPC, "full")
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "file", *(path.name for path in others)}
+
+
+def test_writable_folder(tmp_path: Path) -> None:
+    assert writable_folder(tmp_path / "a" / "b", "--out").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match=r"--out=.*file: cannot be written \(File exists\); choose another folder"):
+        writable_folder(tmp_path / "file", "--out")
+    assert not list((tmp_path / "a" / "b").iterdir())
