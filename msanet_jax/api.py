@@ -146,15 +146,15 @@ def evaluate(
     if split not in SPLITS:
         raise RequestError(f"split {split!r} is none of train, validation, test")
     from data_pipeline.folds import load_splits
+    from msanet_jax.evaluation.evaluate import decide_threshold
     from msanet_jax.evaluation.evaluate import evaluate as score
     from msanet_jax.trained.ensemble import load_ensemble
-    from msanet_jax.training.outcome import decide_threshold
 
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
     predictor = load_ensemble(runs)
     config, probability = predictor.config, predictor.probability
     splits = load_splits(config.data, str(data_dir))
-    threshold = decide_threshold(probability, splits["validation"], config=config)["value"]
+    threshold = decide_threshold(probability, splits["validation"], config=config).value
     return score(probability, splits[split], config=config, threshold=threshold)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -18,6 +19,7 @@ from msanet_jax.evaluation.lesions import CLUSTER_MM, HIGH_CONTRAST, LARGE_MM, L
 from msanet_jax.runs.notices import note
 
 if TYPE_CHECKING:  # comparing runs reads metrics.json without waiting for TensorFlow
+    from msanet_jax.evaluation.evaluate import Threshold
     from msanet_jax.evaluation.protocol import Evaluation
 
 SCHEMA_VERSION = 2
@@ -28,7 +30,7 @@ def write_metrics(
     *,
     split: str,
     scored: Evaluation,
-    threshold: Mapping[str, Any],
+    threshold: Threshold,
     threshold_baseline: Evaluation,
     zero_input_dsc_pooled: float,
     config: ConfigDict,
@@ -41,7 +43,7 @@ def write_metrics(
       folder: the run's, or another.
       split: `test` or `validation`; the key under which the scores stand.
       scored: the whole protocol's result.
-      threshold: `value`, `rule` and `validation_dsc_pooled`.
+      threshold: that of the scores.
       threshold_baseline: the uptake threshold on the same images.
       zero_input_dsc_pooled: pooled DSC with every image replaced by zeros.
       config: the recipe, whose rules are written down.
@@ -55,7 +57,7 @@ def write_metrics(
         "schema_version": SCHEMA_VERSION,
         "note": note(simulated=simulated),
         "split": split,
-        "threshold": dict(threshold),
+        "threshold": dataclasses.asdict(threshold),
         "rules": rules(config),
         split: scored.summary,
         **scored.lesion_bins,

@@ -47,7 +47,7 @@ def score_again(
         raise RequestError(f"--out={folder}: cannot be written ({error.strerror}); choose another folder") from error
     config = predictor.config
     splits = load_splits(config.data, data_dir)
-    _, metrics = score_and_write(
+    metrics = score_and_write(
         predictor.probability,
         splits,
         folder=folder,
