@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_pipeline.features import BoneScans, ImageRow
+from data_pipeline.grid import GridSplit, on_grid
 from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import Scan, View
@@ -34,6 +38,12 @@ def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int =
     return BoneScans(
         counts=random.poisson(expected).astype(np.int32), masks={name: ids.copy() for name in MASKS}, rows=rows
     )
+
+
+def fake_split(images: int, *, size_px: int = 16, **options: Any) -> GridSplit:
+    """`fake_scans` binned to a grid of `size_px` columns."""
+    data = ConfigDict({"scored_mask": "lesions", "image_size_px": size_px})
+    return on_grid(fake_scans(images, **options), data)
 
 
 def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:

@@ -77,7 +77,7 @@ def score_validation(
 def decide_threshold(
     probability: Probability, validation: GridSplit, *, config: ConfigDict, given: float | None = None
 ) -> Threshold:
-    """The threshold that is `given`, else that of `evaluate.threshold_rule`, and its score on the validation patients."""
+    """The threshold that is given, else by `evaluate.threshold_rule`, and its score on the validation patients."""
     summary = score_validation(probability, validation, config=config, threshold=given).summary
     rule = config.evaluate.threshold_rule if given is None else "given"
     return Threshold(summary["threshold"], rule, summary["dsc_pooled"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_split
 
 from configs.msanet import get_config
 from msanet_jax import cli
@@ -105,10 +105,10 @@ def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     predictor = Predictor(
         probability=lambda images: (images[..., 0] > 1.6).astype(np.float32), config=config, step=5, provenance={}
     )
-    monkeypatch.setattr("msanet_jax.training.outcome.load_predictor", lambda run: predictor)
+    monkeypatch.setattr("msanet_jax.trained.rescore.load_predictor", lambda run: predictor)
     monkeypatch.setattr(
-        "msanet_jax.training.outcome.load_splits",
-        lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
+        "msanet_jax.trained.rescore.load_splits",
+        lambda data, data_dir: {name: fake_split(6) for name in ("train", "validation", "test")},
     )
     monkeypatch.setattr("msanet_jax.training.outcome.write_pictures", lambda *_: None)
     run = tmp_path / "run"

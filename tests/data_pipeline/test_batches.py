@@ -6,19 +6,19 @@ import itertools
 
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_split
 from ml_collections import ConfigDict
 
-from data_pipeline.batches import binned, binned_instances, evaluation_batches, steps_per_epoch, train_batches
-from data_pipeline.features import BoneScans
+from data_pipeline.batches import steps_per_epoch, train_batches
+from data_pipeline.grid import GridSplit
 from data_pipeline.normalize import normalize
 
-SCANS = fake_scans(10)
+SPLIT = fake_split(10)
 
 
-def _take(config: ConfigDict, count: int, scans: BoneScans = SCANS, **changes: int) -> list[dict[str, np.ndarray]]:
+def _take(config: ConfigDict, count: int, split: GridSplit = SPLIT, **changes: int) -> list[dict[str, np.ndarray]]:
     settings = {"batch_size": 4, "seed": 3} | changes
-    return list(itertools.islice(train_batches(scans, data=config.data, augment=config.augment, **settings), count))
+    return list(itertools.islice(train_batches(split, augment=config.augment, **settings), count))
 
 
 def _still(config: ConfigDict) -> ConfigDict:
@@ -47,12 +47,12 @@ def test_shapes_and_values(small_config: ConfigDict) -> None:
 
 def test_an_epoch_shows_no_image_twice(small_config: ConfigDict) -> None:
     config = _still(small_config)
-    known = {normalize(image).tobytes(): number for number, image in enumerate(SCANS.counts)}
+    known = {normalize(image).tobytes(): number for number, image in enumerate(SPLIT.counts)}
     assert steps_per_epoch(10, 4) == 2
     orders = []
     for epoch in range(3):
         images = np.concatenate([batch["image"] for batch in _take(config, 2, first_batch=2 * epoch)])[..., 0]
-        nearest = [int(np.abs(normalize(SCANS.counts) - image).sum(axis=(1, 2)).argmin()) for image in images]
+        nearest = [int(np.abs(normalize(SPLIT.counts) - image).sum(axis=(1, 2)).argmin()) for image in images]
         assert len(set(nearest)) == 8
         orders.append(nearest)
     assert len(known) == 10
@@ -67,30 +67,6 @@ def test_hosts_share_the_global_batch(small_config: ConfigDict) -> None:
         np.testing.assert_array_equal(batch["image"], joined)
 
 
-def test_evaluation_counts_every_image_once(small_config: ConfigDict) -> None:
-    batches = list(evaluation_batches(SCANS, data=small_config.data, batch_size=4))
-    assert [batch["weight"].sum() for batch in batches] == [4, 4, 2]
-    seen = np.concatenate([batch["index"][batch["weight"] > 0] for batch in batches])
-    np.testing.assert_array_equal(seen, np.arange(10))
-    np.testing.assert_allclose(batches[0]["image"][..., 0], normalize(SCANS.counts[:4]), rtol=1e-6)
-
-
-def test_binning_by_majority_and_most_frequent_id(small_config: ConfigDict) -> None:
-    ids = np.zeros((1, 4, 4), np.uint8)
-    ids[0, :2, :2] = [[1, 1], [2, 0]]  # three of four: lesion 1
-    ids[0, :2, 2:] = [[3, 0], [0, 0]]  # one of four: nothing
-    ids[0, 2:, :2] = [[4, 0], [0, 4]]  # two of four: lesion 4
-    scans = BoneScans(counts=np.ones((1, 4, 4), np.int32), masks={"lesions": ids}, rows=[SCANS.rows[0]])
-    small_config.data.image_size_px = 2
-    counts, masks = binned(scans, small_config.data)
-    np.testing.assert_array_equal(counts, np.full((1, 2, 2), 4))
-    np.testing.assert_array_equal(masks[0], [[1, 0], [1, 0]])
-    np.testing.assert_array_equal(binned_instances(scans, small_config.data)[0], [[1, 0], [4, 0]])
-
-
-def test_impossible_requests_are_named(small_config: ConfigDict) -> None:
+def test_impossible_requests_are_named() -> None:
     with pytest.raises(ValueError, match="batch_size=16 is larger than the training set of 10 images"):
         steps_per_epoch(10, 16)
-    small_config.data.scored_mask = "guess"
-    with pytest.raises(ValueError, match="scored_mask='guess' is none of lesions"):
-        binned(SCANS, small_config.data)

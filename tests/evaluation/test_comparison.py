@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_split
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
@@ -187,10 +187,10 @@ def test_rows_of_real_scores_and_of_their_csv_give_the_same(small_config: Config
     from msanet_jax.evaluation.protocol import score
     from msanet_jax.runs.metrics_file import csv_text
 
-    scans = fake_scans(8)
+    split = fake_split(8)
     random = np.random.default_rng(0)
     results = [
-        score(random.random((8, 16, 16), np.float32), scans, config=small_config, threshold=level)
+        score(random.random((8, 16, 16), np.float32), split, config=small_config, threshold=level)
         for level in (0.5, 0.9)
     ]
     rows = {name: result.images for name, result in zip("ab", results, strict=True)}

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_split
 from ml_collections import ConfigDict
 from PIL import Image
 
-from data_pipeline.batches import binned
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.evaluate import (
     choose_threshold,
@@ -25,7 +24,7 @@ from msanet_jax.evaluation.evaluate import (
 from msanet_jax.evaluation.protocol import Evaluation, score
 from msanet_jax.report.case_pictures import validation_panels, write_curves, write_pictures
 
-SCANS = fake_scans(10)
+SPLIT = fake_split(10)
 
 
 def _oracle(config: ConfigDict) -> object:
@@ -35,7 +34,7 @@ def _oracle(config: ConfigDict) -> object:
 
 @pytest.fixture
 def perfect(small_config: ConfigDict) -> Evaluation:
-    return evaluate(_oracle(small_config), SCANS, config=small_config)
+    return evaluate(_oracle(small_config), SPLIT, config=small_config)
 
 
 def test_a_perfect_model(perfect: Evaluation) -> None:
@@ -56,7 +55,7 @@ def test_a_perfect_model(perfect: Evaluation) -> None:
 
 
 def test_all_positive_by_hand(small_config: ConfigDict) -> None:
-    result = evaluate(lambda images: np.ones(images.shape[:3], np.float32), SCANS, config=small_config).summary
+    result = evaluate(lambda images: np.ones(images.shape[:3], np.float32), SPLIT, config=small_config).summary
     lesion_pixels, pixels = 8 * 16, 10 * 256
     assert result["precision_pooled"] == pytest.approx(lesion_pixels / pixels)
     assert result["recall_pooled"] == 1.0
@@ -64,17 +63,14 @@ def test_all_positive_by_hand(small_config: ConfigDict) -> None:
 
 
 def test_zeroed_input_collapses(small_config: ConfigDict) -> None:
-    result = evaluate(_oracle(small_config), SCANS, config=small_config, input_zeroed=True).summary
+    result = evaluate(_oracle(small_config), SPLIT, config=small_config, input_zeroed=True).summary
     assert result["dsc_pooled"] == 0.0
 
 
 def test_baseline_finds_the_best_threshold(small_config: ConfigDict) -> None:
     """Against a brute-force search over all values that occur."""
-    result = threshold_baseline(SCANS, SCANS, config=small_config).summary
-    counts, masks = binned(SCANS, small_config.data)
-    from data_pipeline.normalize import normalize
-
-    uptake, truth = normalize(counts), masks > 0
+    result = threshold_baseline(SPLIT, SPLIT, config=small_config).summary
+    uptake, truth = SPLIT.images, SPLIT.masks
     best = max(
         2 * (truth & (uptake > value)).sum() / (truth.sum() + (uptake > value).sum()) for value in np.unique(uptake)
     )
@@ -87,68 +83,73 @@ def test_dsc_by_threshold_is_what_scoring_gives(dtype: type, small_config: Confi
     """At thresholds that occur as values, too: above means above."""
     maps = np.round(np.random.default_rng(0).random((10, 16, 16)), 2).astype(dtype)
     thresholds = np.linspace(0.0, 1.0, 101)
-    dsc = dsc_by_threshold(maps, SCANS.masks["lesions"] > 0, thresholds)
+    dsc = dsc_by_threshold(maps, SPLIT.masks, thresholds)
     for place in (0, 13, 50, 99):
-        result = score(maps, SCANS, config=small_config, threshold=float(thresholds[place]), whole=False)
+        result = score(maps, SPLIT, config=small_config, threshold=float(thresholds[place]), whole=False)
         assert result.summary["dsc_pooled"] == pytest.approx(dsc[place])
     assert dsc[100] == 0.0
 
 
 def test_threshold_rules(small_config: ConfigDict) -> None:
     """Lesions have 0.4, the rest 0.2: the best thresholds are 0.2 to 0.399, the one nearest to 0.5 is taken."""
-    maps = np.where(SCANS.masks["lesions"] > 0, np.float32(0.4), np.float32(0.2))
-    assert choose_threshold(maps, SCANS, config=small_config) == 0.5
+    maps = np.where(SPLIT.masks, np.float32(0.4), np.float32(0.2))
+    assert choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate) == 0.5
     small_config.evaluate.threshold_rule = "validation"
-    assert choose_threshold(maps, SCANS, config=small_config) == 0.399
+    assert choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate) == 0.399
     small_config.evaluate.threshold = 0.1
-    assert choose_threshold(maps, SCANS, config=small_config) == 0.2
+    assert choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate) == 0.2
     small_config.evaluate.threshold_rule = "test"
     with pytest.raises(RequestError, match="threshold_rule='test' is none of fixed, validation"):
-        choose_threshold(maps, SCANS, config=small_config)
+        choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate)
 
 
 def test_validation_uses_the_rule_and_only_the_cheap_part(small_config: ConfigDict) -> None:
     def shy(images: np.ndarray) -> np.ndarray:
         return np.where(images[..., 0] > 1.6, np.float32(0.4), np.float32(0.2))
 
-    fixed = score_validation(shy, SCANS, config=small_config)
+    fixed = score_validation(shy, SPLIT, config=small_config)
     assert fixed.summary["dsc_pooled"] == 0.0
     small_config.evaluate.threshold_rule = "validation"
-    chosen = score_validation(shy, SCANS, config=small_config)
+    chosen = score_validation(shy, SPLIT, config=small_config)
     assert chosen.summary["dsc_pooled"] == 1.0
     assert chosen.summary["threshold"] == 0.399
     assert "intervals" not in chosen.summary
     assert "hd95_mm_mean" not in chosen.summary
     assert not chosen.curves
-    whole = evaluate(shy, SCANS, config=small_config, threshold=0.399)
+    whole = evaluate(shy, SPLIT, config=small_config, threshold=0.399)
     shared = set(chosen.summary) & set(whole.summary)
     assert {"dsc_pooled", "lesion_recall", "lesions_small"} <= shared
     np.testing.assert_equal({key: whole.summary[key] for key in shared}, {key: chosen.summary[key] for key in shared})
 
 
-def test_every_image_is_scored_once_in_its_place(small_config: ConfigDict) -> None:
-    small_config.evaluate.batch_size = 4  # 10 images: the last batch is filled up
-    maps = probability_maps(lambda images: images[..., 0], SCANS, config=small_config)
-    from data_pipeline.normalize import normalize
+def test_every_image_is_scored_once_in_its_place() -> None:
+    """10 images in batches of 4: the last batch is filled up with two blank ones."""
+    batches = []
 
-    np.testing.assert_allclose(maps, normalize(binned(SCANS, small_config.data)[0]), rtol=1e-6)
+    def probability(images: np.ndarray) -> np.ndarray:
+        batches.append(images)
+        return images[..., 0]
+
+    np.testing.assert_array_equal(probability_maps(probability, SPLIT.images, batch_size=4), SPLIT.images)
+    assert [batch.shape for batch in batches] == [(4, 16, 16, 1)] * 3
+    assert not batches[-1][2:].any()
 
 
-def test_pictures(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
-    write_pictures(tmp_path, perfect, SCANS, small_config, "footer")
+def test_pictures(perfect: Evaluation, tmp_path: Path) -> None:
+    write_pictures(tmp_path, perfect, SPLIT, "footer")
     names = {path.name for path in tmp_path.iterdir()}
     assert {"overview.png", "worst_1.png", "median_1.png", "best_1.png"} <= names
     with Image.open(tmp_path / "overview.png") as picture:
         assert np.asarray(picture.convert("RGB")).std() > 5
-    panels = validation_panels(perfect, SCANS, small_config)["validation"]
+    panels = validation_panels(perfect, SPLIT)["validation"]
     assert panels.shape == (4, 16, 48, 1)
     assert panels.min() >= 0.0
     assert panels.max() <= 1.0
 
 
-def test_pictures_where_no_image_has_a_dsc(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
+def test_pictures_where_no_image_has_a_dsc(perfect: Evaluation, tmp_path: Path) -> None:
     without = dataclasses.replace(perfect, images=[{**row, "dsc": float("nan")} for row in perfect.images])
-    write_pictures(tmp_path, without, SCANS, small_config, "footer")
+    write_pictures(tmp_path, without, SPLIT, "footer")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"overview.png", "undefined_1.png", "undefined_2.png", "undefined_3.png"}
 

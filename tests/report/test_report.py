@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_split
 from ml_collections import ConfigDict
 
 from configs.msanet import get_config
@@ -24,7 +24,7 @@ from msanet_jax.report.page import interval_text, number, page
 from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
 from msanet_jax.training import outcome
 
-SPLITS = {"train": fake_scans(8), "validation": fake_scans(6, seed=1), "test": fake_scans(10, seed=2)}
+SPLITS = {"train": fake_split(8), "validation": fake_split(6, seed=1), "test": fake_split(10, seed=2)}
 SPLITS["test"].rows[0].lesion_rows[0] |= {"bone": "sternum", "size_mm": 40.0}
 # Text that would break out of an element or of the script's data if it were not escaped.
 HOSTILE = "</script><b>&"

@@ -12,21 +12,22 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from fakes import fake_scans
+from fakes import fake_split
 from ml_collections import ConfigDict
 from PIL import Image
 
 from data_pipeline.errors import RequestError
+from msanet_jax.evaluation.evaluate import decide_threshold
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.runs.metrics_file import csv_text, nan_to_null, read_metrics
 from msanet_jax.training import outcome
-from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
+from msanet_jax.training.outcome import headline, score_and_write
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text())
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
 SPLITS = {
-    name: dataclasses.replace(fake_scans(images, seed=seed), version="1.2.3")
+    name: dataclasses.replace(fake_split(images, seed=seed), version="1.2.3")
     for seed, (name, images) in enumerate({"train": 12, "validation": 6, "test": 10}.items())
 }
 PICTURES = ("reliability.png", "precision_recall.png", "froc.png", "lesion_size.png")
@@ -85,11 +86,10 @@ def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_
 @pytest.mark.parametrize("lesions", [True, False])
 def test_pictures_are_drawn(lesions: bool, small_config: ConfigDict, tmp_path: Path) -> None:
     """Also of a split on which every curve is undefined."""
-    scans = SPLITS["test"]
+    split = SPLITS["test"]
     if not lesions:
-        masks = {name: np.zeros_like(mask) for name, mask in scans.masks.items()}
-        scans = dataclasses.replace(scans, masks=masks)
-    outcome.write_score_plots(tmp_path, outcome.evaluate(_probability, scans, config=small_config), "footer")
+        split = dataclasses.replace(split, ids=np.zeros_like(split.ids))
+    outcome.write_score_plots(tmp_path, outcome.evaluate(_probability, split, config=small_config), "footer")
     assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
     for name in PICTURES:
         with Image.open(tmp_path / name) as picture:
@@ -168,12 +168,12 @@ def test_undefined_becomes_null_and_empty(small_config: ConfigDict, tmp_path: Pa
 @pytest.mark.usefixtures("without_pictures")
 def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path) -> None:
     fixed = decide_threshold(_probability, SPLITS["validation"], config=small_config)
-    assert (fixed["value"], fixed["rule"]) == (0.5, "fixed")
+    assert (fixed.value, fixed.rule) == (0.5, "fixed")
     small_config.evaluate.threshold_rule = "validation"
     content = _write(tmp_path / "run", small_config, probability=lambda images: 0.4 * _probability(images))
     chosen = content["threshold"]
     assert chosen["rule"] == "validation"
-    assert chosen["validation_dsc_pooled"] >= fixed["validation_dsc_pooled"]
+    assert chosen["validation_dsc_pooled"] >= fixed.validation_dsc_pooled
     assert content["test"]["threshold"] == chosen["value"] < 0.5
     given = _write(tmp_path / "given", small_config, threshold=0.25)["threshold"]
     assert (given["value"], given["rule"]) == (0.25, "given")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import small_recipe
-from fakes import fake_scans
+from fakes import fake_split
 from ml_collections import ConfigDict
 
 from msanet_jax.runs.folder import prepare
@@ -22,7 +22,7 @@ from msanet_jax.training.loop import Due, _duration, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
 from msanet_jax.training.telemetry import NonFiniteLossError
 
-TRAINING, VALIDATION = fake_scans(16), fake_scans(6, seed=1)
+TRAINING, VALIDATION = fake_split(16), fake_split(6, seed=1)
 
 
 def _train(config: ConfigDict, run: Path) -> object:
