@@ -1,4 +1,4 @@
-"""Finds the thorax in a planar bone scan, cuts it out and lays results back.
+"""Finds the thorax in a planar bone scan.
 
 Lin et al. 2020 (doi 10.1371/journal.pone.0243253) crop 256 x 256 thorax images out of 256 x 1024 whole-body scans, at
 a place found from the derivatives of a fitted profile. The same principle here, on the width of the body in every row:
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from data_pipeline.scan import REFERENCE_PIXEL_MM, THORAX_SIZE_PX, Scan
-from data_pipeline.windows import ThoraxBox, _overlap, area_weights
+from data_pipeline.windows import ThoraxBox
 
 FIELD_MM = THORAX_SIZE_PX * REFERENCE_PIXEL_MM
 """Side of the thorax field, 579 mm: what 256 pixels of a whole-body camera see."""
@@ -72,25 +72,6 @@ def field_size_px(scan: Scan) -> int:
     if NATIVE_PIXEL_MM[0] <= pixel <= NATIVE_PIXEL_MM[1]:
         return THORAX_SIZE_PX
     return max(1, round(FIELD_MM / pixel))
-
-
-def paste(patch: np.ndarray, box: ThoraxBox, shape: tuple[int, int]) -> np.ndarray:
-    """Lays `patch` [size, size] on zeros of `shape`: the inverse of `crop` where box and image overlap."""
-    if patch.shape != (box.size_px, box.size_px):
-        raise ValueError(f"patch of shape {patch.shape} does not fit a box of {box.size_px} px")
-    image = np.zeros(shape, patch.dtype)
-    inside, outside = _overlap(box, shape)
-    image[outside] = patch[inside]
-    return image
-
-
-def resample_counts(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Counts [n, n] on another grid of the same field: float32 [size, size]; every count is kept.
-
-    Each count is spread evenly over its own pixel, so that the sum and the local density stay what they were.
-    """
-    weights = area_weights(image.shape[0], size_px)
-    return (weights @ image.astype(np.float64) @ weights.T).astype(np.float32)
 
 
 def body_mask(counts: np.ndarray, *, pixel_mm: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from data_pipeline import phantom
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.phantom_bone import PhantomBone, planned_views
-from data_pipeline.phantom_examples import SET_MASKS, thorax_example
+from data_pipeline.phantom_examples import SET_MASKS, view_example
 
 FULL = next(config for config in PhantomBone.BUILDER_CONFIGS if config.name == "full")
 FULL_SET = "a78b112f803ade38cbfb54030066c5211752a7154ea5443d0e8124606b049b85"
@@ -49,7 +49,7 @@ def images_hash(index: int) -> str:
     """SHA-256 over the thorax images of a patient, ordered by view."""
     digest = hashlib.sha256()
     for view, made in sorted(simulate_patient(seed=FULL.seed, index=index).views.items()):
-        example = thorax_example(made)
+        example = view_example(made, "thorax")
         digest.update(str(view).encode() + example["counts"].astype("<i4").tobytes())
         for name in sorted(SET_MASKS):
             digest.update(example[name].tobytes())
