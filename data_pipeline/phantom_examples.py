@@ -113,7 +113,7 @@ def simulate_in_processes(
     with _sigterm_exits():
         pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
         try:
-            with _main_hidden():
+            with _for_workers():
                 futures = [pool.submit(_keep, store, index, tuple(plan[index])) for index in missing]
             with tqdm(total=len(plan), initial=len(plan) - len(missing), unit="patient", desc=title) as bar:
                 for _ in as_completed(futures):
@@ -129,14 +129,18 @@ def _keep(store: PatientStore, index: int, views: Sequence[View]) -> None:
 
 
 @contextlib.contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Workers that start run no line of the program that asks for the set: it may be a script without a guard."""
-    main = sys.modules["__main__"]
+def _for_workers() -> Iterator[None]:
+    """What processes that start here inherit: Ctrl-C is for their parent, and its program is not run again.
+
+    That program may be a script without a guard.
+    """
+    main, mask = sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextlib.contextmanager
@@ -154,8 +158,7 @@ def _sigterm_exits() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """A worker computes on the CPU, leaves Ctrl-C to its parent, and ends with it however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker computes on the CPU and ends with its parent, however that ends."""
     jax.config.update("jax_platforms", "cpu")
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
