@@ -66,7 +66,6 @@ def main() -> None:
     def batches(number: int) -> Generator[Batch, None, None]:
         yield from train_batches(
             training,
-            data=config.data,
             augment=config.augment,
             batch_size=config.train.batch_size,
             seed=config.seed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.scan import THORAX_SIZE_PX, Scan
@@ -25,18 +24,6 @@ def field_shape(field: str) -> tuple[int, int]:
     return FIELDS[field]
 
 
-def image_shape(data: ConfigDict) -> tuple[int, int]:
-    """Rows and columns of the network's images: the recipe's field, binned to `image_size_px` columns.
-
-    Raises:
-      RequestError: no such field, or a size that does not divide its columns.
-    """
-    rows, columns = field_shape(data.field)
-    if data.image_size_px < 1 or columns % data.image_size_px:
-        raise RequestError(f"data.image_size_px={data.image_size_px} does not divide the {columns} columns of an image")
-    return rows * data.image_size_px // columns, data.image_size_px
-
-
 def find_window(scan: Scan, field: str, thorax: ThoraxBox | None = None) -> Window:
     """Where the field lies in a scan.
 
@@ -50,7 +37,7 @@ def find_window(scan: Scan, field: str, thorax: ThoraxBox | None = None) -> Wind
     """
     box = find_thorax(scan) if thorax is None else thorax
     if field == "thorax":
-        return Window(box.row, box.column, box.size_px, box.size_px)
+        return box.window
     rows, columns = field_shape(field)
     size = field_size_px(scan)
     middle = box.column + box.size_px // 2

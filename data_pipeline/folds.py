@@ -15,21 +15,24 @@ from ml_collections import ConfigDict
 from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
+from data_pipeline.grid import GridSplit, on_grid
 from data_pipeline.splits import SPLITS, check_disjoint, fold_patients
 
 
-def load_splits(data: ConfigDict, data_dir: str) -> dict[str, BoneScans]:
-    """Training, validation and test images of the recipe's `data` section.
+def load_splits(data: ConfigDict, data_dir: str) -> dict[str, GridSplit]:
+    """Training, validation and test images of the recipe's `data` section, on the network's grid.
 
     Args:
-      data: `dataset`, `field`, `folds` (0 for the set's own splits), `fold` and `fold_seed` are read.
+      data: the recipe's section; `folds` is 0 for the set's own splits.
       data_dir: where sets are kept.
 
     Raises:
-      RequestError: no such set or fold, or too few patients for that many folds.
+      RequestError: no such set, mask or fold, too few patients for that many folds, or a size that does not divide.
     """
     splits = {name: load_split(data.dataset, name, data_dir, data.field) for name in SPLITS}
-    return splits if data.folds == 0 else fold_splits(splits, folds=data.folds, fold=data.fold, seed=data.fold_seed)
+    if data.folds:
+        splits = fold_splits(splits, folds=data.folds, fold=data.fold, seed=data.fold_seed)
+    return {name: on_grid(scans, data) for name, scans in splits.items()}
 
 
 def fold_splits(splits: Mapping[str, BoneScans], *, folds: int, fold: int, seed: int) -> dict[str, BoneScans]:

@@ -1,4 +1,4 @@
-"""PhantomBone as a TFDS builder, and the splits of any data set as arrays in memory.
+"""PhantomBone as a TFDS builder.
 
 A set is built on first use from the simulator, patient by patient; finished patients are kept beside it until the whole
 is done, so an interrupted build goes on where it was. The thorax images are cut out by the same finder that prediction

@@ -1,22 +1,23 @@
-"""Examples of simulated patients, made once and kept on disk; many patients are made by a process on each core.
-
-`python -m data_pipeline.phantom_examples` is such a process: it reads its patients from standard input and ends with
-its parent. TensorFlow is not needed for it.
-"""
+"""Examples of simulated patients, made once and kept on disk; many patients are made by a process on each core."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import logging
+import multiprocessing
 import os
-import subprocess
+import signal
 import sys
-import time
-from collections.abc import Mapping, Sequence
+import threading
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -31,8 +32,6 @@ SET_MASKS = (*MASKS, "organs")
 
 PATIENTS_PER_PROCESS = 10
 """Fewer are not worth the start of a process."""
-
-POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +96,8 @@ def simulate_in_processes(
 ) -> None:
     """Fills the store with a process on each core, while a bar shows the time left; few patients are left out.
 
-    What a process could not do is left out as well: `PatientStore.examples` makes it, and says what is wrong.
+    What a process could not do is left out as well: `PatientStore.examples` makes it, and says what is wrong. Stopped
+    early, it ends when the patients at work are kept.
 
     Args:
       store: to fill.
@@ -109,58 +109,67 @@ def simulate_in_processes(
     processes = min(processes or _cores(), len(missing) // PATIENTS_PER_PROCESS)
     if processes < 2:
         return
-    running: list[subprocess.Popen[bytes]] = []
+    context = multiprocessing.get_context("spawn")
+    with _sigterm_exits():
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
+        try:
+            with _for_workers():
+                futures = [pool.submit(_keep, store, index, tuple(plan[index])) for index in missing]
+            with tqdm(total=len(plan), initial=len(plan) - len(missing), unit="patient", desc=title) as bar:
+                for _ in as_completed(futures):
+                    bar.update()
+        except BrokenProcessPool:
+            return
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _keep(store: PatientStore, index: int, views: Sequence[View]) -> None:
+    store.examples(index, views)
+
+
+@contextlib.contextmanager
+def _for_workers() -> Iterator[None]:
+    """What processes that start here inherit: Ctrl-C is for their parent, and its program is not run again.
+
+    That program may be a script without a guard.
+    """
+    main, mask = sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        for number in range(processes):
-            task = {
-                "folder": str(store.folder),
-                "seed": store.seed,
-                "field": store.field,
-                "patients": {index: [str(view) for view in plan[index]] for index in missing[number::processes]},
-            }
-            running.append(_started(json.dumps(task)))
-        with tqdm(total=len(plan), initial=len(plan) - len(missing), unit="patient", desc=title) as bar:
-            while any(process.poll() is None for process in running):
-                time.sleep(POLL_SECONDS)
-                bar.update(sum(store.path(index).exists() for index in plan) - bar.n)
+        yield
     finally:
-        for process in running:
-            process.terminate()
-            process.wait()
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """SIGTERM, where nobody handles it, ends this process in order, with the status that shells give it."""
+    handled = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    if handled or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _start_worker() -> None:
+    """A worker computes on the CPU and ends with its parent, however that ends."""
+    jax.config.update("jax_platforms", "cpu")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _cores() -> int:
     """Cores that this process may use; where the system does not say (macOS), those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _started(task: str) -> subprocess.Popen[bytes]:
-    folders = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(folders), "JAX_PLATFORMS": "cpu"},
-    )
-    assert process.stdin is not None
-    process.stdin.write(task.encode())
-    process.stdin.close()
-    return process
-
-
-def main() -> int:
-    """Simulates the patients that standard input names; ends early where the parent has ended."""
-    task = json.loads(sys.stdin.read())
-    store = PatientStore(folder=Path(task["folder"]), seed=task["seed"], field=task["field"])
-    parent = os.getppid()
-    for index, views in task["patients"].items():
-        if os.getppid() != parent:
-            logging.error("the build ended before its patients were done")
-            return 1
-        store.examples(int(index), [View(view) for view in views])
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Finds the thorax in a planar bone scan, cuts it out and lays results back.
+"""Finds the thorax in a planar bone scan.
 
 Lin et al. 2020 (doi 10.1371/journal.pone.0243253) crop 256 x 256 thorax images out of 256 x 1024 whole-body scans, at
 a place found from the derivatives of a fitted profile. The same principle here, on the width of the body in every row:

@@ -150,14 +150,14 @@ def evaluate(
     if split not in SPLITS:
         raise RequestError(f"split {split!r} is none of train, validation, test")
     from data_pipeline.folds import load_splits
+    from msanet_jax.evaluation.evaluate import decide_threshold
     from msanet_jax.evaluation.evaluate import evaluate as score
     from msanet_jax.trained.ensemble import load_ensemble
-    from msanet_jax.training.outcome import decide_threshold
 
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
     model = load_ensemble(runs, decided=False)
     splits = load_splits(model.config.data, str(data_dir))
-    threshold = decide_threshold(model.network, splits["validation"], config=model.config)["value"]
+    threshold = decide_threshold(model.network, splits["validation"], config=model.config).value
     return score(model.network, splits[split], config=model.config, threshold=threshold)
 
 

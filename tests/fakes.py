@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_pipeline.features import BoneScans, ImageRow
+from data_pipeline.grid import GridSplit, on_grid
 from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import Scan, View
@@ -36,6 +40,16 @@ def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int =
     )
 
 
+def lesion_split(scans: BoneScans, size_px: int = 16) -> GridSplit:
+    """Scans and their mask `lesions` binned to a grid of `size_px` columns."""
+    return on_grid(scans, ConfigDict({"scored_mask": "lesions", "image_size_px": size_px}))
+
+
+def fake_split(images: int, *, size_px: int = 16, **options: Any) -> GridSplit:
+    """`fake_scans` binned to a grid of `size_px` columns."""
+    return lesion_split(fake_scans(images, **options), size_px)
+
+
 def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
     """A body-shaped image that depends on its arguments only."""
     made = {}
@@ -53,7 +67,7 @@ def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> Simulate
     return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)
 
 
-def level_scans(*, lesion: float, other: float, place: int = 2, images: int = 4, side: int = 16) -> BoneScans:
+def level_split(*, lesion: float, other: float, place: int = 2, images: int = 4, side: int = 16) -> GridSplit:
     """Scans without noise, body at uptake 1: a lesion and another hot square of 4 x 4 pixels at the given uptakes.
 
     Uptake is the root of counts over that of the body, whose 16 counts make it exact. Squares at 3 or more do not count
@@ -68,4 +82,4 @@ def level_scans(*, lesion: float, other: float, place: int = 2, images: int = 4,
         ImageRow(f"image-{n}", f"patient-{n}", "anterior", (2.0, 2.0), [{"id": 1, "size_mm": 8.0}])
         for n in range(images)
     ]
-    return BoneScans(counts=counts, masks={name: ids.copy() for name in MASKS}, rows=rows)
+    return lesion_split(BoneScans(counts=counts, masks={"lesions": ids}, rows=rows), side)

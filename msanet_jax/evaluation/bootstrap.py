@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from msanet_jax.evaluation.pixels import quotient
+
 LEVEL = 0.95
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -48,8 +50,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def ratio(weights: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Sum of numerators over sum of denominators, `[images]` each -> `[samples]`; NaN where nothing is divided by."""
-    below = weights @ denominator
-    return np.divide(weights @ numerator, below, out=np.full(len(weights), np.nan), where=below > 0)
+    return quotient(weights @ numerator, weights @ denominator)
 
 
 def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ import dataclasses
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from msanet_jax.evaluation.pixels import quotient
+
 RANK_BINS = 400
 """Score bins from which average precision is bootstrapped; the value itself is exact."""
 CURVE_POINTS = 101
@@ -59,9 +61,7 @@ def calibration_errors(weights: np.ndarray, table: CalibrationTable, *, first_bi
     pixels, probability, lesion = (
         (weights @ sums)[:, first_bin:] for sums in (table.pixels, table.probability, table.lesion)
     )
-    total = pixels.sum(axis=1)
-    gap = np.abs(probability - lesion).sum(axis=1)
-    return np.divide(gap, total, out=np.full(len(weights), np.nan), where=total > 0)
+    return quotient(np.abs(probability - lesion).sum(axis=1), pixels.sum(axis=1))
 
 
 def brier_scores(weights: np.ndarray, table: CalibrationTable) -> np.ndarray:
@@ -111,7 +111,6 @@ def average_precisions(weights: np.ndarray, probabilities: np.ndarray, truths: n
         table[1, number] = np.bincount(place[~truth], minlength=len(edges) + 1)
     true, false = ((weights @ sums)[:, ::-1] for sums in table)
     found, wrong = np.cumsum(true, axis=1), np.cumsum(false, axis=1)
-    marked, total = found + wrong, found[:, -1:]
-    precision = np.divide(found, marked, out=np.zeros_like(found), where=marked > 0)
-    gain = np.divide(true, total, out=np.full_like(true, np.nan), where=total > 0)
+    precision = np.nan_to_num(quotient(found, found + wrong))
+    gain = quotient(true, np.broadcast_to(found[:, -1:], true.shape))
     return (precision * gain).sum(axis=1)

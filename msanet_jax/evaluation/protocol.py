@@ -7,21 +7,23 @@ adds contour distances, intervals and, for probability maps, calibration, precis
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipeline.batches import binned, binned_instances
-from data_pipeline.features import BoneScans, ImageRow
+from data_pipeline.features import ImageRow
+from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation import statistics
 from msanet_jax.evaluation.bins import bone_rows, size_rows
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.contours import SurfaceScores, surface_scores
-from msanet_jax.evaluation.froc import Candidates, find_candidates, froc_curve, froc_score, froc_scores
+from msanet_jax.evaluation.froc import Candidates, Curve, find_candidates, froc_curve, froc_score, froc_scores
 from msanet_jax.evaluation.lesions import ImageLesions, lesion_groups, match_lesions
-from msanet_jax.evaluation.pixels import PixelCounts, count_pixels
+from msanet_jax.evaluation.pixels import PixelCounts, count_pixels, quotient
 from msanet_jax.evaluation.probabilities import (
+    CalibrationTable,
     average_precision,
     average_precisions,
     brier_scores,
@@ -39,7 +41,7 @@ class Evaluation:
       summary: scores, and in the whole protocol their `intervals` (docs/metrics.md).
       images: rows of images.csv.
       lesions: rows of lesions.csv.
-      probabilities: `[n, size, size]` float32.
+      probabilities: `[n, rows, columns]` float32.
       curves: `calibration`, `precision_recall`, `froc` as in metrics.json; empty for maps that are no probabilities.
       lesion_bins: `sizes` and `bones`, tables of recall and DSC; empty in the cheap part.
     """
@@ -52,9 +54,18 @@ class Evaluation:
     lesion_bins: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class _ProbabilityScores:
+    """What only probability maps have: values, intervals and curves under their names in metrics.json."""
+
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    curves: dict[str, Any]
+
+
 def score(
     maps: np.ndarray,
-    scans: BoneScans,
+    split: GridSplit,
     *,
     config: ConfigDict,
     threshold: float,
@@ -64,70 +75,63 @@ def score(
     """Scores maps at a threshold.
 
     Args:
-      maps: `[n, size, size]` lesion probability, or another measure that grows with suspicion.
-      scans: the split they belong to.
-      config: the recipe; `data`, `evaluate` and `seed` are read.
+      maps: `[n, rows, columns]` lesion probability, or another measure that grows with suspicion.
+      split: the images they belong to.
+      config: the recipe; `evaluate` and `seed` are read.
       threshold: a pixel is predicted lesion where its value is above.
       whole: the whole protocol, not only the cheap part.
       probabilities: whether the maps are probabilities, so that calibration, precision-recall and FROC mean something.
     """
-    _, masks = binned(scans, config.data)
-    truths = masks > 0
-    instances = binned_instances(scans, config.data)
-    factor = scans.counts.shape[-1] // config.data.image_size_px
+    rules = config.evaluate
     images, lesions, candidates = [], [], []
-    for row, truth, ids, probability in zip(scans.rows, truths, instances, maps, strict=True):
-        prediction = probability > threshold
-        pixel_size = (factor * row.pixel_size_mm[0], factor * row.pixel_size_mm[1])
-        counts = count_pixels(truth, prediction)
+    for row, ids, pixel_size_mm, values in zip(split.rows, split.ids, split.pixel_sizes_mm, maps, strict=True):
+        truth, prediction = ids > 0, values > threshold
         matched = match_lesions(
             ids,
             prediction,
-            overlap_min=config.evaluate.lesion_overlap_min,
-            pixel_size_mm=pixel_size,
+            overlap_min=rules.lesion_overlap_min,
+            pixel_size_mm=pixel_size_mm,
             facts=row.lesion_rows,
         )
         surface, peaks = None, None
         if whole:
-            tolerance = config.evaluate.surface_tolerance_mm
-            surface = surface_scores(truth, prediction, pixel_size_mm=pixel_size, tolerance_mm=tolerance)
+            surface = surface_scores(
+                truth, prediction, pixel_size_mm=pixel_size_mm, tolerance_mm=rules.surface_tolerance_mm
+            )
         if whole and probabilities:
-            peaks = find_candidates(probability, ids, pixel_size_mm=pixel_size, evaluate=config.evaluate)
+            peaks = find_candidates(values, ids, pixel_size_mm=pixel_size_mm, evaluate=rules)
             candidates.append(peaks)
-        images.append(_image_row(row, counts, surface, matched))
+        images.append(_image_row(row, count_pixels(truth, prediction), surface, matched))
         lesions.extend(_lesion_rows(row, matched, peaks))
     table = statistics.columns(images)
     scores = statistics.statistics(table)
     summary: dict[str, Any] = {name: value(statistic, len(images)) for name, statistic in scores.items()}
     summary |= statistics.counts(table) | {"threshold": threshold}
-    evaluation = Evaluation(summary=summary, images=images, lesions=lesions, probabilities=maps)
     if not whole:
-        return evaluation
-    weights = bootstrap_weights(
-        [row.patient for row in scans.rows], samples=config.evaluate.bootstrap_samples, seed=config.seed
-    )
+        return Evaluation(summary=summary, images=images, lesions=lesions, probabilities=maps)
+    weights = bootstrap_weights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
     intervals = {name: interval(statistic(weights)) for name, statistic in scores.items()}
-    curves: dict[str, Any] = {}
-    if probabilities:
-        curves = _curves(maps, truths, candidates, weights, config, summary, intervals)
-    summary["intervals"] = intervals
-    bins = {"sizes": size_rows(images, lesions, weights), "bones": bone_rows(images, lesions, weights)}
-    return dataclasses.replace(evaluation, curves=curves, lesion_bins=bins)
+    more = _probability_scores(maps, split.masks, candidates, weights, rules) if probabilities else _NOT_PROBABILITIES
+    return Evaluation(
+        summary=summary | more.values | {"intervals": intervals | more.intervals},
+        images=images,
+        lesions=lesions,
+        probabilities=maps,
+        curves=more.curves,
+        lesion_bins={"sizes": size_rows(images, lesions, weights), "bones": bone_rows(images, lesions, weights)},
+    )
 
 
-def _curves(
-    maps: np.ndarray,
-    truths: np.ndarray,
-    candidates: list[Candidates],
-    weights: np.ndarray,
-    config: ConfigDict,
-    summary: dict[str, Any],
-    intervals: dict[str, tuple[float, float]],
-) -> dict[str, Any]:
-    """Calibration, precision-recall and FROC; their scores go into `summary` and `intervals`."""
+_NOT_PROBABILITIES = _ProbabilityScores({}, {}, {})
+
+
+def _probability_scores(
+    maps: np.ndarray, truths: np.ndarray, candidates: list[Candidates], weights: np.ndarray, rules: ConfigDict
+) -> _ProbabilityScores:
+    """Calibration, precision-recall and FROC."""
     ones = np.ones((1, len(maps)))
-    table = calibration_table(maps, truths, bins=config.evaluate.calibration_bins)
-    points = config.evaluate.froc_false_positives_per_scan
+    table = calibration_table(maps, truths, bins=rules.calibration_bins)
+    points = rules.froc_false_positives_per_scan
     curve = froc_curve(candidates)
     pairs = {
         "average_precision": (average_precision(maps, truths), average_precisions(weights, maps, truths)),
@@ -139,37 +143,47 @@ def _curves(
         "brier": (brier_scores(ones, table)[0], brier_scores(weights, table)),
         "froc_score": (froc_score(curve, points), froc_scores(weights, candidates, points)),
     }
-    for name, (point, samples) in pairs.items():
-        summary[name], intervals[name] = float(point), interval(samples)
+    return _ProbabilityScores(
+        values={name: float(point) for name, (point, _) in pairs.items()},
+        intervals={name: interval(samples) for name, (_, samples) in pairs.items()},
+        curves={
+            "calibration": _calibration_rows(table),
+            "precision_recall": {name: array.tolist() for name, array in precision_recall_points(maps, truths).items()},
+            "froc": _froc_points(curve, candidates, weights, points),
+        },
+    )
+
+
+def _calibration_rows(table: CalibrationTable) -> list[dict[str, Any]]:
     pixels, probability, lesion = (sums.sum(axis=0) for sums in (table.pixels, table.probability, table.lesion))
+    columns = {
+        "from": table.edges[:-1],
+        "to": table.edges[1:],
+        "pixels": pixels.astype(int),
+        "probability_mean": quotient(probability, pixels),
+        "lesion_share": quotient(lesion, pixels),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
+
+
+def _froc_points(
+    curve: Curve, candidates: list[Candidates], weights: np.ndarray, points: Sequence[float]
+) -> dict[str, Any]:
     # The steps at which another lesion is found; between them only false positives are added.
     steps = np.flatnonzero(np.diff(curve.sensitivity, prepend=-1.0) > 0)
     kept = np.unique(np.concatenate([steps, [len(curve.thresholds) - 1]]))
     return {
-        "calibration": [
+        "threshold": curve.thresholds[kept].tolist(),
+        "false_positives_per_image": curve.false_positives_per_scan[kept].tolist(),
+        "sensitivity": curve.sensitivity[kept].tolist(),
+        "operating_points": [
             {
-                "from": float(low),
-                "to": float(high),
-                "pixels": int(n),
-                "probability_mean": float(p / n) if n else float("nan"),
-                "lesion_share": float(t / n) if n else float("nan"),
+                "false_positives_per_image": float(point),
+                "sensitivity": froc_score(curve, (point,)),
+                "interval": interval(froc_scores(weights, candidates, (point,))),
             }
-            for low, high, n, p, t in zip(table.edges[:-1], table.edges[1:], pixels, probability, lesion, strict=True)
+            for point in points
         ],
-        "precision_recall": {name: array.tolist() for name, array in precision_recall_points(maps, truths).items()},
-        "froc": {
-            "threshold": curve.thresholds[kept].tolist(),
-            "false_positives_per_image": curve.false_positives_per_scan[kept].tolist(),
-            "sensitivity": curve.sensitivity[kept].tolist(),
-            "operating_points": [
-                {
-                    "false_positives_per_image": float(point),
-                    "sensitivity": froc_score(curve, (point,)),
-                    "interval": interval(froc_scores(weights, candidates, (point,))),
-                }
-                for point in points
-            ],
-        },
     }
 
 

@@ -7,13 +7,14 @@ interval and the paired difference of two runs come from one formula. The rows a
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from msanet_jax.evaluation.bootstrap import Statistic, mean, median, ratio
 from msanet_jax.evaluation.lesions import GROUPS
+from msanet_jax.evaluation.pixels import dsc, precision, recall
 
 Columns = Mapping[str, np.ndarray]
 """Column of images.csv -> `[images]` float64, NaN where the cell is empty."""
@@ -32,37 +33,42 @@ def number(cell: Any) -> float:
 
 def statistics(table: Columns) -> dict[str, Statistic]:
     """All scores that the columns allow, by the names they have in metrics.json."""
-    found: dict[str, Statistic] = {}
-
-    def add(name: str, function: Any, *arrays: np.ndarray) -> None:
-        found[name] = functools.partial(_apply, function, arrays)
-
     tp, fp, fn = table["tp"], table["fp"], table["fn"]
     images = np.ones_like(tp)
-    diseased = tp + fn > 0
-    add("dsc_pooled", ratio, 2 * tp, 2 * tp + fp + fn)
-    add("precision_pooled", ratio, tp, tp + fp)
-    add("recall_pooled", ratio, tp, tp + fn)
-    add("dsc_mean", mean, np.where(diseased, table["dsc"], np.nan))
-    add("dsc_median", median, np.where(diseased, table["dsc"], np.nan))
+
+    def of_diseased(column: str) -> np.ndarray:
+        return np.where(tp + fn > 0, table[column], np.nan)
+
+    found: dict[str, Statistic] = {
+        f"{formula.__name__}_pooled": functools.partial(_pooled, formula, tp, fp, fn)
+        for formula in (dsc, precision, recall)
+    }
+    averaged = {"dsc": of_diseased("dsc")}
     if "hd95_mm" in table:
-        add("hd95_mm_mean", mean, table["hd95_mm"])
-        add("hd95_mm_median", median, table["hd95_mm"])
-        add("nsd_mean", mean, np.where(diseased, table["nsd"], np.nan))
-        add("nsd_median", median, np.where(diseased, table["nsd"], np.nan))
-    add("lesion_recall", ratio, table["detected"], table["lesions"])
-    add("lesion_dsc_mean", ratio, table["lesion_dsc_sum"], table["lesions"])
-    add("false_positives_per_image", ratio, table["false_positives"], images)
-    add("lesion_count_error_mean", ratio, table["lesion_count_error"], images)
-    add("lesion_count_error_abs_mean", ratio, np.abs(table["lesion_count_error"]), images)
+        averaged |= {"hd95_mm": table["hd95_mm"], "nsd": of_diseased("nsd")}
+    for name, values in averaged.items():
+        found[f"{name}_mean"] = functools.partial(mean, values=values)
+        found[f"{name}_median"] = functools.partial(median, values=values)
+    quotients = {
+        "lesion_recall": (table["detected"], table["lesions"]),
+        "lesion_dsc_mean": (table["lesion_dsc_sum"], table["lesions"]),
+        "false_positives_per_image": (table["false_positives"], images),
+        "lesion_count_error_mean": (table["lesion_count_error"], images),
+        "lesion_count_error_abs_mean": (np.abs(table["lesion_count_error"]), images),
+    }
     for group in GROUPS:
-        add(f"lesion_recall_{group}", ratio, table[f"detected_{group}"], table[f"lesions_{group}"])
-        add(f"lesion_dsc_mean_{group}", ratio, table[f"lesion_dsc_sum_{group}"], table[f"lesions_{group}"])
+        lesions = table[f"lesions_{group}"]
+        quotients[f"lesion_recall_{group}"] = (table[f"detected_{group}"], lesions)
+        quotients[f"lesion_dsc_mean_{group}"] = (table[f"lesion_dsc_sum_{group}"], lesions)
+    for name, (numerator, denominator) in quotients.items():
+        found[name] = functools.partial(ratio, numerator=numerator, denominator=denominator)
     return found
 
 
-def _apply(function: Any, arrays: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    return function(weights, *arrays)
+def _pooled(
+    formula: Callable[..., np.ndarray], tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    return formula(weights @ tp, weights @ fp, weights @ fn)
 
 
 def counts(table: Columns) -> dict[str, int]:

@@ -7,9 +7,7 @@ for those the lowest and highest run stand beside.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from msanet_jax.evaluation.comparison import Comparison, check_same_data, compar
 from msanet_jax.evaluation.statistics import columns, statistics
 from msanet_jax.experiment.markdown import KINDS, SCORES, WITH_INTERVAL, results_page
 from msanet_jax.experiment.study import Journal, Study
-from msanet_jax.runs.metrics_file import read_metrics
+from msanet_jax.runs.metrics_file import csv_text, read_metrics
 
 Rows = list[dict[str, Any]]
 
@@ -177,10 +175,4 @@ def _csv(models: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison])
                 f"{entry.score}_p_holm": entry.p_holm,
             }
         )
-    rows = [{**model, **differences.get(model["model"], {})} for model in models]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if cell != cell else cell for key, cell in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_text([{**model, **differences.get(model["model"], {})} for model in models])

@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
-from data_pipeline.batches import binned
-from data_pipeline.features import BoneScans
-from data_pipeline.normalize import normalize
+from data_pipeline.grid import GridSplit
 from data_pipeline.pages.palette import FALSE, HIT, MISSED, rgb
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.report.figure import save
@@ -24,34 +21,31 @@ CASES = 3
 PANELS = 4
 
 
-def write_pictures(folder: Path, evaluation: Evaluation, scans: BoneScans, config: ConfigDict, footer: str) -> None:
+def write_pictures(folder: Path, evaluation: Evaluation, split: GridSplit, footer: str) -> None:
     """Writes the worst, median and best cases by DSC, one PNG each, and overview.png with all of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    counts, masks = binned(scans, config.data)
-    uptake = normalize(counts)
     chosen = _choose_cases(evaluation)
-    threshold = evaluation.summary["threshold"]
+    predictions = evaluation.probabilities > evaluation.summary["threshold"]
     for label, number in chosen:
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         axes = figure.subplots(1, 3)
-        _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
+        _draw_case(axes, split.images[number], split.masks[number], predictions[number])
         _title(figure, evaluation.images[number], label)
         save(figure, folder / f"{label}.png", footer)
     figure = Figure(figsize=(9.6, 3.25 * len(chosen) + 0.5), layout="constrained")
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for axes, (label, number) in zip(grid, chosen, strict=True):
-        _draw_case(axes, uptake[number], masks[number] > 0, evaluation.probabilities[number] > threshold)
+        _draw_case(axes, split.images[number], split.masks[number], predictions[number])
         row = evaluation.images[number]
         axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row['dsc']:.2f}", fontsize=9)
     save(figure, folder / "overview.png", footer)
 
 
-def validation_panels(evaluation: Evaluation, scans: BoneScans, config: ConfigDict) -> dict[str, np.ndarray]:
+def validation_panels(evaluation: Evaluation, split: GridSplit) -> dict[str, np.ndarray]:
     """TensorBoard panels `[n, rows, 3 columns, 1]`: scan, truth and probability side by side."""
-    counts, masks = binned(scans, config.data)
-    shown = np.argsort([-int(mask.sum()) for mask in masks], kind="stable")[:PANELS]
-    scan = np.clip(1.0 - normalize(counts[shown]) / WINDOW, 0.0, 1.0)
-    panels = np.concatenate([scan, masks[shown].astype(np.float32), evaluation.probabilities[shown]], axis=2)
+    shown = np.argsort(-split.masks.sum(axis=(1, 2)), kind="stable")[:PANELS]
+    scan = np.clip(1.0 - split.images[shown] / WINDOW, 0.0, 1.0)
+    panels = np.concatenate([scan, split.masks[shown].astype(np.float32), evaluation.probabilities[shown]], axis=2)
     return {"validation": panels[..., None].astype(np.float32)}
 
 

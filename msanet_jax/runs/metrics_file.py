@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from msanet_jax.evaluation.lesions import CLUSTER_MM, HIGH_CONTRAST, LARGE_MM, L
 from msanet_jax.runs.notices import scores_notice
 
 if TYPE_CHECKING:  # comparing runs reads metrics.json without waiting for TensorFlow
+    from msanet_jax.evaluation.evaluate import Threshold
     from msanet_jax.evaluation.protocol import Evaluation
 
 SCHEMA_VERSION = 2
@@ -27,7 +29,7 @@ def write_metrics(
     *,
     split: str,
     scored: Evaluation,
-    threshold: Mapping[str, Any],
+    threshold: Threshold,
     threshold_baseline: Evaluation,
     zero_input_dsc_pooled: float,
     config: ConfigDict,
@@ -40,7 +42,7 @@ def write_metrics(
       folder: the run's, or another.
       split: `test` or `validation`; the key under which the scores stand.
       scored: the whole protocol's result.
-      threshold: `value`, `rule` and `validation_dsc_pooled`.
+      threshold: that of the scores.
       threshold_baseline: the uptake threshold on the same images.
       zero_input_dsc_pooled: pooled DSC with every image replaced by zeros.
       config: the recipe, whose rules are written down.
@@ -54,7 +56,7 @@ def write_metrics(
         "schema_version": SCHEMA_VERSION,
         "note": scores_notice(simulated=simulated),
         "split": split,
-        "threshold": dict(threshold),
+        "threshold": dataclasses.asdict(threshold),
         "rules": rules(config),
         split: scored.summary,
         **scored.lesion_bins,
@@ -113,11 +115,12 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows with a header line; undefined cells are empty."""
+    """The rows with a header line of all their names; undefined and missing cells are empty."""
     if not rows:
         return ""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(names), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
     return text.getvalue()

@@ -44,7 +44,7 @@ def score_again(
     model = restore(run, decided=False)
     writable_folder(folder, "--out")
     splits = load_splits(model.config.data, data_dir)
-    _, metrics = score_and_write(
+    metrics = score_and_write(
         model.network,
         splits,
         folder=folder,

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch
 from data_pipeline.datasets import is_simulated
-from data_pipeline.features import BoneScans
 from data_pipeline.folds import load_splits
+from data_pipeline.grid import GridSplit
 from data_pipeline.splits import SPLITS
 from msanet_jax.evaluation.evaluate import Probability
 from msanet_jax.networks.catalogue import BASELINES
@@ -57,7 +57,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
         *(len(splits[name].rows) for name in SPLITS),
     )
     probability, step = _fitted(config, run, splits["train"], splits["validation"])
-    _, metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
+    metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
     if is_primary():
         if config.model not in BASELINES:
             write_curves(
@@ -70,10 +70,10 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     return metrics
 
 
-def _fitted(config: ConfigDict, run: Path, training: BoneScans, validation: BoneScans) -> tuple[Probability, int]:
+def _fitted(config: ConfigDict, run: Path, training: GridSplit, validation: GridSplit) -> tuple[Probability, int]:
     """The model on its training patients, and the step of its checkpoint (0 for a baseline)."""
     if config.model in BASELINES:
-        return fit_baseline(config, training=training), 0
+        return fit_baseline(config.model, training=training), 0
     state = train(config, run=run, training=training, validation=validation)
     networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
     return functools.partial(compile_probability(networks), state), int(state.step)

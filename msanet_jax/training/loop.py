@@ -13,7 +13,7 @@ from jax.errors import JaxRuntimeError
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch, train_batches
-from data_pipeline.features import BoneScans
+from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation.evaluate import score_validation
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.report.case_pictures import validation_panels
@@ -30,7 +30,7 @@ PROBE_STEPS = 5
 """Iterations timed after compilation, each on its own, before the time to the end is announced on a CPU."""
 
 
-def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: BoneScans) -> TrainState:
+def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: GridSplit) -> TrainState:
     """Trains generator and discriminator and leaves checkpoints, history and TensorBoard events in `run`.
 
     Resumes from the newest checkpoint; batch k and every random number depend only on (seed, k), so a resumed run
@@ -74,8 +74,8 @@ def train(config: ConfigDict, *, run: Path, training: BoneScans, validation: Bon
 def _loop(
     networks: Networks,
     state: TrainState,
-    training: BoneScans,
-    validation: BoneScans,
+    training: GridSplit,
+    validation: GridSplit,
     checkpoints: Checkpoints,
     telemetry: Telemetry,
     stop: StopOnSigterm,
@@ -102,7 +102,7 @@ def _loop(
 
 
 def _batches(
-    networks: Networks, training: BoneScans, *, first_step: int
+    networks: Networks, training: GridSplit, *, first_step: int
 ) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
     """(step, batch) from the step after `first_step` to the last; nothing is read when nothing is left."""
     if first_step >= networks.total_steps:
@@ -110,7 +110,6 @@ def _batches(
     config = networks.config
     batches = train_batches(
         training,
-        data=config.data,
         augment=config.augment,
         batch_size=config.train.batch_size,
         seed=config.seed,
@@ -148,7 +147,7 @@ class Validator:
     """Scores the moving-average generator and keeps it if it is the best so far."""
 
     def __init__(
-        self, networks: Networks, validation: BoneScans, checkpoints: Checkpoints, telemetry: Telemetry
+        self, networks: Networks, validation: GridSplit, checkpoints: Checkpoints, telemetry: Telemetry
     ) -> None:
         self._networks = networks
         self._validation = validation
@@ -167,7 +166,7 @@ class Validator:
         if evaluation.summary["dsc_pooled"] > self._checkpoints.best().dsc_pooled:
             self._checkpoints.save_best(state, dsc_pooled=evaluation.summary["dsc_pooled"])
         if step >= self._images_next or step == self._networks.total_steps:
-            self._telemetry.images(step, validation_panels(evaluation, self._validation, config))
+            self._telemetry.images(step, validation_panels(evaluation, self._validation))
             self._images_next = step + self._images_every
         self._telemetry.resume_clock()
         return evaluation

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipeline.batches import binned, binned_instances
 from data_pipeline.datasets import is_simulated
-from data_pipeline.features import BoneScans
-from data_pipeline.normalize import normalize
-from msanet_jax.evaluation.evaluate import Probability, choose_threshold, evaluate, probability_maps, threshold_baseline
-from msanet_jax.evaluation.protocol import Evaluation, score
+from data_pipeline.grid import GridSplit
+from msanet_jax.evaluation.evaluate import Probability, decide_threshold, evaluate, threshold_baseline
 from msanet_jax.report.case_pictures import write_pictures
 from msanet_jax.report.curves import write_score_plots
 from msanet_jax.runs.cases import compact_cases, write_cases
@@ -33,7 +31,7 @@ SCORED_WITH = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets"
 
 def score_and_write(
     probability: Probability,
-    splits: dict[str, BoneScans],
+    splits: Mapping[str, GridSplit],
     *,
     folder: Path,
     config: ConfigDict,
@@ -41,7 +39,7 @@ def score_and_write(
     threshold: float | None = None,
     step: int,
     begin: float,
-) -> tuple[Evaluation, dict[str, Any]]:
+) -> dict[str, Any]:
     """Scores a split by the whole protocol and leaves metrics.json, its tables, cases.npz and pictures in `folder`.
 
     With several processes all call it; the primary alone writes.
@@ -57,16 +55,16 @@ def score_and_write(
       begin: `time.perf_counter()` at which the work started.
 
     Returns:
-      The result and what metrics.json holds (nothing where this process does not write it).
+      What metrics.json holds; nothing where this process does not write it.
     """
     chosen = decide_threshold(probability, splits["validation"], config=config, given=threshold)
     scored = splits[split]
-    result = evaluate(probability, scored, config=config, threshold=chosen["value"])
+    result = evaluate(probability, scored, config=config, threshold=chosen.value)
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
     # position would go on scoring.
-    blank = evaluate(probability, scored, config=config, threshold=chosen["value"], input_zeroed=True, whole=False)
+    blank = evaluate(probability, scored, config=config, threshold=chosen.value, input_zeroed=True, whole=False)
     if not is_primary():
-        return result, {}
+        return {}
     simulated = is_simulated(config.data.dataset)
     metrics = write_metrics(
         folder,
@@ -79,34 +77,11 @@ def score_and_write(
         provenance=_provenance(config, dataset_version=scored.version, step=step, begin=begin),
         simulated=simulated,
     )
-    cases = compact_cases(
-        [row.image_id for row in scored.rows],
-        normalize(binned(scored, config.data)[0]),
-        binned_instances(scored, config.data),
-        result.probabilities,
-    )
-    write_cases(folder, cases)
-    write_pictures(folder / "pictures", result, scored, config, picture_notice(simulated=simulated))
+    image_ids = [row.image_id for row in scored.rows]
+    write_cases(folder, compact_cases(image_ids, scored.images, scored.ids, result.probabilities))
+    write_pictures(folder / "pictures", result, scored, picture_notice(simulated=simulated))
     write_score_plots(folder / "pictures", result, picture_notice(simulated=simulated))
-    return result, metrics
-
-
-def decide_threshold(
-    probability: Probability, validation: BoneScans, *, config: ConfigDict, given: float | None = None
-) -> dict[str, Any]:
-    """The threshold, the rule it comes from, and the pooled DSC it gives on the validation patients.
-
-    Returns:
-      `value`, `rule` (`fixed`, `validation` or `given`) and `validation_dsc_pooled`.
-    """
-    maps = probability_maps(probability, validation, config=config)
-    threshold = choose_threshold(maps, validation, config=config) if given is None else given
-    scored = score(maps, validation, config=config, threshold=threshold, whole=False)
-    return {
-        "value": threshold,
-        "rule": config.evaluate.threshold_rule if given is None else "given",
-        "validation_dsc_pooled": scored.summary["dsc_pooled"],
-    }
+    return metrics
 
 
 def _provenance(config: ConfigDict, *, dataset_version: str | None, step: int, begin: float) -> dict[str, Any]:

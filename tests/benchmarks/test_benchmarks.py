@@ -22,7 +22,7 @@ from benchmarks.opponents.process import Opponent
 from benchmarks.streaming import Template, as_model, load, stream, write_scans
 from data_pipeline.batches import train_batches
 from data_pipeline.scan import Scan, View
-from tests.fakes import fake_scans
+from tests.fakes import fake_split
 
 SIDE = 16
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,14 +135,12 @@ def test_pipeline(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(pipeline, "STRETCH_STEPS", 2)
     monkeypatch.setattr(pipeline, "WARMUP_STEPS", 1)
     config.adversary.enabled = False
-    scans, started, ended = fake_scans(8, side=SIDE), [], []
+    split, started, ended = fake_split(8, side=SIDE, size_px=config.data.image_size_px), [], []
 
     def batches(number: int) -> Generator[pipeline.Batch, None, None]:
         started.append(number)
         try:
-            yield from train_batches(
-                scans, data=config.data, augment=config.augment, batch_size=4, seed=0, first_batch=number
-            )
+            yield from train_batches(split, augment=config.augment, batch_size=4, seed=0, first_batch=number)
         finally:
             ended.append(number)
 

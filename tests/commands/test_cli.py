@@ -17,7 +17,7 @@ from data_pipeline.errors import ExitCode
 from msanet_jax import cli
 from msanet_jax.runtime import doctor
 from msanet_jax.trained.model import Model, from_network
-from tests.fakes import fake_scans
+from tests.fakes import fake_split
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr("msanet_jax.trained.rescore.restore", lambda run, *, decided: model)
     monkeypatch.setattr(
         "msanet_jax.trained.rescore.load_splits",
-        lambda data, data_dir: {name: fake_scans(6) for name in ("train", "validation", "test")},
+        lambda data, data_dir: {name: fake_split(6) for name in ("train", "validation", "test")},
     )
     monkeypatch.setattr("msanet_jax.training.outcome.write_pictures", lambda *_: None)
     run = tmp_path / "run"

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from data_pipeline.batches import binned, binned_instances, evaluation_batches, steps_per_epoch, train_batches
-from data_pipeline.features import BoneScans
+from data_pipeline.batches import steps_per_epoch, train_batches
+from data_pipeline.grid import GridSplit
 from data_pipeline.normalize import normalize
-from tests.fakes import fake_scans
+from tests.fakes import fake_split
 
-SCANS = fake_scans(10)
+SPLIT = fake_split(10)
 
 
-def _take(config: ConfigDict, count: int, scans: BoneScans = SCANS, **changes: int) -> list[dict[str, np.ndarray]]:
+def _take(config: ConfigDict, count: int, split: GridSplit = SPLIT, **changes: int) -> list[dict[str, np.ndarray]]:
     settings = {"batch_size": 4, "seed": 3} | changes
-    return list(itertools.islice(train_batches(scans, data=config.data, augment=config.augment, **settings), count))
+    return list(itertools.islice(train_batches(split, augment=config.augment, **settings), count))
 
 
 def _still(config: ConfigDict) -> ConfigDict:
@@ -47,12 +47,12 @@ def test_shapes_and_values(small_config: ConfigDict) -> None:
 
 def test_an_epoch_shows_no_image_twice(small_config: ConfigDict) -> None:
     config = _still(small_config)
-    known = {normalize(image).tobytes(): number for number, image in enumerate(SCANS.counts)}
+    known = {normalize(image).tobytes(): number for number, image in enumerate(SPLIT.counts)}
     assert steps_per_epoch(10, 4) == 2
     orders = []
     for epoch in range(3):
         images = np.concatenate([batch["image"] for batch in _take(config, 2, first_batch=2 * epoch)])[..., 0]
-        nearest = [int(np.abs(normalize(SCANS.counts) - image).sum(axis=(1, 2)).argmin()) for image in images]
+        nearest = [int(np.abs(normalize(SPLIT.counts) - image).sum(axis=(1, 2)).argmin()) for image in images]
         assert len(set(nearest)) == 8
         orders.append(nearest)
     assert len(known) == 10
@@ -67,41 +67,18 @@ def test_hosts_share_the_global_batch(small_config: ConfigDict) -> None:
         np.testing.assert_array_equal(batch["image"], joined)
 
 
-def test_evaluation_counts_every_image_once(small_config: ConfigDict) -> None:
-    batches = list(evaluation_batches(SCANS, data=small_config.data, batch_size=4))
-    assert [batch["weight"].sum() for batch in batches] == [4, 4, 2]
-    seen = np.concatenate([batch["index"][batch["weight"] > 0] for batch in batches])
-    np.testing.assert_array_equal(seen, np.arange(10))
-    np.testing.assert_allclose(batches[0]["image"][..., 0], normalize(SCANS.counts[:4]), rtol=1e-6)
-
-
-def test_binning_by_majority_and_most_frequent_id(small_config: ConfigDict) -> None:
-    ids = np.zeros((1, 4, 4), np.uint8)
-    ids[0, :2, :2] = [[1, 1], [2, 0]]  # three of four: lesion 1
-    ids[0, :2, 2:] = [[3, 0], [0, 0]]  # one of four: nothing
-    ids[0, 2:, :2] = [[4, 0], [0, 4]]  # two of four: lesion 4
-    scans = BoneScans(counts=np.ones((1, 4, 4), np.int32), masks={"lesions": ids}, rows=[SCANS.rows[0]])
-    small_config.data.image_size_px = 2
-    counts, masks = binned(scans, small_config.data)
-    np.testing.assert_array_equal(counts, np.full((1, 2, 2), 4))
-    np.testing.assert_array_equal(masks[0], [[1, 0], [1, 0]])
-    np.testing.assert_array_equal(binned_instances(scans, small_config.data)[0], [[1, 0], [4, 0]])
-
-
-def test_impossible_requests_are_named(small_config: ConfigDict) -> None:
+def test_impossible_requests_are_named() -> None:
     with pytest.raises(ValueError, match="batch_size=16 is larger than the training set of 10 images"):
         steps_per_epoch(10, 16)
-    small_config.data.scored_mask = "guess"
-    with pytest.raises(ValueError, match="scored_mask='guess' is none of lesions"):
-        binned(SCANS, small_config.data)
 
 
-def _one_image(images: int) -> BoneScans:
+def _one_image(images: int) -> GridSplit:
     """The same image again and again: what differs between examples is the augmentation."""
-    return BoneScans(
-        counts=np.repeat(SCANS.counts[:1], images, axis=0),
-        masks={name: np.repeat(mask[:1], images, axis=0) for name, mask in SCANS.masks.items()},
-        rows=SCANS.rows[:images],
+    return GridSplit(
+        counts=np.repeat(SPLIT.counts[:1], images, axis=0),
+        ids=np.repeat(SPLIT.ids[:1], images, axis=0),
+        rows=SPLIT.rows[:images],
+        pixel_sizes_mm=SPLIT.pixel_sizes_mm[:images],
     )
 
 
@@ -109,8 +86,8 @@ def _distinct(images: np.ndarray) -> int:
     return len({image.tobytes() for image in images})
 
 
-def _images(config: ConfigDict, count: int, scans: BoneScans = SCANS, **changes: int) -> np.ndarray:
-    return np.concatenate([batch["image"] for batch in _take(config, count, scans, **changes)])[..., 0]
+def _images(config: ConfigDict, count: int, split: GridSplit = SPLIT, **changes: int) -> np.ndarray:
+    return np.concatenate([batch["image"] for batch in _take(config, count, split, **changes)])[..., 0]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +111,7 @@ def test_contrast_comes_after_normalising(small_config: ConfigDict) -> None:
     """One exponent an image, on the normalised image."""
     config = _still(small_config)
     config.augment.contrast_fraction = 0.3
-    plain = normalize(SCANS.counts[0])
+    plain = normalize(SPLIT.counts[0])
     exponents = []
     for image in _images(config, 4, _one_image(4)):
         clear = (plain > 0) & (np.abs(np.log(np.maximum(plain, 1e-9))) > 0.05)
@@ -147,7 +124,7 @@ def test_contrast_comes_after_normalising(small_config: ConfigDict) -> None:
 def test_over_the_epochs_every_image_is_seen(small_config: ConfigDict) -> None:
     """10 images in batches of 4: each epoch leaves out two others."""
     images = _images(_still(small_config), 16)
-    nearest = [int(np.abs(normalize(SCANS.counts) - image).sum(axis=(1, 2)).argmin()) for image in images]
+    nearest = [int(np.abs(normalize(SPLIT.counts) - image).sum(axis=(1, 2)).argmin()) for image in images]
     assert set(nearest) == set(range(10))
     assert max(np.bincount(nearest)) <= 8
 
@@ -155,20 +132,5 @@ def test_over_the_epochs_every_image_is_seen(small_config: ConfigDict) -> None:
 def test_training_truth_is_the_image_s_own(small_config: ConfigDict) -> None:
     for batch in _take(_still(small_config), 4):
         for image, mask in zip(batch["image"][..., 0], batch["mask"][..., 0], strict=True):
-            number = int(np.abs(normalize(SCANS.counts) - image).sum(axis=(1, 2)).argmin())
-            np.testing.assert_array_equal(mask, SCANS.masks["lesions"][number] > 0)
-
-
-def test_evaluation_fills_with_zeros_and_keeps_truth(small_config: ConfigDict) -> None:
-    last = list(evaluation_batches(SCANS, data=small_config.data, batch_size=4))[-1]
-    np.testing.assert_array_equal(last["weight"], [1, 1, 0, 0])
-    np.testing.assert_array_equal(last["index"][:2], [8, 9])
-    np.testing.assert_array_equal(last["mask"][:2, ..., 0], SCANS.masks["lesions"][8:] > 0)
-    assert not last["image"][2:].any() and not last["mask"][2:].any()
-
-
-def test_a_tie_of_lesions_goes_to_the_first(small_config: ConfigDict) -> None:
-    ids = np.array([[[2, 5], [5, 2]]], np.uint8)
-    scans = BoneScans(counts=np.ones((1, 2, 2), np.int32), masks={"lesions": ids}, rows=[SCANS.rows[0]])
-    small_config.data.image_size_px = 1
-    assert binned_instances(scans, small_config.data).item() == 2
+            number = int(np.abs(normalize(SPLIT.counts) - image).sum(axis=(1, 2)).argmin())
+            np.testing.assert_array_equal(mask, SPLIT.masks[number])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, find_window, image_shape
+from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, find_window
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import ThoraxBox, Window, cut
 
@@ -68,11 +67,3 @@ def test_the_whole_body_stands_above_and_below_its_thorax() -> None:
     assert find_window(scan, "thorax", ThoraxBox(90, 30, 256)) == Window(90, 30, 256, 256)
     assert find_window(scan, "whole_body", ThoraxBox(90, 30, 256)) == Window(0, 30, 1024, 256)
     assert find_window(scan, "whole_body", ThoraxBox(90, 30, 200)) == Window(0, 30 + 100 - 128, 1024, 256)
-
-
-def test_shape_of_the_networks_images() -> None:
-    assert image_shape(ConfigDict({"field": "thorax", "image_size_px": 128})) == (128, 128)
-    assert image_shape(ConfigDict({"field": "whole_body", "image_size_px": 128})) == (512, 128)
-    for size in (0, 100):
-        with pytest.raises(ValueError, match=f"image_size_px={size} does not divide the 256 columns"):
-            image_shape(ConfigDict({"field": "thorax", "image_size_px": size}))

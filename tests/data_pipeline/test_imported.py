@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from ml_collections import ConfigDict
 from PIL import Image
 
 from configs.msanet import get_config
 from data_pipeline.augment import geometry, warp
-from data_pipeline.batches import evaluation_batches, train_batches
+from data_pipeline.batches import train_batches
 from data_pipeline.datasets import is_simulated, load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
-from data_pipeline.fields import field_counts, field_ids, field_shape, find_window, image_shape
+from data_pipeline.fields import field_counts, field_ids, field_shape, find_window
+from data_pipeline.grid import on_grid
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.folder import SPLITS, read_data_set
 from data_pipeline.scan import Scan, View
@@ -110,7 +110,7 @@ def test_sets_that_cannot_be_loaded(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"data.scored_mask='reader_1' is none of lesions"):
         data = get_config("smoke").data
         data.scored_mask = "reader_1"
-        next(iter(evaluation_batches(load_split(str(folder), "test", str(tmp_path)), data=data, batch_size=1)))
+        on_grid(load_split(str(folder), "test", str(tmp_path)), data)
 
 
 def test_windows_cut_as_the_thorax_does_and_whole_bodies_from_the_top() -> None:
@@ -130,7 +130,6 @@ def test_windows_cut_as_the_thorax_does_and_whole_bodies_from_the_top() -> None:
     np.testing.assert_array_equal(field_ids(fine.counts, window, "whole_body"), counts)
     assert not cut(counts, find_window(scan, "thorax").__class__(5000, 0, 10, 10)).any()
     assert field_shape("whole_body") == (1024, 256)
-    assert image_shape(ConfigDict({"field": "whole_body", "image_size_px": 64})) == (256, 64)
 
 
 def _oblong(images: int) -> BoneScans:
@@ -146,12 +145,12 @@ def _oblong(images: int) -> BoneScans:
 def test_batches_and_scores_of_oblong_images() -> None:
     config = get_config("smoke")
     config.data.image_size_px = 8
-    scans = _oblong(6)
-    batch = next(train_batches(scans, data=config.data, augment=config.augment, batch_size=4, seed=1))
+    split = on_grid(_oblong(6), config.data)
+    batch = next(train_batches(split, augment=config.augment, batch_size=4, seed=1))
     assert batch["image"].shape == batch["mask"].shape == (4, 16, 8, 1)
-    order = iter([batch["mask"][..., 0] for batch in evaluation_batches(scans, data=config.data, batch_size=2)])
+    order = iter(np.split(split.masks.astype(np.float32), 3))
     config.evaluate.batch_size = 2
-    evaluation = evaluate(lambda images: next(order), scans, config=config)
+    evaluation = evaluate(lambda images: next(order), split, config=config)
     assert evaluation.probabilities.shape == (6, 16, 8)
     assert evaluation.summary["dsc_pooled"] == 1.0
 

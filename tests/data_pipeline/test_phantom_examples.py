@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,10 +34,10 @@ def test_two_processes_make_the_same_patients(tmp_path: Path, monkeypatch: pytes
 
 
 def test_few_patients_and_finished_ones_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(task: str) -> None:
-        raise AssertionError(task)
+    def refused(*arguments: Any, **options: Any) -> None:
+        raise AssertionError(arguments)
 
-    monkeypatch.setattr(phantom_examples, "_started", refused)
+    monkeypatch.setattr(phantom_examples, "ProcessPoolExecutor", refused)
     store = PatientStore(tmp_path, seed=11, field="thorax")
     simulate_in_processes(store, PLAN, title="simulating", processes=2)
     plan = {index: (View.ANTERIOR,) for index in range(40)}
@@ -47,3 +53,54 @@ def test_what_a_process_cannot_do_is_left_to_the_caller(tmp_path: Path, monkeypa
     simulate_in_processes(store, PLAN, title="simulating", processes=2)
     with pytest.raises(OSError, match="Not a directory"):
         store.examples(4, PLAN[4])
+
+
+STORE = """
+import time
+from data_pipeline.phantom_examples import PatientStore
+
+class QuickStore(PatientStore):
+    def examples(self, index, views):
+        time.sleep(0.2)
+        self.folder.mkdir(exist_ok=True)
+        self.path(index).write_text(views[0])
+"""
+SCRIPT = """
+from pathlib import Path
+with Path("begun").open("a") as file:
+    file.write("x")
+from data_pipeline.phantom_examples import simulate_in_processes
+from quick import QuickStore
+store = QuickStore(Path("store"), seed=11, field="thorax")
+simulate_in_processes(store, {index: ("anterior",) for index in range(100)}, title="simulating", processes=2)
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_build_keeps_patients_and_leaves_no_process(stop: signal.Signals, tmp_path: Path) -> None:
+    """A script without a guard, which the workers do not run again. Ctrl-C reaches all processes of a terminal."""
+    (tmp_path / "quick.py").write_text(STORE)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    build = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("store/*.npz"))) < 3 and time.monotonic() < deadline and build.poll() is None:
+        time.sleep(0.05)
+    if stop == signal.SIGINT:
+        os.killpg(build.pid, stop)
+    else:
+        build.send_signal(stop)
+    said = build.communicate(timeout=60)[1]  # ends when the last process that holds the pipe has ended
+    assert build.returncode == (128 + stop if stop == signal.SIGTERM else -stop)
+    assert said.count("Traceback") == (stop == signal.SIGINT), said
+    assert "leaked" not in said or stop == signal.SIGKILL, said
+    assert (tmp_path / "begun").read_text() == "x"
+    kept = list(tmp_path.glob("store/*.npz"))
+    assert 3 <= len(kept) < 100
+    assert {path.read_text() for path in kept} == {"anterior"}

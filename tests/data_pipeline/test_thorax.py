@@ -1,4 +1,4 @@
-"""The thorax finder on the real scan, on simulated patients and on made-up ones; crop and paste."""
+"""The thorax finder on the real scan, on simulated patients and on made-up ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.readers import read_scans
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import field_size_px, find_thorax
-from data_pipeline.windows import ThoraxBox, Window, area_weights, crop, paste
+from data_pipeline.windows import ThoraxBox, crop
 
 REAL_SCAN = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
 REAL_SHOULDER_ROW = 190  # read off the picture: the deltoids begin at 185, the acromia lie at 200
@@ -140,31 +140,3 @@ def test_both_views_of_a_simulated_patient_agree() -> None:
         anterior, posterior = (find_thorax(patient.views[view].scan) for view in (View.ANTERIOR, View.POSTERIOR))
         assert abs(anterior.row - posterior.row) <= 10
         assert anterior.size_px == posterior.size_px == 256
-
-
-@pytest.mark.parametrize("box", [ThoraxBox(2, 1, 4), ThoraxBox(-3, -2, 12), ThoraxBox(5, -2, 6), ThoraxBox(50, 50, 3)])
-def test_crop_and_paste_are_inverse_in_the_overlap(box: ThoraxBox) -> None:
-    image = np.arange(1, 71, dtype=np.int32).reshape(10, 7)
-    patch = crop(image, box)
-    assert patch.shape == (box.size_px, box.size_px)
-    assert patch.dtype == image.dtype
-    back = paste(patch, Window(box.row, box.column, box.size_px, box.size_px), (10, 7))
-    rows, columns = np.indices(image.shape)
-    inside = (rows >= box.row) & (rows < box.row + box.size_px) & (columns >= box.column)
-    inside &= columns < box.column + box.size_px
-    np.testing.assert_array_equal(back, np.where(inside, image, 0))
-    np.testing.assert_array_equal(crop(back, box), patch)
-
-
-def test_resampling_keeps_counts() -> None:
-    def resampled(counts: np.ndarray, size_px: int) -> np.ndarray:
-        weights = area_weights(len(counts), size_px)
-        return weights @ counts @ weights.T
-
-    counts = np.random.default_rng(0).poisson(20, (145, 145))
-    assert resampled(counts, 256).sum() == pytest.approx(counts.sum(), rel=1e-6)
-    # Halving sums 2 x 2 blocks; doubling spreads each count over 4 pixels.
-    np.testing.assert_allclose(resampled(np.array([[1, 2], [3, 4]]), 1), [[10]])
-    np.testing.assert_allclose(resampled(np.array([[4, 8], [12, 16]]), 4)[:2, :2], np.ones((2, 2)))
-    # Three pixels onto two: the middle one is shared equally.
-    np.testing.assert_allclose(resampled(np.ones((3, 3)), 2), np.full((2, 2), 2.25))

@@ -16,7 +16,7 @@ from msanet_jax.evaluation.comparison import compare_runs, holm, two_sided_p
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.report.comparison_table import compare_folders, markdown, run_names
 from msanet_jax.runs.notices import scores_notice
-from tests.fakes import fake_scans
+from tests.fakes import fake_split
 
 Row = dict[str, Any]
 
@@ -203,10 +203,10 @@ def test_rows_of_real_scores_and_of_their_csv_give_the_same(small_config: Config
     from msanet_jax.evaluation.protocol import score
     from msanet_jax.runs.metrics_file import csv_text
 
-    scans = fake_scans(8)
+    split = fake_split(8)
     random = np.random.default_rng(0)
     results = [
-        score(random.random((8, 16, 16), np.float32), scans, config=small_config, threshold=level)
+        score(random.random((8, 16, 16), np.float32), split, config=small_config, threshold=level)
         for level in (0.5, 0.9)
     ]
     rows = {name: result.images for name, result in zip("ab", results, strict=True)}

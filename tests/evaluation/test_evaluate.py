@@ -11,7 +11,6 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from data_pipeline.batches import binned
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.evaluate import (
     choose_threshold,
@@ -25,9 +24,9 @@ from msanet_jax.evaluation.evaluate import (
 from msanet_jax.evaluation.protocol import Evaluation, score
 from msanet_jax.report.case_pictures import validation_panels, write_pictures
 from msanet_jax.report.curves import write_curves
-from tests.fakes import fake_scans, level_scans
+from tests.fakes import fake_split, level_split
 
-SCANS = fake_scans(10)
+SPLIT = fake_split(10)
 
 
 def _oracle(config: ConfigDict) -> object:
@@ -37,7 +36,7 @@ def _oracle(config: ConfigDict) -> object:
 
 @pytest.fixture
 def perfect(small_config: ConfigDict) -> Evaluation:
-    return evaluate(_oracle(small_config), SCANS, config=small_config)
+    return evaluate(_oracle(small_config), SPLIT, config=small_config)
 
 
 def test_a_perfect_model(perfect: Evaluation) -> None:
@@ -58,7 +57,7 @@ def test_a_perfect_model(perfect: Evaluation) -> None:
 
 
 def test_all_positive_by_hand(small_config: ConfigDict) -> None:
-    result = evaluate(lambda images: np.ones(images.shape[:3], np.float32), SCANS, config=small_config).summary
+    result = evaluate(lambda images: np.ones(images.shape[:3], np.float32), SPLIT, config=small_config).summary
     lesion_pixels, pixels = 8 * 16, 10 * 256
     assert result["precision_pooled"] == pytest.approx(lesion_pixels / pixels)
     assert result["recall_pooled"] == 1.0
@@ -66,17 +65,14 @@ def test_all_positive_by_hand(small_config: ConfigDict) -> None:
 
 
 def test_zeroed_input_collapses(small_config: ConfigDict) -> None:
-    result = evaluate(_oracle(small_config), SCANS, config=small_config, input_zeroed=True).summary
+    result = evaluate(_oracle(small_config), SPLIT, config=small_config, input_zeroed=True).summary
     assert result["dsc_pooled"] == 0.0
 
 
 def test_baseline_finds_the_best_threshold(small_config: ConfigDict) -> None:
     """Against a brute-force search over all values that occur."""
-    result = threshold_baseline(SCANS, SCANS, config=small_config).summary
-    counts, masks = binned(SCANS, small_config.data)
-    from data_pipeline.normalize import normalize
-
-    uptake, truth = normalize(counts), masks > 0
+    result = threshold_baseline(SPLIT, SPLIT, config=small_config).summary
+    uptake, truth = SPLIT.images, SPLIT.masks
     best = max(
         2 * (truth & (uptake > value)).sum() / (truth.sum() + (uptake > value).sum()) for value in np.unique(uptake)
     )
@@ -86,23 +82,22 @@ def test_baseline_finds_the_best_threshold(small_config: ConfigDict) -> None:
 
 def test_baseline_is_tuned_on_the_training_images(small_config: ConfigDict) -> None:
     """In training lesions take up more than the rest, in the test less: a threshold of the test would find them."""
-    training, test = level_scans(lesion=4, other=3), level_scans(lesion=3, other=4)
-    assert choose_uptake_threshold(training, config=small_config) == 3.0
+    training, test = level_split(lesion=4, other=3), level_split(lesion=3, other=4)
+    assert choose_uptake_threshold(training) == 3.0
     result = threshold_baseline(training, test, config=small_config)
     assert result.summary["threshold"] == 3.0
     assert result.summary["dsc_pooled"] == result.summary["precision_pooled"] == 0.0
     assert result.summary["images"] == 4
     assert not result.curves
     # The best of the test images marks both squares: 4 x 4 pixels each.
-    assert choose_uptake_threshold(test, config=small_config) == 1.0
+    assert choose_uptake_threshold(test) == 1.0
     best = threshold_baseline(test, test, config=small_config).summary
     assert (best["precision_pooled"], best["recall_pooled"]) == (0.5, 1.0)
     assert best["intervals"]["dsc_pooled"] == pytest.approx((2 / 3, 2 / 3))
 
 
-def test_baseline_reaches_an_uptake_of_ten(small_config: ConfigDict) -> None:
-    small_config.data.image_size_px = 32
-    assert choose_uptake_threshold(level_scans(lesion=10, other=9, side=32), config=small_config) == 9.0
+def test_baseline_reaches_an_uptake_of_ten() -> None:
+    assert choose_uptake_threshold(level_split(lesion=10, other=9, side=32)) == 9.0
 
 
 def test_dsc_by_threshold_by_hand() -> None:
@@ -118,40 +113,40 @@ def test_dsc_by_threshold_is_what_scoring_gives(dtype: type, small_config: Confi
     """At thresholds that occur as values, too: above means above."""
     maps = np.round(np.random.default_rng(0).random((10, 16, 16)), 2).astype(dtype)
     thresholds = np.linspace(0.0, 1.0, 101)
-    dsc = dsc_by_threshold(maps, SCANS.masks["lesions"] > 0, thresholds)
+    dsc = dsc_by_threshold(maps, SPLIT.masks, thresholds)
     for place in (0, 13, 50, 99):
-        result = score(maps, SCANS, config=small_config, threshold=float(thresholds[place]), whole=False)
+        result = score(maps, SPLIT, config=small_config, threshold=float(thresholds[place]), whole=False)
         assert result.summary["dsc_pooled"] == pytest.approx(dsc[place])
     assert dsc[100] == 0.0
 
 
 def test_threshold_rules(small_config: ConfigDict) -> None:
     """Lesions have 0.4, the rest 0.2: the best thresholds are 0.2 to 0.399, the one nearest to 0.5 is taken."""
-    maps = np.where(SCANS.masks["lesions"] > 0, np.float32(0.4), np.float32(0.2))
-    assert choose_threshold(maps, SCANS, config=small_config) == 0.5
+    maps = np.where(SPLIT.masks, np.float32(0.4), np.float32(0.2))
+    assert choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate) == 0.5
     small_config.evaluate.threshold_rule = "validation"
-    assert choose_threshold(maps, SCANS, config=small_config) == 0.399
+    assert choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate) == 0.399
     small_config.evaluate.threshold = 0.1
-    assert choose_threshold(maps, SCANS, config=small_config) == 0.2
+    assert choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate) == 0.2
     small_config.evaluate.threshold_rule = "test"
     with pytest.raises(RequestError, match="threshold_rule='test' is none of fixed, validation"):
-        choose_threshold(maps, SCANS, config=small_config)
+        choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate)
 
 
 def test_validation_uses_the_rule_and_only_the_cheap_part(small_config: ConfigDict) -> None:
     def shy(images: np.ndarray) -> np.ndarray:
         return np.where(images[..., 0] > 1.6, np.float32(0.4), np.float32(0.2))
 
-    fixed = score_validation(shy, SCANS, config=small_config)
+    fixed = score_validation(shy, SPLIT, config=small_config)
     assert fixed.summary["dsc_pooled"] == 0.0
     small_config.evaluate.threshold_rule = "validation"
-    chosen = score_validation(shy, SCANS, config=small_config)
+    chosen = score_validation(shy, SPLIT, config=small_config)
     assert chosen.summary["dsc_pooled"] == 1.0
     assert chosen.summary["threshold"] == 0.399
     assert "intervals" not in chosen.summary
     assert "hd95_mm_mean" not in chosen.summary
     assert not chosen.curves
-    whole = evaluate(shy, SCANS, config=small_config, threshold=0.399)
+    whole = evaluate(shy, SPLIT, config=small_config, threshold=0.399)
     shared = set(chosen.summary) & set(whole.summary)
     assert {"dsc_pooled", "lesion_recall", "lesions_small"} <= shared
     np.testing.assert_equal({key: whole.summary[key] for key in shared}, {key: chosen.summary[key] for key in shared})
@@ -164,9 +159,9 @@ def test_threshold_is_that_of_the_recipe_where_none_is_given(small_config: Confi
     def flat(images: np.ndarray) -> np.ndarray:
         return np.full(images.shape[:3], constant, np.float32)
 
-    result = evaluate(flat, SCANS, config=small_config, whole=False).summary
+    result = evaluate(flat, SPLIT, config=small_config, whole=False).summary
     assert (result["threshold"], result["recall_pooled"]) == (0.25, 1.0)
-    given = evaluate(flat, SCANS, config=small_config, threshold=0.375, whole=False).summary
+    given = evaluate(flat, SPLIT, config=small_config, threshold=0.375, whole=False).summary
     assert (given["threshold"], given["recall_pooled"]) == (0.375, 0.0)
 
 
@@ -176,33 +171,38 @@ def test_zeroed_input_is_zero(small_config: ConfigDict) -> None:
     def shifted(images: np.ndarray) -> np.ndarray:
         return images[..., 0] + np.float32(0.125)
 
-    maps = probability_maps(shifted, SCANS, config=small_config, input_zeroed=True)
-    assert (maps == 0.125).all()
+    result = evaluate(shifted, SPLIT, config=small_config, threshold=0.25, input_zeroed=True, whole=False)
+    assert (result.probabilities == 0.125).all()
 
 
-def test_every_image_is_scored_once_in_its_place(small_config: ConfigDict) -> None:
-    small_config.evaluate.batch_size = 4  # 10 images: the last batch is filled up
-    maps = probability_maps(lambda images: images[..., 0], SCANS, config=small_config)
-    from data_pipeline.normalize import normalize
+def test_every_image_is_scored_once_in_its_place() -> None:
+    """10 images in batches of 4: the last batch is filled up with two blank ones."""
+    batches = []
 
-    np.testing.assert_allclose(maps, normalize(binned(SCANS, small_config.data)[0]), rtol=1e-6)
+    def probability(images: np.ndarray) -> np.ndarray:
+        batches.append(images)
+        return images[..., 0]
+
+    np.testing.assert_array_equal(probability_maps(probability, SPLIT.images, batch_size=4), SPLIT.images)
+    assert [batch.shape for batch in batches] == [(4, 16, 16, 1)] * 3
+    assert not batches[-1][2:].any()
 
 
-def test_pictures(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
-    write_pictures(tmp_path, perfect, SCANS, small_config, "footer")
+def test_pictures(perfect: Evaluation, tmp_path: Path) -> None:
+    write_pictures(tmp_path, perfect, SPLIT, "footer")
     names = {path.name for path in tmp_path.iterdir()}
     assert {"overview.png", "worst_1.png", "median_1.png", "best_1.png"} <= names
     with Image.open(tmp_path / "overview.png") as picture:
         assert np.asarray(picture.convert("RGB")).std() > 5
-    panels = validation_panels(perfect, SCANS, small_config)["validation"]
+    panels = validation_panels(perfect, SPLIT)["validation"]
     assert panels.shape == (4, 16, 48, 1)
     assert panels.min() >= 0.0
     assert panels.max() <= 1.0
 
 
-def test_pictures_where_no_image_has_a_dsc(perfect: Evaluation, small_config: ConfigDict, tmp_path: Path) -> None:
+def test_pictures_where_no_image_has_a_dsc(perfect: Evaluation, tmp_path: Path) -> None:
     without = dataclasses.replace(perfect, images=[{**row, "dsc": float("nan")} for row in perfect.images])
-    write_pictures(tmp_path, without, SCANS, small_config, "footer")
+    write_pictures(tmp_path, without, SPLIT, "footer")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"overview.png", "undefined_1.png", "undefined_2.png", "undefined_3.png"}
 

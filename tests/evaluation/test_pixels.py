@@ -10,14 +10,14 @@ from skimage.measure import label
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from msanet_jax.evaluation.lesions import LesionResult, lesion_groups, match_lesions, share_out
-from msanet_jax.evaluation.pixels import PixelCounts, count_pixels, pooled, quotient
+from msanet_jax.evaluation.pixels import PixelCounts, count_pixels, dsc, precision, quotient, recall
 
 
 def test_counts_by_hand() -> None:
     truth = np.array([1, 1, 1, 0, 0, 0], bool)
     prediction = np.array([1, 0, 1, 1, 0, 0], bool)
     counts = count_pixels(truth, prediction)
-    assert counts == PixelCounts(tp=2, fp=1, fn=1, tn=2)
+    assert counts == PixelCounts(tp=2, fp=1, fn=1)
     assert counts.dsc == pytest.approx(2 / 3)
     assert counts.precision == counts.recall == pytest.approx(2 / 3)
 
@@ -50,10 +50,14 @@ def test_empty_and_full() -> None:
 
 
 def test_pooling_sums_before_it_divides() -> None:
-    images = [PixelCounts(tp=1, fp=0, fn=0), PixelCounts(tp=0, fp=0, fn=9)]
-    assert pooled(images).dsc == pytest.approx(2 / 11)
-    assert np.mean([image.dsc for image in images]) == pytest.approx(0.5)
+    tp, fp, fn = np.array([1, 0, 0]), np.array([0, 3, 0]), np.array([0, 9, 0])
+    assert dsc(tp.sum(), fp.sum(), fn.sum()) == pytest.approx(2 / 14)
+    assert precision(tp.sum(), fp.sum(), fn.sum()) == pytest.approx(1 / 4)
+    assert recall(tp.sum(), fp.sum(), fn.sum()) == pytest.approx(1 / 10)
+    for formula in (dsc, precision, recall):
+        np.testing.assert_array_equal(formula(tp, fp, fn), [1.0, 0.0, np.nan])
     assert math.isnan(quotient(0, 0))
+    assert math.isnan(quotient(1, 0))
 
 
 def _scene() -> tuple[np.ndarray, np.ndarray]:

@@ -11,16 +11,23 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_pipeline.features import BoneScans, ImageRow
+from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval
 from msanet_jax.evaluation.protocol import score
+from tests.fakes import lesion_split
 
 SIDE = 16
 Place = tuple[int, int]
 
 
 def _scans(
-    lesions: Sequence[Mapping[int, Place]], *, patients: Sequence[str], factor: int = 1, facts: Sequence[Any] = ()
-) -> BoneScans:
+    lesions: Sequence[Mapping[int, Place]],
+    *,
+    patients: Sequence[str],
+    factor: int = 1,
+    facts: Sequence[Any] = (),
+    size_px: int = SIDE,
+) -> GridSplit:
     """Lesions of one (binned) pixel each, by id; pixels of 2 mm x 3 mm, `factor` of them to a binned one."""
     ids = np.zeros((len(lesions), SIDE, SIDE), np.uint8)
     for image, places in zip(ids, lesions, strict=True):
@@ -31,7 +38,7 @@ def _scans(
         ImageRow(f"i{n}", patient, "anterior", (2.0, 3.0), list(facts) or [{"id": number} for number in places])
         for n, (patient, places) in enumerate(zip(patients, lesions, strict=True))
     ]
-    return BoneScans(counts=np.ones(ids.shape, np.int32), masks={"lesions": ids}, rows=rows)
+    return lesion_split(BoneScans(counts=np.ones(ids.shape, np.int32), masks={"lesions": ids}, rows=rows), size_px)
 
 
 def _maps(*images: Mapping[Place, float]) -> np.ndarray:
@@ -67,7 +74,7 @@ def test_neighbours_are_mm_of_binned_pixels(config: ConfigDict) -> None:
     assert [row["clustered"] for row in result.lesions[::2]] == [True, False, True, False]
 
 
-def _found_in_one_patient() -> tuple[BoneScans, np.ndarray]:
+def _found_in_one_patient() -> tuple[GridSplit, np.ndarray]:
     """Ten images of patient a whose lesion is found, ten of b whose lesion is missed."""
     scans = _scans([{1: (3, 3)}] * 20, patients="a" * 10 + "b" * 10, facts=[{"id": 1, "size_mm": 12.0, "bone": "rib"}])
     return scans, _maps(*[{(3, 3): 1.0}] * 10, *[{}] * 10)
@@ -141,8 +148,7 @@ def test_rows_by_hand(config: ConfigDict) -> None:
 @pytest.mark.parametrize(("overlap_min", "detected"), [(0.25, True), (0.375, False)])
 def test_a_lesion_is_found_by_the_share_of_the_recipe(overlap_min: float, detected: bool, config: ConfigDict) -> None:
     """One of its four pixels is marked."""
-    scans = _scans([{1: (3, 3)}], patients="a", factor=2)
-    config.data.image_size_px = 2 * SIDE
+    scans = _scans([{1: (3, 3)}], patients="a", factor=2, size_px=2 * SIDE)
     config.evaluate.lesion_overlap_min = overlap_min
     maps = np.zeros((1, 2 * SIDE, 2 * SIDE), np.float32)
     maps[0, 6, 6] = 0.75

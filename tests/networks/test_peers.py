@@ -14,20 +14,17 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import msanet, peers
-from data_pipeline.batches import binned
-from data_pipeline.normalize import normalize
 from msanet_jax.evaluation.evaluate import choose_uptake_threshold
 from msanet_jax.networks.catalogue import BASELINES, create_discriminator, create_generator, network_names
 from msanet_jax.networks.layers import norm_factory
 from msanet_jax.networks.peers.attention_unet import AttentionGate
 from msanet_jax.networks.peers.segan import Critic
 from msanet_jax.networks.peers.unet import UpConv
-from msanet_jax.training import kmeans
 from msanet_jax.training.adversaries import Game, PatchGan
-from msanet_jax.training.baselines import fit_baseline
+from msanet_jax.training.baselines import fit_baseline, kmeans_probability
 from msanet_jax.training.state import create_networks, create_state
 from msanet_jax.training.steps import train_iteration
-from tests.fakes import fake_scans
+from tests.fakes import fake_split
 
 NETWORKS = [name for name in peers.PEERS if name not in BASELINES]
 
@@ -241,19 +238,16 @@ def test_kmeans_finds_the_brightest_of_five_levels() -> None:
     levels = np.array([0.0, 10.0, 20.0, 30.0, 100.0])
     counts = np.repeat(levels, 20).reshape(10, 10)
     images = np.sqrt(np.stack([counts, 7.0 * counts]))[..., None].astype(np.float32)
-    maps = kmeans.probability(images)
+    maps = kmeans_probability(images)
     np.testing.assert_array_equal(maps > 0.5, np.stack([counts == 100.0] * 2))
     # The boundary lies at (30 + 100) / 2 = 65: v / (v + 65).
     np.testing.assert_allclose(maps[0], counts / (counts + 65.0), rtol=1e-5)
-    assert not kmeans.probability(np.zeros((1, 8, 8, 1), np.float32)).any()
+    assert not kmeans_probability(np.zeros((1, 8, 8, 1), np.float32)).any()
 
 
 def test_threshold_baseline_cuts_where_the_sweep_does() -> None:
-    config = peers.get_config("threshold,smoke")
-    config.data.image_size_px = 16
-    scans = fake_scans(8)
-    images = normalize(binned(scans, config.data)[0])
-    tuned = choose_uptake_threshold(scans, config=config)
-    maps = fit_baseline(config, training=scans)(images[..., None])
-    np.testing.assert_array_equal(maps > 0.5, images > tuned)
-    assert not fit_baseline(config, training=scans)(np.zeros((1, 16, 16, 1), np.float32)).any()
+    split = fake_split(8)
+    tuned = choose_uptake_threshold(split)
+    probability = fit_baseline("threshold", training=split)
+    np.testing.assert_array_equal(probability(split.images[..., None]) > 0.5, split.images > tuned)
+    assert not probability(np.zeros((1, 16, 16, 1), np.float32)).any()

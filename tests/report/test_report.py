@@ -23,9 +23,9 @@ from msanet_jax.report.data import paired_differences, read_runs
 from msanet_jax.report.page import page
 from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
 from msanet_jax.training import outcome
-from tests.fakes import fake_scans
+from tests.fakes import fake_split
 
-SPLITS = {"train": fake_scans(8), "validation": fake_scans(6, seed=1), "test": fake_scans(10, seed=2)}
+SPLITS = {"train": fake_split(8), "validation": fake_split(6, seed=1), "test": fake_split(10, seed=2)}
 SPLITS["test"].rows[0].lesion_rows[0] |= {"bone": "sternum", "size_mm": 40.0}
 # Text that would break out of an element or of the script's data if it were not escaped.
 HOSTILE = "</script><b>&"

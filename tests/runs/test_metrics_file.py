@@ -17,19 +17,20 @@ from PIL import Image
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import nan_to_null
+from msanet_jax.evaluation.evaluate import Threshold, decide_threshold
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.runs.metrics_file import csv_text, read_metrics, rules, write_metrics
 from msanet_jax.runs.notices import scores_notice
 from msanet_jax.training import outcome
-from msanet_jax.training.outcome import decide_threshold, headline, score_and_write
-from tests.fakes import fake_scans, level_scans
+from msanet_jax.training.outcome import headline, score_and_write
+from tests.fakes import fake_split, level_split
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "metrics.schema.json").read_text())
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
 SPLITS = {
-    name: dataclasses.replace(fake_scans(images, seed=seed), version="1.2.3")
+    name: dataclasses.replace(fake_split(images, seed=seed), version="1.2.3")
     for seed, (name, images) in enumerate({"train": 12, "validation": 6, "test": 10}.items())
 }
 PICTURES = ("reliability.png", "precision_recall.png", "froc.png", "lesion_size.png")
@@ -88,11 +89,10 @@ def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_
 @pytest.mark.parametrize("lesions", [True, False])
 def test_pictures_are_drawn(lesions: bool, small_config: ConfigDict, tmp_path: Path) -> None:
     """Also of a split on which every curve is undefined."""
-    scans = SPLITS["test"]
+    split = SPLITS["test"]
     if not lesions:
-        masks = {name: np.zeros_like(mask) for name, mask in scans.masks.items()}
-        scans = dataclasses.replace(scans, masks=masks)
-    outcome.write_score_plots(tmp_path, outcome.evaluate(_probability, scans, config=small_config), "footer")
+        split = dataclasses.replace(split, ids=np.zeros_like(split.ids))
+    outcome.write_score_plots(tmp_path, outcome.evaluate(_probability, split, config=small_config), "footer")
     assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
     for name in PICTURES:
         with Image.open(tmp_path / name) as picture:
@@ -171,12 +171,12 @@ def test_undefined_becomes_null_and_empty(small_config: ConfigDict, tmp_path: Pa
 @pytest.mark.usefixtures("without_pictures")
 def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path) -> None:
     fixed = decide_threshold(_probability, SPLITS["validation"], config=small_config)
-    assert (fixed["value"], fixed["rule"]) == (0.5, "fixed")
+    assert (fixed.value, fixed.rule) == (0.5, "fixed")
     small_config.evaluate.threshold_rule = "validation"
     content = _write(tmp_path / "run", small_config, probability=lambda images: 0.4 * _probability(images))
     chosen = content["threshold"]
     assert chosen["rule"] == "validation"
-    assert chosen["validation_dsc_pooled"] >= fixed["validation_dsc_pooled"]
+    assert chosen["validation_dsc_pooled"] >= fixed.validation_dsc_pooled
     assert content["test"]["threshold"] == chosen["value"] < 0.5
     given = _write(tmp_path / "given", small_config, threshold=0.25)["threshold"]
     assert (given["value"], given["rule"]) == (0.25, "given")
@@ -198,9 +198,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 # What is tuned on or scored in the wrong split gives another number: single thresholds part lesion and other square at
 # uptakes of 3 to 4 in training, 3.25 to 3.5 in validation and 4 to 5 in the test.
 LEVELS = {
-    "train": level_scans(lesion=4, other=3, place=9),
-    "validation": level_scans(lesion=3.5, other=3.25),
-    "test": level_scans(lesion=5, other=4),
+    "train": level_split(lesion=4, other=3, place=9),
+    "validation": level_split(lesion=3.5, other=3.25),
+    "test": level_split(lesion=5, other=4),
 }
 
 
@@ -282,7 +282,7 @@ def test_every_number_stands_under_its_name(
         tmp_path,
         split="test",
         scored=result(0.75),
-        threshold={"value": 0.5},
+        threshold=Threshold(0.5, "given", 0.25),
         threshold_baseline=result(0.25),
         zero_input_dsc_pooled=0.125,
         config=small_config,
@@ -296,7 +296,8 @@ def test_every_number_stands_under_its_name(
     assert content["threshold_baseline"] == {"dsc_pooled": 0.25}
     assert content["zero_input_dsc_pooled"] == 0.125
     assert content["images"] == [{"image_id": "i0", "dsc": 0.75, "hd95_mm": None}]
-    assert (content["threshold"], content["provenance"]) == ({"value": 0.5}, {"seed": 3})
+    threshold = {"value": 0.5, "rule": "given", "validation_dsc_pooled": 0.25}
+    assert (content["threshold"], content["provenance"]) == (threshold, {"seed": 3})
     assert (tmp_path / "images.csv").read_text() == "image_id,dsc,hd95_mm\ni0,0.75,inf\n"
     assert (tmp_path / "lesions.csv").read_text() == "lesion,dsc\n1,\n"
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from configs.msanet import get_config
-from data_pipeline.datasets import load_split
+from data_pipeline.folds import load_splits
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
 from msanet_jax.runtime import hosts
@@ -127,9 +127,9 @@ def _unbroken(run: Path, data_dir: Path) -> None:
     """The same training in this process, whose four devices are one host's."""
     config = get_config(VARIANTS)
     config.update_from_flattened_dict(SMALL)
-    training, validation = (load_split(config.data.dataset, split, str(data_dir)) for split in ("train", "validation"))
+    splits = load_splits(config.data, str(data_dir))
     prepare(run, config)
-    train(config, run=run, training=training, validation=validation)
+    train(config, run=run, training=splits["train"], validation=splits["validation"])
 
 
 def _rows(run: Path) -> dict[tuple[int, str], dict[str, float]]:

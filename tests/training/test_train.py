@@ -20,9 +20,9 @@ from msanet_jax.training.loop import Due, _duration, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
 from msanet_jax.training.telemetry import NonFiniteLossError
 from tests.conftest import small_recipe
-from tests.fakes import fake_scans
+from tests.fakes import fake_split
 
-TRAINING, VALIDATION = fake_scans(16), fake_scans(6, seed=1)
+TRAINING, VALIDATION = fake_split(16), fake_split(6, seed=1)
 
 
 def _train(config: ConfigDict, run: Path) -> object:

@@ -1,0 +1,76 @@
+"""A split on the network's grid: what training, scoring, baselines and pictures see of a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipeline.errors import RequestError
+from data_pipeline.features import BoneScans, ImageRow
+from data_pipeline.normalize import bin_counts, binning_factor, normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class GridSplit:
+    """A split binned to the recipe's image size.
+
+    Attributes:
+      counts: `[n, rows, columns]` int32; counts add up in binning.
+      ids: `[n, rows, columns]` uint8 lesion ids of the scored mask, 0 where there is no lesion.
+      rows: `n` image rows; their pixel sizes are those of the data set.
+      pixel_sizes_mm: of every image on this grid, (row spacing, column spacing).
+      version: of the built set, None for scans that come from none.
+    """
+
+    counts: np.ndarray
+    ids: np.ndarray
+    rows: list[ImageRow]
+    pixel_sizes_mm: list[tuple[float, float]]
+    version: str | None = None
+
+    @functools.cached_property
+    def masks(self) -> np.ndarray:
+        """`[n, rows, columns]` bool, True on lesion pixels."""
+        return self.ids > 0
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """`[n, rows, columns]` float32 normalised uptake, the network's input."""
+        return normalize(self.counts)
+
+
+def on_grid(scans: BoneScans, data: ConfigDict) -> GridSplit:
+    """Bins a split to the recipe's `data.image_size_px` columns.
+
+    A binned pixel is lesion where at least half of it is; it carries the id that most of its lesion pixels have (on a
+    tie the id that comes first, row by row).
+
+    Raises:
+      RequestError: no mask `data.scored_mask`, or a size that does not divide.
+    """
+    if data.scored_mask not in scans.masks:
+        raise RequestError(f"data.scored_mask={data.scored_mask!r} is none of {', '.join(scans.masks)}")
+    factor = binning_factor(scans.counts.shape[-1], data.image_size_px)
+    return GridSplit(
+        counts=bin_counts(scans.counts, factor).astype(np.int32, copy=False),
+        ids=_binned_ids(scans.masks[data.scored_mask], factor),
+        rows=scans.rows,
+        pixel_sizes_mm=[(factor * row.pixel_size_mm[0], factor * row.pixel_size_mm[1]) for row in scans.rows],
+        version=scans.version,
+    )
+
+
+def _binned_ids(ids: np.ndarray, factor: int) -> np.ndarray:
+    if factor == 1:
+        return ids.astype(np.uint8, copy=False)
+    lesion = 2 * bin_counts((ids > 0).astype(np.int32), factor) >= factor**2
+    n, rows, columns = lesion.shape
+    blocks = ids.reshape(n, rows, factor, columns, factor).swapaxes(2, 3)[lesion].reshape(-1, factor**2)
+    # Lesions are few pixels: every pixel of their blocks votes for its own id.
+    votes = (blocks[:, :, None] == blocks[:, None, :]).sum(axis=-1) * (blocks > 0)
+    binned = np.zeros(lesion.shape, np.uint8)
+    binned[lesion] = np.take_along_axis(blocks, votes.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return binned

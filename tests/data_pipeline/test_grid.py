@@ -1,0 +1,67 @@
+"""A split on the network's grid, by hand and against a plain loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from data_pipeline.features import BoneScans
+from data_pipeline.grid import on_grid
+from data_pipeline.normalize import normalize
+from tests.fakes import fake_scans
+
+
+def _data(size_px: int, mask: str = "lesions") -> ConfigDict:
+    return ConfigDict({"image_size_px": size_px, "scored_mask": mask})
+
+
+def _scans(ids: np.ndarray) -> BoneScans:
+    return BoneScans(np.ones(ids.shape, np.int32), {"lesions": ids}, fake_scans(len(ids)).rows, version="1.2.3")
+
+
+def test_binning_by_majority_and_most_frequent_id() -> None:
+    ids = np.zeros((1, 4, 4), np.uint8)
+    ids[0, :2, :2] = [[1, 1], [2, 0]]  # three of four: lesion 1
+    ids[0, :2, 2:] = [[3, 0], [0, 0]]  # one of four: nothing
+    ids[0, 2:, :2] = [[4, 0], [0, 4]]  # two of four: lesion 4
+    ids[0, 2:, 2:] = [[0, 6], [5, 0]]  # a tie: the first
+    split = on_grid(_scans(ids), _data(2))
+    np.testing.assert_array_equal(split.counts, np.full((1, 2, 2), 4))
+    np.testing.assert_array_equal(split.ids[0], [[1, 0], [4, 6]])
+    np.testing.assert_array_equal(split.masks[0], [[True, False], [True, True]])
+    assert (split.counts.dtype, split.ids.dtype, split.masks.dtype) == (np.int32, np.uint8, bool)
+    assert split.version == "1.2.3"
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_ids_against_a_loop_over_the_blocks(factor: int) -> None:
+    """Oblong images crowded with small lesions."""
+    ids = np.random.default_rng(0).choice([0, 0, 1, 2, 3, 9], size=(3, 32, 16)).astype(np.uint8)
+    split = on_grid(_scans(ids), _data(16 // factor))
+    assert split.ids.shape == split.images.shape == (3, 32 // factor, 16 // factor)
+    for image, row, column in np.ndindex(split.ids.shape):
+        rows, columns = (slice(place * factor, (place + 1) * factor) for place in (row, column))
+        lesion = [int(one) for one in ids[image, rows, columns].ravel() if one]
+        expected = Counter(lesion).most_common(1)[0][0] if 2 * len(lesion) >= factor**2 else 0
+        assert split.ids[image, row, column] == expected
+
+
+def test_pixels_grow_and_images_are_normalised() -> None:
+    """Rows and columns of the scan's pixels differ."""
+    scans = fake_scans(2)
+    scans.rows[1] = scans.rows[1].__class__("b", "p", "anterior", (2.0, 3.0), [])
+    split = on_grid(scans, _data(4))
+    assert split.pixel_sizes_mm == [(8.0, 8.0), (8.0, 12.0)]
+    summed = scans.counts.reshape(2, 4, 4, 4, 4).sum(axis=(2, 4))
+    np.testing.assert_array_equal(split.counts, summed)
+    np.testing.assert_array_equal(split.images, normalize(summed))
+
+
+def test_impossible_requests_are_named() -> None:
+    with pytest.raises(ValueError, match="scored_mask='guess' is none of lesions"):
+        on_grid(fake_scans(2), _data(16, "guess"))
+    with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):
+        on_grid(fake_scans(2), _data(10))
