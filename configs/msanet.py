@@ -35,7 +35,7 @@ def _full() -> ConfigDict:
     config = ConfigDict()
     config.variants = ""  # the names after the file's colon, for the record; not to be set
     config.seed = 0  # of initial parameters, order of images, augmentation and dropout
-    config.model = "msanet"  # or a network of msanet_jax/peers, see configs/peers.py
+    config.model = "msanet"  # or a network of msanet_jax/networks/peers, see configs/peers.py
 
     config.data = ConfigDict()
     config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration, or a folder of `msanet import`

@@ -1,4 +1,4 @@
-"""Finds the networks of a recipe by `config.model`: `msanet`, or the name of a file in msanet_jax/peers."""
+"""Finds the networks of a recipe by `config.model`: `msanet`, or the name of a file in msanet_jax/networks/peers."""
 
 from __future__ import annotations
 
