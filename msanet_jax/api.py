@@ -186,7 +186,9 @@ def simulate(
 
 def _named(sources: Sequence[Source]) -> Iterator[Any]:
     from data_pipeline.readers import read_scans
-    from data_pipeline.readers.values import check_size, to_counts
+    from data_pipeline.readers.settle import StoredImage, settle
+    from data_pipeline.readers.stated import Stated
+    from data_pipeline.readers.values import check_size
     from msanet_jax.prediction.sources import NamedScan
 
     for number, source in enumerate(sources):
@@ -197,8 +199,7 @@ def _named(sources: Sequence[Source]) -> Iterator[Any]:
             if source.ndim != 2:
                 raise RequestError(f"{name}: shape {source.shape}; a scan has rows and columns")
             check_size(source.shape, name)
-            counts, warnings = to_counts(source, name)
-            scans = [Scan(counts, None, View.UNKNOWN, name, name, warnings)]
+            scans = [settle(StoredImage(source, None, View.UNKNOWN, name), Path(name), Stated())]
         else:
             scans = read_scans(source)
         for scan in scans:

@@ -6,13 +6,18 @@ Exit codes: 0 everything done; 1 some files could not be used, the rest is done;
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import keyword
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from data_pipeline.errors import RequestError
+from data_pipeline.text import printable
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 
 EXIT_USAGE = 2
@@ -33,13 +38,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     keep_compiled_programs()
     try:
-        return int(options.run(options))
+        with _stopping():
+            return int(options.run(options))
     except RequestError as error:
-        print(f"msanet {options.command}: {error}", file=sys.stderr)
+        print(f"msanet {options.command}: {printable(str(error))}", file=sys.stderr)
         return EXIT_USAGE
+    except Stopped as stop:
+        print(f"msanet {options.command}: stopped by {stop.name}", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
         print(f"msanet {options.command}: interrupted", file=sys.stderr)
         return 130
+
+
+class Stopped(BaseException):
+    """The process was told to end; what was unpacked or half-written is removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number, self.name = number, signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Turns SIGTERM and SIGHUP into `Stopped`, unless somebody handles them already or asked for them to be ignored."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    own = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        own = []
+    for number in own:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from data_pipeline import scan_flags
+
 HELP = "segment scans with a trained network"
 DESCRIPTION = (
     "Writes STEM_mask.png, STEM_probability.npy, STEM_overlay.png, STEM_lesions.csv and STEM.json for every scan, a "
@@ -59,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: $MSANET_PSEUDONYM_KEY)"
     )
     parser.add_argument("--compare", type=Path, metavar="EARLIER", help="results folder of an earlier time")
+    parser.add_argument("--overwrite", action="store_true", help="remove results of an earlier run from --out first")
+    parser.add_argument("--debug", action="store_true", help="print where the program failed; may quote headers")
+    scan_flags.add_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
 
@@ -66,6 +71,10 @@ def run(options: argparse.Namespace) -> int:
     """Segments; 1 if some files could not be used, 2 if none could."""
     # What orbax tells its developers is no news for users; what this project says goes through.
     logging.getLogger("absl").setLevel(logging.ERROR)
+    if options.debug:
+        logging.basicConfig(format="%(levelname)s %(message)s")
+        logging.getLogger("msanet").setLevel(logging.DEBUG)
+    from data_pipeline.readers.stated import from_options
     from msanet_jax.prediction.files import parse_formats
     from msanet_jax.prediction.predict import Request, predict_files
 
@@ -83,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
             key_file=options.key_file,
             compare=options.compare,
             progress=not options.quiet,
+            stated=from_options(options),
+            overwrite=options.overwrite,
         ),
     )
     if not options.quiet:

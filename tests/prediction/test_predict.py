@@ -270,7 +270,7 @@ def test_batches_stream_at_one_shape(predictor: UptakePredictor, tmp_path: Path)
     assert len(outcome.written) == 6
     assert predictor.batches == [(4, 64, 64, 1), (4, 64, 64, 1)]
     predictor.batches.clear()
-    predict_with(predictor, files[:1], out=tmp_path / "out")
+    predict_with(predictor, files[:1], out=tmp_path / "again")
     assert predictor.batches == [(1, 64, 64, 1)]  # one scan does not pay for a batch
 
 
@@ -278,7 +278,7 @@ def test_threshold_is_respected_and_checked(predictor: UptakePredictor, tmp_path
     file = _npy(tmp_path / "a.npy")
     predict_with(predictor, [file], out=tmp_path, threshold=0.95)
     assert _record(tmp_path, "a")["lesions"] == []
-    predict_with(predictor, [file], out=tmp_path, threshold=0.05)
+    predict_with(predictor, [file], out=tmp_path, threshold=0.05, overwrite=True)
     assert _record(tmp_path, "a")["lesion_area_px"] == 256 * 256
     with pytest.raises(ValueError, match="between 0 and 1"):
         predict_with(predictor, [file], out=tmp_path, threshold=1.5)

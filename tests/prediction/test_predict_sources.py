@@ -38,7 +38,7 @@ PERSON = "MUSTERFRAU_ERIKA"
 
 
 def _run(sources: list[Path], out: Path, formats: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
-    predict_with(MODEL, sources, out=out, request=Request(formats=formats, progress=False, **options))
+    predict_with(MODEL, sources, out=out, request=Request(formats=formats, progress=False, overwrite=True, **options))
     content: dict[str, Any] = json.loads((out / "msanet_run.json").read_text())
     return content
 
@@ -113,7 +113,9 @@ def test_masks_results_and_texts_are_no_scans(tmp_path: Path, capsys: pytest.Cap
     assert [scan["stem"] for scan in report["scans"]] == ["a_ant"]
     assert capsys.readouterr().err == ""
     (source / "a_ant.png").unlink()
-    assert _run([source / "masks"], tmp_path / "none")["scans"]  # a folder that is named is what its user says
+    (refused,) = _run([source / "masks"], tmp_path / "none")["failures"]  # a folder that is named is looked at
+    assert "a mask, no scan" in refused["reason"]
+    assert "a mask, no scan" in capsys.readouterr().err
     _run([source], tmp_path / "nothing")
     assert "no scan in it" in capsys.readouterr().err
 
@@ -223,7 +225,7 @@ def test_every_bad_file_gets_its_line(
         expected.pop(name, None)
     del expected["wide.png"]  # without a mask it is still a scan
     files = sorted(str(path) for path in (tmp_path / "in").iterdir())
-    command = ["predict", f"--out={tmp_path / 'out'}", "--formats=json", "--quiet"]
+    command = ["predict", f"--out={tmp_path / 'out'}", "--overwrite", "--formats=json", "--quiet"]
     assert cli.main([*command, *files]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(expected)
