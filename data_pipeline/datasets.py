@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans, stack_examples
 from data_pipeline.fields import field_shape
-from data_pipeline.imported import ImportedBone, imported_builder
 from data_pipeline.intake.folder import is_data_set, read_data_set
+from data_pipeline.intake.imported import ImportedBone, imported_builder
 from data_pipeline.phantom_bone import PhantomBone, patient_store, planned_views
 from data_pipeline.phantom_examples import SET_MASKS, simulate_in_processes
 

@@ -41,6 +41,8 @@ class Scan:
       source: name of the file or generator, for messages.
       warnings: what the reader had to mend, one sentence each.
       frame: its number in the file, from 0.
+      orientation: how the pixels lie in the file (EXIF number, 1 as here): `readers.orientation.upright` was applied,
+        and must be to whatever is drawn on the stored pixels.
     """
 
     counts: np.ndarray
@@ -50,6 +52,7 @@ class Scan:
     source: str
     warnings: tuple[str, ...] = ()
     frame: int = 0
+    orientation: int = 1
 
     def __post_init__(self) -> None:
         """Refuses arrays that are no planar count image."""

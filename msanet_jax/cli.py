@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import keyword
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from data_pipeline.errors import ExitCode, RequestError
+from data_pipeline.text import printable
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.versions import VERSION
 
@@ -36,10 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Orbax reports every checkpoint through absl, for its developers; messages of this project do not go that way.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        return int(options.run(options))
+        with _stopping():
+            return int(options.run(options))
     except RequestError as error:
-        print(f"msanet {options.command}: {error}", file=sys.stderr)
+        print(f"msanet {options.command}: {printable(str(error))}", file=sys.stderr)
         return ExitCode.REFUSED
+    except Stopped as stop:
+        print(f"msanet {options.command}: stopped by {stop.name}", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
         print(f"msanet {options.command}: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
@@ -58,6 +67,34 @@ class _PrintCompletion(argparse.Action):
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
         print(shtab.complete(parser, shell=values))
         parser.exit(ExitCode.DONE)
+
+
+class Stopped(BaseException):
+    """The process was told to end; what was unpacked or half-written is removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number, self.name = number, signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Turns SIGTERM and SIGHUP into `Stopped`, unless somebody handles them already or asked for them to be ignored."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    own = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        own = []
+    for number in own:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

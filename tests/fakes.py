@@ -12,6 +12,17 @@ from data_pipeline.grid import GridSplit, on_grid
 from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import Scan, View
+from msanet_jax.trained.model import Model
+
+HOT_MODEL = Model(
+    lambda fields: np.where(fields > 20, 0.9, 0.1).astype(np.float32),
+    "thorax",
+    256,
+    0.5,
+    4,
+    {"checkpoint": "fake", "step": 7, "dataset": "phantom_bone/tiny", "config_sha256": "0"},
+)
+"""Marks fields where counts exceed 20."""
 
 
 def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int = 2) -> BoneScans:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 from scipy import ndimage
 
+from data_pipeline.annotations.words import Says, meaning
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import ScanError
 
@@ -22,48 +23,110 @@ IGNORED = "ignored"
 """What `--labels NAME=ignored` maps to."""
 
 _EIGHT_CONNECTED = np.ones((3, 3), int)
-_WORDS = {
-    "lesions": "lesion lesions metastasis metastases metastatic met mets malignant abnormal tumor tumour bm "
-    "mask masks seg segmentation label labels annotation annotations gt truth groundtruth",
-    "benign": "benign normal physiological physiologic degenerative",
-}
-_KIND_OF_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
-
 Labels = Mapping[str, str]
 """Label of the user (a name, or a number as text) -> kind or `ignored`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """Instance masks of one scan.
+    """What one annotation says of one scan.
 
     Attributes:
-      masks: by kind `[rows, columns]` uint8 instance ids, 0 where there is nothing.
+      masks: by kind `[rows, columns]` uint8 instance ids, 0 where there is nothing. An empty mask says that there is
+        nothing of that kind, which holds only if everything was understood.
       boxes: weak labels, `{"kind", "row", "column", "rows", "columns"}` in pixels.
-      warnings: what was left out or assumed, one sentence each.
+      warnings: what was assumed, one sentence each.
+      used: shapes, segments or values that became a region or a box, or that the user told to ignore.
+      not_understood: the first thing in it that was not, with what to do; empty if there is none.
     """
 
     masks: dict[str, np.ndarray]
     boxes: tuple[dict[str, object], ...] = ()
     warnings: tuple[str, ...] = ()
+    used: int = 0
+    not_understood: str = ""
+
+    def complete(self, source: str) -> Annotation:
+        """Itself, if everything in it was understood.
+
+        Raises:
+          ScanError: names the first thing that was not. The rest may not be used either: a lesion would be lost.
+        """
+        if self.not_understood:
+            raise ScanError(f"{source}: {self.not_understood}")
+        return self
+
+
+class Reading:
+    """Regions and boxes of one scan as a reader finds them, and the first thing that it does not understand."""
+
+    def __init__(self, shape: tuple[int, int], labels: Labels, source: str) -> None:
+        self._shape, self._labels, self._source = shape, labels, source
+        self._regions: dict[str, dict[Hashable, np.ndarray]] = {}
+        self._boxes: list[dict[str, object]] = []
+        self._used = 0
+        self._not_understood = ""
+
+    def puzzle(self, line: str) -> None:
+        """Takes note of something that is not understood."""
+        self._not_understood = self._not_understood or line
+
+    def kind(self, label: str, what: str) -> str | None:
+        """Kind that a label names; None where it is to be ignored, or is not understood."""
+        try:
+            kind = kind_of_label(label, self._labels, what)
+        except ScanError as error:
+            self.puzzle(str(error))
+            return None
+        if kind == IGNORED:
+            self._used += 1
+            return None
+        return kind
+
+    def region(self, kind: str, key: Hashable, region: np.ndarray, what: str) -> None:
+        """Adds a region `[rows, columns]` bool; regions of one key are one instance."""
+        if not region.any():
+            self.puzzle(f"{what} covers no pixel of the scan; draw it larger, or remove it")
+            return
+        found = self._regions.setdefault(kind, {})
+        found[key] = found[key] | region if key in found else region
+        check_number(len(found), self._source)
+        self._used += 1
+
+    def box(self, box: dict[str, object]) -> None:
+        """Adds a weak label."""
+        self._boxes.append(box)
+        self._used += 1
+
+    def annotation(self, *, lesions_seen: bool = True, warnings: tuple[str, ...] = ()) -> Annotation:
+        """The result.
+
+        Args:
+          lesions_seen: whether no region of a lesion means that there is none.
+          warnings: what was assumed.
+        """
+        regions = {kind: list(found.values()) for kind, found in self._regions.items()}
+        if lesions_seen:
+            regions.setdefault("lesions", [])
+        masks = combine(regions, self._shape, self._source)
+        return Annotation(masks, tuple(self._boxes), warnings, self._used, self._not_understood)
 
 
 def kind_of_label(label: str, labels: Labels, source: str) -> str:
     """Kind that a label names: by `labels`, else by its words (docs/your_data.md lists them).
 
     Raises:
-      ScanError: nothing is known of the label.
+      ScanError: not every word of the label is known, or they negate.
     """
-    if label in labels:
-        return labels[label]
+    if (told := labels.get(label, labels.get(label.strip()))) is not None:
+        return told
     if (name := re.sub(r"[\s-]+", "_", label.strip().lower())) in KINDS:
         return name
-    found = {_KIND_OF_WORD[word] for word in re.findall(r"[a-z]+", label.lower()) if word in _KIND_OF_WORD}
-    if len(found) == 1:
-        return found.pop()
-    raise ScanError(
-        f"{source}: label {label!r} names neither lesions nor benign spots; say what it is: --labels {label}=lesions"
-    )
+    said = meaning(label)
+    if isinstance(said, str):
+        return said
+    why = "negates" if said is Says.NEGATED else "names neither lesions nor benign spots for certain"
+    raise ScanError(f"{source}: label {label!r} {why}; say what it is: --labels {label}=lesions (or =benign, =ignored)")
 
 
 def combine(masks: Mapping[str, list[np.ndarray]], shape: tuple[int, int], source: str) -> dict[str, np.ndarray]:

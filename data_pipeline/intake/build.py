@@ -15,21 +15,25 @@ from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation
 from data_pipeline.annotations.kinds import IGNORED, KINDS, Annotation
 from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_folder, write_json
-from data_pipeline.intake import writing
-from data_pipeline.intake.annotate import annotate
-from data_pipeline.intake.folder import PRIVATE, ImageEntry, load_masks
+from data_pipeline.intake import strangers, writing
+from data_pipeline.intake.annotate import Annotated, annotate
+from data_pipeline.intake.folder import PRIVATE, ImageEntry, load_masks, read_data_set
+from data_pipeline.intake.grouping import grouped
 from data_pipeline.intake.layouts import Layout, recognise
-from data_pipeline.intake.pairing import Finder, ScanFile, pair_files
-from data_pipeline.intake.splitting import draw_splits
+from data_pipeline.intake.pairing import Finder, ScanFile, pair_files, same_files
+from data_pipeline.intake.splitting import draw_splits, one_patient, place_of
 from data_pipeline.intake.unmasked import UNMASKED, Origin
 from data_pipeline.readers import names, read_scans
+from data_pipeline.readers.entries import Problem
 from data_pipeline.readers.pseudonyms import pseudonym, pseudonym_key, read_or_draw_key
+from data_pipeline.readers.settle import NO_PIXEL_SIZE, USERS_PIXEL_SIZE
 from data_pipeline.readers.sources import SourceFile, open_source
+from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import Scan, ScanError, View
+from data_pipeline.text import printable
 from data_pipeline.thorax import FIELD_MM, field_size_px, find_thorax
 
 PATIENT_FROM = ("auto", "header", "folder", "file")
-_VIEWS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +46,23 @@ class ImportOptions:
       scans_without_mask: `left-out` of training and scores, or `no-lesion`: they get an empty mask, unless something
         speaks against it (`imports.unmasked`).
       patient_from: `header` (DICOM), `folder` or `file` says who the patient is; `auto`: the header where there is one.
-      pixel_mm: of files that state none.
+      stated: what the user says of all scans where files do not, or say it wrongly.
       key_file: holds the key of the pseudonyms; None draws one.
       validation_share, test_share: of the patients with masks.
-      seed: of the split.
+      seed: of the splits.
+      splits_from: data set folder whose patients keep their splits; its key is used unless `key_file` names another.
     """
 
     layout: str = "auto"
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     scans_without_mask: str = "left-out"
     patient_from: str = "auto"
-    pixel_mm: float | None = None
+    stated: Stated = dataclasses.field(default_factory=Stated)
     key_file: Path | None = None
     validation_share: float = 0.1
     test_share: float = 0.3
     seed: int = 0
+    splits_from: Path | None = None
 
 
 @dataclasses.dataclass
@@ -107,11 +113,10 @@ def import_source(source: Path, out: Path, options: ImportOptions, *, progress: 
     Raises:
       RequestError: nothing was imported, and nothing is left behind.
     """
-    if options.pixel_mm is not None and not 0.1 <= options.pixel_mm <= 20:
-        raise RequestError(f"--pixel-mm={options.pixel_mm:g}: pixels of planar scans have 0.1 to 20 mm")
-    key, keep_key = read_or_draw_key(options.key_file)
+    old = read_data_set(options.splits_from).splits if options.splits_from else None
+    key, keep_key = read_or_draw_key(options.key_file or writing.key_beside(options.splits_from))
     with open_source(source) as opened, whole_folder(out) as folder:
-        layout = recognise(opened, name=options.layout)
+        layout = recognise(opened, name=options.layout, told=options.labels)
         work = _Import(source, folder, options, layout)
         with pseudonym_key(key):
             work.run(progress=progress)
@@ -119,16 +124,18 @@ def import_source(source: Path, out: Path, options: ImportOptions, *, progress: 
         if not outcome.entries:
             first = outcome.problems[0] if outcome.problems else "no file in it is a scan"
             raise RequestError(f"{source}: nothing to import; {first}")
-        work.tell_if_one_patient()
+        if line := one_patient(outcome.entries):
+            outcome.problems.append(Problem(source, line))
         outcome.splits = draw_splits(
             outcome.entries,
-            work.with_lesion,
+            work.places,
             validation_share=options.validation_share,
             test_share=options.test_share,
-            seed=options.seed,
+            old=old,
         )
         origin = "simulated" if work.all_simulated else "own"
         writing.write_documents(folder, outcome.entries, outcome.splits, origin=origin)
+        outcome.problems, outcome.notes = grouped(outcome.problems), grouped(outcome.notes)
         writing.write_private(folder / PRIVATE, work.origins, key if keep_key else None)
     return outcome
 
@@ -147,9 +154,11 @@ class _Import:
         self._origins: list[Origin] = []
         self._used: Counter[str] = Counter()
         self.outcome = ImportOutcome(problems=list(layout.source.problems))
+        self._stray = layout.source.problems[0].partition(": ")[0] if layout.source.problems else ""
         self.outcome.notes += [f"not read: {note}" for note in layout.notes]
+        self.outcome.notes += layout.assumed
         self.all_simulated = True
-        self.with_lesion: set[str] = set()
+        self.places: dict[str, float] = {}
         self.origins: list[tuple[str, str, int]] = []
         for name in ("counts", "masks", "weak", PRIVATE):
             (folder / name).mkdir()
@@ -161,66 +170,72 @@ class _Import:
             self._problem(file, line)
         self.outcome.notes += [f"not read: {note}" for note in pairing.notes]
         finder = Finder(pairing.scans, channels=self._layout.channels)
-        known = {scan.uid for scan in pairing.scans}
+        known: dict[str, list[ScanFile]] = defaultdict(list)
+        for scan in pairing.scans:
+            known[scan.uid].append(scan)
         for file in pairing.segmentations:
-            if not self._take_segmentation(file, known):
+            if line := self._take_segmentation(file, known):
+                self._problem(file, line)
                 finder.refuse(file)
         for scan in tqdm(pairing.scans, unit="file", desc="importing", disable=None if progress else True):
             self._take_scan(scan)
-        self._settle_unmasked(strays=pairing.strays)
+        self._settle_unmasked()
 
-    def tell_if_one_patient(self) -> None:
-        """Files whose patient number was replaced by the same word for everybody cannot be split."""
-        entries = self.outcome.entries
-        if len(entries) > _VIEWS and len({entry.patient for entry in entries}) == 1:
-            self.outcome.problems.append(
-                f"{self._source}: all {len(entries)} scans carry the same patient; if they were anonymised so, say "
-                "--patient-from=folder or --patient-from=file"
-            )
-
-    def _take_segmentation(self, file: SourceFile, known: set[str]) -> bool:
-        """Whether its scan is known."""
+    def _take_segmentation(self, file: SourceFile, known: Mapping[str, Sequence[ScanFile]]) -> str:
+        """Keeps its frames for their scans; returns why it cannot be used, or nothing."""
         try:
-            frames = read_segmentation(file.path, labels=self._labels)
+            segmentation = read_segmentation(file.path, labels=self._labels)
         except ScanError as error:
-            self._problem(file, str(error))
-            return False
-        for frame in frames:
+            return str(error)
+        scans = [scan for uid in segmentation.scans for scan in known.get(uid, ())]
+        line = segmentation.not_understood
+        if any(not same_files(known.get(uid, ())) for uid in segmentation.scans):
+            line = line or "the scan that it segments has its SOP instance UID from several; give each its own"
+        if line:
+            for scan in scans:
+                scan.refused = True
+            return line
+        for frame in segmentation.frames:
             self._segments[frame.references].append((file, frame))
-        found = bool({frame.references for frame in frames} & known)
-        if not found:
-            self._problem(file, "the scan that it segments is not in the source; add it")
-        return found
+        if not segmentation.scans or segmentation.scans - set(known):
+            return "the scan that it segments is not in the source; add it"
+        return ""
 
     def _take_scan(self, file: ScanFile) -> None:
         try:
-            scans = read_scans(file.file.path)
+            scans = read_scans(file.file.path, self._options.stated)
         except ScanError as error:
-            self._problem(file.file, str(error))
+            self._problem(file.file, str(error), stray=file.modality == "")
+            return
+        if not file.dicom and any(strangers.is_mask(scan.counts) for scan in scans):
+            self._problem(file.file, strangers.MASK)
             return
         views = [scan.view for scan in scans]
         for frame, scan in enumerate(scans):
-            annotation, problems = annotate(
-                scan, file, frame=frame, views=views, segments=self._segments, labels=self._labels
-            )
-            for of, line in problems:
+            annotated = annotate(scan, file, frame=frame, views=views, segments=self._segments, labels=self._labels)
+            for of, line in annotated.problems:
                 self._problem(of, line)
-            file.refused |= bool(problems)
-            self._keep(dataclasses.replace(scan, patient=self._patient(file, scan)), file, frame, annotation)
+            file.refused |= annotated.of_all_views
+            self._keep(dataclasses.replace(scan, patient=self._patient(file, scan)), file, frame, annotated)
 
     def _patient(self, file: ScanFile, scan: Scan) -> str:
-        way, name = self._options.patient_from, file.file.name
+        way, name = self._options.patient_from, printable(file.file.name)
         if way == "header" or (way == "auto" and file.dicom):
-            return scan.patient
-        if way == "folder":
-            return pseudonym(f"path {names.patient_of_folder(name)}")
-        return pseudonym(f"path {names.patient_of_path(name, channels=self._layout.channels)}")
+            identity, patient = file.identity or f"file {name}", scan.patient
+        else:
+            path = names.patient_of_path(name, channels=self._layout.channels)
+            identity = f"path {names.patient_of_folder(name) if way == 'folder' else path}"
+            patient = pseudonym(identity)
+        self.places.setdefault(patient, place_of(identity, self._options.seed))
+        return patient
 
-    def _keep(self, scan: Scan, file: ScanFile, frame: int, annotation: Annotation) -> None:
+    def _keep(self, scan: Scan, file: ScanFile, frame: int, annotated: Annotated) -> None:
+        annotation = annotated.usable()
         content = hashlib.sha256(repr(scan.counts.shape).encode() + scan.counts.tobytes()).hexdigest()
         if (content, scan.patient) in self._seen:
-            self.outcome.notes.append(f"not read: {self._shown(file.file)}: this scan of this patient is there already")
-            self._add_to_twin(self._seen[content, scan.patient], file, annotation)
+            shown = f"not read: {self._shown(file.file)}"
+            self.outcome.notes.append(Problem(shown, "this scan of this patient is there already"))
+            self._add_to_twin(self._seen[content, scan.patient], file, annotated)
             return
         self._seen[content, scan.patient] = len(self.outcome.entries)
         self.all_simulated &= file.simulated
@@ -229,14 +244,15 @@ class _Import:
         facts = file.facts.get(str(scan.view)) if "lesions" in annotation.masks else None
         label = self._layout.image_labels.get(file.file.name, "")
         self._origins.append(Origin([file], scan.counts.shape))
-        self._origins[-1].add(annotation, label)
+        self._origins[-1].add(annotated.annotation, label, refused=annotated.refused)
         self.outcome.entries.append(self._write(image_id, scan, annotation, facts, label))
 
-    def _add_to_twin(self, number: int, file: ScanFile, annotation: Annotation) -> None:
+    def _add_to_twin(self, number: int, file: ScanFile, annotated: Annotated) -> None:
         """Of the same scan twice, the one that is kept gets the masks and boxes that only the other has."""
-        entry = self.outcome.entries[number]
+        entry, annotation = self.outcome.entries[number], annotated.usable()
+        label = self._layout.image_labels.get(file.file.name, "")
         self._origins[number].copies.append(file)
-        self._origins[number].add(annotation, self._layout.image_labels.get(file.file.name, ""))
+        self._origins[number].add(annotated.annotation, label, refused=annotated.refused)
         for kind, ids in annotation.masks.items():
             if kind not in entry.masks:
                 entry = dataclasses.replace(entry, masks={**entry.masks, **self._write_masks(entry, {kind: ids})})
@@ -247,8 +263,6 @@ class _Import:
         self.outcome.entries[number] = entry
 
     def _write_masks(self, entry: ImageEntry, masks: Mapping[str, np.ndarray]) -> dict[str, str]:
-        if "lesions" in masks and masks["lesions"].any():
-            self.with_lesion.add(entry.patient)
         return {
             kind: f"masks/{writing.write_image(self._folder / 'masks', f'{entry.image_id}_{kind}', ids)}"
             for kind, ids in masks.items()
@@ -260,18 +274,19 @@ class _Import:
         write_json(self._folder / "weak" / f"{image_id}.json", {"boxes": annotation.boxes})
         return f"weak/{image_id}.json"
 
-    def _settle_unmasked(self, *, strays: bool) -> None:
+    def _settle_unmasked(self) -> None:
         """What becomes of scans without a lesion mask, once every copy of them was seen."""
         declared, missing = self._options.scans_without_mask == "no-lesion", 0
+        stray = self._stray if declared else ""
         for number, (entry, origin) in enumerate(zip(self.outcome.entries, self._origins, strict=True)):
             if "lesions" in entry.masks:
                 continue
-            objection = origin.objection(strays=strays and declared)
+            objection = origin.objection(stray=stray)
             if declared and not objection:
                 empty = self._write_masks(entry, {"lesions": np.zeros(origin.shape, np.uint8)})
                 self.outcome.entries[number] = dataclasses.replace(entry, masks={**entry.masks, **empty})
             elif declared or not self._layout.without_masks:
-                self._problem(origin.copies[0].file, objection or UNMASKED)
+                self._problem(origin.copies[0].file, objection or UNMASKED, stray=False)
             else:
                 missing += 1
         if missing:
@@ -292,12 +307,11 @@ class _Import:
         facts: list[dict[str, object]] | None,
         label: str,
     ) -> ImageEntry:
-        notes = tuple(note for note in scan.warnings if not note.startswith("no pixel size"))
-        pixel, pixel_from = scan.pixel_size_mm, "file"
+        notes = tuple(note for note in scan.warnings if not note.startswith(NO_PIXEL_SIZE))
+        by_user = any(note.startswith(USERS_PIXEL_SIZE) for note in scan.warnings)
+        pixel, pixel_from = scan.pixel_size_mm, "user" if by_user else "file"
         if pixel is None:
-            size = self._options.pixel_mm
-            pixel_from = "assumed" if size is None else "user"
-            size = FIELD_MM / field_size_px(scan) if size is None else size
+            size, pixel_from = FIELD_MM / field_size_px(scan), "assumed"
             pixel = (size, size)
             scan = dataclasses.replace(scan, pixel_size_mm=pixel)
         counts = writing.write_image(self._folder / "counts", image_id, scan.counts)
@@ -323,8 +337,11 @@ class _Import:
 
     def _shown(self, file: SourceFile) -> str:
         """The file as the user knows it: a zip's files lie in a temporary folder."""
-        return str(self._source) if file.path == self._source else f"{self._source}/{file.name}"
+        return printable(str(self._source) if file.path == self._source else f"{self._source}/{file.name}")
 
-    def _problem(self, file: SourceFile, line: str) -> None:
+    def _problem(self, file: SourceFile, line: str, *, stray: bool = True) -> None:
+        """A line about a file; `stray` says that lesions may be marked in it."""
         path, shown = str(file.path), self._shown(file)
-        self.outcome.problems.append(line.replace(path, shown) if path in line else f"{shown}: {line}")
+        self.outcome.problems.append(Problem(shown, line.removeprefix(f"{path}: ").replace(path, shown)))
+        if stray and not self._stray:
+            self._stray = shown

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.annotations.kinds import KINDS
+from data_pipeline.annotations.lesion_shape import measure_lesions
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import find_window
 from data_pipeline.intake import quality
@@ -27,7 +28,6 @@ from data_pipeline.intake.folder import (
     load_scan,
     read_data_set,
 )
-from data_pipeline.lesion_shape import measure_lesions
 from data_pipeline.normalize import normalize
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px
@@ -35,6 +35,9 @@ from data_pipeline.windows import cut
 
 FEW_COUNTS = 100_000
 """A planar bone scan of the whole body has a million or more; below this its noise hides what is to be learned."""
+
+FEW_LESIONS = 10
+"""In validation, below which the best step of a training is chosen by chance."""
 
 DARK_UPTAKE = 0.8
 """Mean normalised uptake under a mask (the body is at 1) below which the mask is elsewhere than the lesions."""
@@ -247,14 +250,16 @@ def _check_pairs(images: Sequence[CheckedImage], bodies: dict[tuple[str, View], 
 
 
 def _check_duplicates(images: Iterable[CheckedImage]) -> None:
-    first: dict[str, CheckedImage] = {}
+    seen: dict[str, list[CheckedImage]] = defaultdict(list)
     for image in images:
-        if not image.digest or (other := first.setdefault(image.digest, image)) is image:
+        others = tuple(seen[image.digest])
+        seen[image.digest].append(image)
+        if not others or not image.digest:
             continue
-        if {image.split, other.split} <= set(SPLITS) and image.split != other.split:
-            where = f", and they are in {other.split} and {image.split}"
-        else:
-            where = ""
+        apart = [other for other in others if {image.split, other.split} <= set(SPLITS) and image.split != other.split]
+        other = (apart or others)[0]
+        where = " of another patient" if image.entry.patient != other.entry.patient else ""
+        where += f", and they are in {other.split} and {image.split}" if apart else ""
         image.tell(
             image.entry.counts,
             f"is the same scan as {other.entry.counts}{where}",
@@ -291,6 +296,10 @@ def _notes(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> list[str]
     )
     count(lambda image: image.entry.view == View.UNKNOWN, f"scans state no view (edit {MANIFEST})")
     count(lambda image: bool(image.entry.weak_boxes), "scans have boxes: weak labels, neither trained on nor scored")
+    chosen_by = [len(image.lesions) for image in images if image.split == "validation" and image.measured]
+    if chosen_by and sum(chosen_by) < FEW_LESIONS:
+        remedy = f"move patients to it in {SPLITS_FILE}, or import with a larger --validation-share"
+        notes.append(f"validation has {sum(chosen_by)} lesions: too few to choose the best step by; {remedy}")
     outside = sum(image.outside for image in images)
     if outside:
         notes.append(f"lesions outside the thorax field: {outside}; data.field=whole_body would see them")
@@ -335,8 +344,7 @@ def _tally(words: Iterable[str]) -> dict[str, int]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
-    known = [value for value in values if not np.isnan(value)]
-    if not known:
+    if not (known := [value for value in values if not np.isnan(value)]):
         return None
     figures = {"low": min(known), "median": float(np.median(known)), "high": max(known)}
     return json.loads(json.dumps({name: round(float(value), 3) for name, value in figures.items()}))

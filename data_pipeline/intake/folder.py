@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data_pipeline.annotations.kinds import KINDS, connected_instances
 from data_pipeline.errors import RequestError
+from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.values import check_size
 from data_pipeline.scan import Scan, View
 from data_pipeline.splits import SPLITS, check_disjoint
@@ -222,7 +222,7 @@ def read_stored(path: Path) -> np.ndarray:
         if path.suffix == ".npy":
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
-            with Image.open(path) as picture:
+            with open_picture(path) as picture:
                 check_size(picture.size[::-1], str(path))
                 values = np.asarray(picture)
     except RequestError:
@@ -240,7 +240,7 @@ def stored_shape(path: Path) -> tuple[int, int]:
         rows, columns = read_stored(path).shape
         return rows, columns
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return picture.size[1], picture.size[0]
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({type(error).__name__}); import the scans again") from None

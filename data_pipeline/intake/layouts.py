@@ -19,9 +19,10 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from data_pipeline.annotations.kinds import IGNORED, kind_of_label
+from data_pipeline.annotations.kinds import Labels
 from data_pipeline.annotations.outlines import read_json
 from data_pipeline.errors import RequestError
+from data_pipeline.intake.nnunet_labels import nnunet_labels
 from data_pipeline.readers.names import mask_kind
 from data_pipeline.readers.sources import Source, SourceFile
 from data_pipeline.scan import ScanError
@@ -52,6 +53,7 @@ class Layout:
       image_labels: file name -> label of the whole image.
       problems: (file, line).
       notes: what was left out on purpose.
+      assumed: what its description does not say and was assumed.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Layout:
     image_labels: Mapping[str, str]
     problems: tuple[tuple[SourceFile, str], ...] = ()
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def channels(self) -> bool:
@@ -72,8 +75,8 @@ class Layout:
         return self.name in ("bs80k", "paraguay")
 
 
-def recognise(source: Source, *, name: str) -> Layout:
-    """Applies the layout `name`, or the one that the source has.
+def recognise(source: Source, *, name: str, told: Labels) -> Layout:
+    """Applies the layout `name`, or the one that the source has; `told` is what the user says of labels.
 
     Raises:
       RequestError: the source has not the layout that was asked for, or the layout's own description is damaged.
@@ -84,7 +87,7 @@ def recognise(source: Source, *, name: str) -> Layout:
         name = next((known for known, test in _TESTS.items() if test(source)), "files")
     elif name in _ASKED_TESTS and not _ASKED_TESTS[name](source):
         raise RequestError(f"--format={name}: the source has not that layout (docs/your_data.md shows it)")
-    return _LAYOUTS[name](source)
+    return _nnunet(source, told) if name == "nnunet" else _LAYOUTS[name](source)
 
 
 def _files(source: Source) -> Layout:
@@ -99,22 +102,13 @@ def _nnunet_document(source: Source) -> SourceFile | None:
     return next((file for file in source.files if PurePosixPath(file.name).name == "dataset.json"), None)
 
 
-def _nnunet(source: Source) -> Layout:
+def _nnunet(source: Source, told: Labels) -> Layout:
     document = _nnunet_document(source)
     assert document is not None
     content = read_json(document.path)
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise RequestError(f"{document.name}: has no labels; is it nnU-Net's dataset.json?")
-    labels = {}
-    for label, value in content["labels"].items():
-        # Version 1 has {"1": "lesion"}, version 2 {"lesion": 1}.
-        number, word = (label, str(value)) if str(label).isdigit() else (str(value), str(label))
-        if number == "0" or not number.isdigit():
-            continue
-        try:
-            labels[number] = kind_of_label(word, {}, document.name)
-        except ScanError:
-            labels[number] = IGNORED
+    labels, assumed = nnunet_labels(content["labels"], told, document.name)
     kept, problems = [], []
     for file in source.files:
         folders = set(PurePosixPath(file.name).parts[:-1])
@@ -125,7 +119,7 @@ def _nnunet(source: Source) -> Layout:
             problems.append((file, "another channel of its case; one scan per case is read: make it a case of its own"))
         else:
             kept.append(file)
-    return Layout("nnunet", Source(tuple(kept), source.problems), labels, {}, tuple(problems))
+    return Layout("nnunet", Source(tuple(kept), source.problems), labels, {}, tuple(problems), assumed=assumed)
 
 
 def _is_bs80k(source: Source) -> bool:
@@ -205,4 +199,4 @@ def _paraguay(source: Source) -> Layout:
 _TESTS = {"nnunet": _is_nnunet, "bs80k": _is_bs80k, "paraguay": _is_paraguay}
 # Who names a layout vouches for it: then structure is enough.
 _ASKED_TESTS = {**_TESTS, "paraguay": _has_paraguay_structure}
-_LAYOUTS = {"files": _files, "nnunet": _nnunet, "bs80k": _bs80k, "paraguay": _paraguay}
+_LAYOUTS = {"files": _files, "bs80k": _bs80k, "paraguay": _paraguay}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pydicom
 
-from data_pipeline.annotations import outlines
+from data_pipeline.annotations import coco, outlines
+from data_pipeline.intake import strangers
 from data_pipeline.readers import names
 from data_pipeline.readers.dicom import quiet
 from data_pipeline.readers.sources import Source, SourceFile
@@ -21,6 +22,8 @@ Key = tuple[tuple[str, ...], str]
 CocoImage = tuple[SourceFile, Mapping[str, Any], list[Mapping[str, Any]]]
 
 _ALONE = "no scan of that name; name it as its scan with _mask behind, or remove it"
+_SEVERAL = "several scans have that name; name it as one of them, in the same folder and with the same capitals"
+_PEEKED = ("Modality", "SOPInstanceUID", "ImageType", "PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 _NRRD = {".nrrd", ".nhdr"}
 
 
@@ -33,6 +36,8 @@ class ScanFile:
       dicom: whether it may be a DICOM, that is, no picture and no array.
       uid: SOP instance UID of a DICOM, or empty.
       simulated: whether its header or folder says so.
+      modality: of a DICOM, or empty.
+      identity: who the header says the patient is; for the splits' hash only, never written.
       masks: (view or None, kind) -> file of pixels; a view only where the mask's name has one that the scan's has not.
       labelme: view or None -> JSON file.
       coco: view or None -> (file, image entry, annotations).
@@ -46,6 +51,8 @@ class ScanFile:
     dicom: bool = False
     uid: str = ""
     simulated: bool = False
+    modality: str = ""
+    identity: str = ""
     masks: dict[tuple[View | None, str], SourceFile] = dataclasses.field(default_factory=dict)
     labelme: dict[View | None, SourceFile] = dataclasses.field(default_factory=dict)
     coco: dict[View | None, CocoImage] = dataclasses.field(default_factory=dict)
@@ -64,14 +71,12 @@ class Pairing:
       segmentations: DICOM SEG files; they name their scans themselves.
       problems: (file, line) for what is left over; the line has no path.
       notes: lines about what was deliberately not read.
-      strays: whether an annotation has the name of no scan; it may belong to any.
     """
 
     scans: list[ScanFile]
     segmentations: list[SourceFile]
     problems: list[tuple[SourceFile, str]]
     notes: list[str]
-    strays: bool = False
 
 
 def pair_files(source: Source, *, channels: bool = False) -> Pairing:
@@ -109,7 +114,6 @@ def pair_files(source: Source, *, channels: bool = False) -> Pairing:
     _attach(pairing, found, finder)
     for file, _ in pairing.problems:
         finder.refuse(file)
-    pairing.strays = any(line == _ALONE for _, line in pairing.problems)
     return pairing
 
 
@@ -118,38 +122,55 @@ class Finder:
 
     def __init__(self, scans: list[ScanFile], *, channels: bool = False) -> None:
         self._channels = channels
-        keys = [(names.pairing_key(scan.file.name, channels=channels), scan) for scan in scans]
-        self._by_key = dict(reversed(keys))
+        self._exact: dict[Key, list[ScanFile]] = defaultdict(list)
+        self._folded: dict[Key, list[ScanFile]] = defaultdict(list)
         self._by_stem: dict[str, list[tuple[Key, ScanFile]]] = defaultdict(list)
-        for key, scan in keys:
-            self._by_stem[key[1]].append((key, scan))
+        for scan in scans:
+            key = names.pairing_key(scan.file.name, channels=channels)
+            self._exact[key].append(scan)
+            self._folded[names.folded(key)].append(scan)
+            self._by_stem[names.folded(key)[1]].append((names.folded(key), scan))
 
     def __call__(self, *candidates: str) -> tuple[ScanFile | None, View | None]:
         """The scan of the first name that has one; a view with it where only the name without that view has one."""
         keys = [names.pairing_key(name, channels=self._channels) for name in candidates]
         for key in keys:
-            if (scan := self._of_key(key)) is not None:
-                return scan, None
+            if found := self._of_key(key):
+                return (found[0] if len(found) == 1 else None), None
         for folders, stem in keys:
-            view, rest = names.split_view(stem)
-            if view is not None and (scan := self._of_key((folders, rest))) is not None:
-                return scan, view
+            view, rest = names.split_view(stem.lower())
+            if view is not None and (found := self._of_key((folders, rest))):
+                return (found[0] if len(found) == 1 else None), view
         return None, None
 
-    def refuse(self, file: SourceFile) -> None:
-        """Takes note at the scan of that name, if there is one, that an annotation of it cannot be used."""
-        scan, _ = self(file.name)
-        if scan is not None:
-            scan.refused = True
+    def why_none(self, *candidates: str) -> str:
+        """The line for an annotation that has no scan, or more than one."""
+        keys = [names.pairing_key(name, channels=self._channels) for name in candidates]
+        return _SEVERAL if any(len(self._of_key(key)) > 1 for key in keys) else _ALONE
 
-    def _of_key(self, key: Key) -> ScanFile | None:
-        """The scan of the same key; else the only one of that stem, or the only one in a folder above."""
-        if key in self._by_key:
-            return self._by_key[key]
+    def refuse(self, file: SourceFile) -> None:
+        """Takes note at the scans of that name, if there are any, that an annotation of them cannot be used."""
+        key = names.pairing_key(file.name, channels=self._channels)
+        scan, _ = self(file.name)
+        for refused in [scan] if scan is not None else self._of_key(key):
+            refused.refused = True
+
+    def _of_key(self, key: Key) -> list[ScanFile]:
+        """Scans of the same key; else those of that stem if there is one only, or one only in a folder above."""
+        if key in self._exact:
+            return self._exact[key]
+        key = names.folded(key)
+        if key in self._folded:
+            return self._folded[key]
         alike = self._by_stem.get(key[1], [])
         if len(alike) > 1:
             alike = [(other, scan) for other, scan in alike if _above(other[0], key[0])]
-        return alike[0][1] if len(alike) == 1 else None
+        return [alike[0][1]] if len(alike) == 1 else []
+
+
+def same_files(scans: Sequence[ScanFile]) -> bool:
+    """Whether files are copies of one another."""
+    return len(scans) < 2 or len({scan.file.path.read_bytes() for scan in scans}) == 1
 
 
 def _above(folder: tuple[str, ...], other: tuple[str, ...]) -> bool:
@@ -175,6 +196,8 @@ class _Sorted:
         suffix = names.suffix_of(file.name)
         if suffix in _NRRD:
             self.problems.append((file, "NRRD is not read; save it as .nii.gz (in 3D Slicer: Export to file)"))
+        elif line := strangers.of_text(file, suffix):
+            self.problems.append((file, line))
         elif names.is_derived(file.name) or suffix in names.NOT_IMAGES:
             self.ignored += 1
         elif suffix == ".json":
@@ -199,52 +222,73 @@ class _Sorted:
         if outlines.is_labelme(content):
             # Not the content: LabelMe keeps the whole picture in it.
             self.labelme.append((file, str(content["imagePath"]).replace("\\", "/")))
-        elif outlines.is_coco(content):
+        elif coco.is_coco(content):
             self.coco.append((file, content))
         elif isinstance(content, dict) and "PhantomBone" in str(content.get("note", "")) and "views" in content:
             self.patients[str(PurePosixPath(file.name).parent)] = content["views"]
         elif content is None:
             self.problems.append((file, "is no readable JSON; remove it, or export the annotation again"))
+        elif (
+            names.stem_of(file.name).endswith("_lesions") and isinstance(content, dict) and set(content) == {"lesions"}
+        ):
+            self.ignored += 1  # what a data set knows of the lesions in the mask beside it
+        elif line := strangers.of_json(content):
+            self.problems.append((file, line))
         else:
             self.ignored += 1
 
     def _take_dicom(self, file: SourceFile) -> None:
-        modality, uid, simulated = peek(file.path)
+        modality, uid, simulated, identity = peek(file.path)
         if modality == "SEG":
             self.segmentations.append(file)
+        elif line := strangers.of_modality(modality):
+            self.problems.append((file, line))
         else:
-            self.scans.append(ScanFile(file, True, uid, simulated))
+            self.scans.append(ScanFile(file, True, uid, simulated, modality, identity))
 
 
-def peek(path: Path) -> tuple[str, str, bool]:
-    """Modality, SOP instance UID and whether simulated; empty where the file is no DICOM."""
+def peek(path: Path) -> tuple[str, str, bool, str]:
+    """Modality, SOP instance UID, whether simulated, and the patient; empty where the file is no DICOM."""
     with quiet(), contextlib.suppress(Exception):  # what is wrong with a scan its reader says
-        header = pydicom.dcmread(
-            path, stop_before_pixels=True, specific_tags=["Modality", "SOPInstanceUID", "ImageType"]
-        )
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_PEEKED))
         kind = [str(part) for part in header.get("ImageType", None) or ()]
-        return str(header.get("Modality", "")), str(header.get("SOPInstanceUID", "")), "SIMULATED" in kind
-    return "", "", False
+        number, issuer, study = (str(header.get(key, "") or "").strip() for key in _PEEKED[-3:])
+        identity = f"patient {issuer} {number}" if number else f"study {study}" if study else ""
+        return str(header.get("Modality", "")), str(header.get("SOPInstanceUID", "")), "SIMULATED" in kind, identity
+    return "", "", False, ""
 
 
 def _attach(pairing: Pairing, found: _Sorted, finder: Finder) -> None:
     for file, kind in found.masks:
         scan, view = finder(file.name)
         if scan is None:
-            pairing.problems.append((file, _ALONE))
+            pairing.problems.append((file, finder.why_none(file.name)))
         elif (view, kind) in scan.masks:
+            scan.refused = True
             pairing.problems.append((file, "a second mask of the same scan and kind; remove one"))
         else:
             scan.masks[view, kind] = file
     for file, picture in found.labelme:
         scan, view = finder(file.name, picture)
-        _give(pairing, file, None if scan is None else scan.labelme, view, file, "LabelMe file")
+        if scan is None:
+            pairing.problems.append((file, finder.why_none(file.name, picture)))
+        else:
+            _give(pairing, scan, scan.labelme, view, (file, file), "LabelMe file")
     for file in found.voc:
         scan, view = finder(file.name)
-        _give(pairing, file, None if scan is None else scan.voc, view, file, "Pascal VOC file")
+        if scan is None:
+            pairing.problems.append((file, finder.why_none(file.name)))
+        else:
+            _give(pairing, scan, scan.voc, view, (file, file), "Pascal VOC file")
     for file, content in found.coco:
         try:
-            images = outlines.coco_annotations(content)
+            images = coco.coco_annotations(content)
+        except ScanError as error:
+            pairing.problems.append((file, str(error)))
+            for image in content["images"]:
+                if isinstance(image, Mapping) and (scan := finder(str(image.get("file_name", "")))[0]) is not None:
+                    scan.refused = True
+            continue
         except Exception as error:  # what should be a list of objects may be anything
             pairing.problems.append((file, f"damaged ({type(error).__name__}); export it again"))
             continue
@@ -253,7 +297,7 @@ def _attach(pairing: Pairing, found: _Sorted, finder: Finder) -> None:
             if scan is None:
                 pairing.problems.append((file, f"image {name!r} is not in the source; add the scan"))
             else:
-                _give(pairing, file, scan.coco, view, (file, image, entries), f"COCO annotation, {name!r},")
+                _give(pairing, scan, scan.coco, view, (file, (file, image, entries)), f"COCO annotation, {name!r},")
     for scan in pairing.scans:
         views = found.patients.get(str(PurePosixPath(scan.file.name).parent))
         if views is not None:
@@ -262,12 +306,17 @@ def _attach(pairing: Pairing, found: _Sorted, finder: Finder) -> None:
 
 
 def _give(
-    pairing: Pairing, file: SourceFile, slots: dict[View | None, Any] | None, view: View | None, value: Any, what: str
+    pairing: Pairing,
+    scan: ScanFile,
+    slots: dict[View | None, Any],
+    view: View | None,
+    given: tuple[SourceFile, Any],
+    what: str,
 ) -> None:
-    """Puts `value` into the slot of its view, unless there is no scan or the slot is taken."""
-    if slots is None:
-        pairing.problems.append((file, _ALONE))
-    elif view in slots:
+    """Puts what a file has for a scan into the slot of its view, unless the slot is taken."""
+    file, value = given
+    if view in slots:
+        scan.refused = True
         pairing.problems.append((file, f"a second {what} of the same scan; remove one"))
     else:
         slots[view] = value

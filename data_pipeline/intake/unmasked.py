@@ -24,8 +24,8 @@ _MARKED = (
     "left out of training and scores; add a mask"
 )
 _STRAY = (
-    "an annotation has the name of no scan (see its own line) and may belong to this one: the scan is left out of "
-    "training and scores; name the annotation as its scan, or remove it"
+    "{stray} was not used (see its own line) and may mark lesions of this scan: it is left out of training and scores; "
+    "mend, rename or remove that file"
 )
 # Image labels of the public layouts that say that there are lesions.
 _ILL = {"abnormal", "metastasis"}
@@ -39,26 +39,29 @@ class Origin:
       copies: files that hold it; the first is the one that was kept.
       shape: rows and columns.
       marked: whether boxes, masks other than `benign`, or the image's label say that there are lesions.
+      refused: whether an annotation of it could not be used.
     """
 
     copies: list[ScanFile]
     shape: tuple[int, ...]
     marked: bool = False
+    refused: bool = False
 
-    def add(self, annotation: Annotation, label: str = "") -> None:
-        """Takes note of what a copy's annotation or label says of lesions."""
+    def add(self, annotation: Annotation, label: str = "", *, refused: bool = False) -> None:
+        """Takes note of what a copy's annotation or label says of lesions, and whether one of them was refused."""
+        self.refused |= refused
         boxes = any(box["kind"] != "benign" for box in annotation.boxes)
         masks = any(kind != "benign" and ids.any() for kind, ids in annotation.masks.items())
         self.marked |= boxes or masks or label in _ILL
 
-    def objection(self, *, strays: bool) -> str:
+    def objection(self, *, stray: str) -> str:
         """Why the image cannot be declared free of lesions, with what to do; empty if it can.
 
         Args:
-          strays: whether an annotation has the name of no scan at all.
+          stray: a file that looks like an annotation and was not used, or empty.
         """
-        if any(file.refused for file in self.copies):
+        if self.refused or any(file.refused for file in self.copies):
             return _REFUSED
         if self.marked:
             return _MARKED
-        return _STRAY if strays else ""
+        return _STRAY.format(stray=stray) if stray else ""

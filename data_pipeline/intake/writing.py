@@ -12,8 +12,23 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.files import write_json, write_text
-from data_pipeline.intake.folder import DOCUMENT, LAYOUT_VERSION, MANIFEST, SPLITS_FILE, ImageEntry, manifest_text
+from data_pipeline.intake.folder import (
+    DOCUMENT,
+    LAYOUT_VERSION,
+    MANIFEST,
+    PRIVATE,
+    SPLITS_FILE,
+    ImageEntry,
+    manifest_text,
+)
 from data_pipeline.readers.pseudonyms import KEY_FILE
+from data_pipeline.text import printable, table_cell
+
+
+def key_beside(data_set: Path | None) -> Path | None:
+    """The key that was drawn for a data set, if it is there."""
+    file = data_set / PRIVATE / KEY_FILE if data_set else None
+    return file if file and file.is_file() else None
 
 
 def write_image(folder: Path, stem: str, values: np.ndarray) -> str:
@@ -43,8 +58,10 @@ def write_private(folder: Path, origins: Sequence[tuple[str, str, int]], key: st
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image_id", "source_file", "frame"))
-    writer.writerows(origins)
+    writer.writerows((image_id, table_cell(printable(name)), frame) for image_id, name, frame in origins)
     files = {"sources.csv": text.getvalue()} | ({KEY_FILE: key + "\n"} if key is not None else {})
     for name, content in files.items():
-        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(
+            os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as file:
             file.write(content)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_pipeline.readers import budget
 from data_pipeline.readers.damage import read_or_refuse
+from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import Scan, ScanError
 
 _SIGNATURES = {
@@ -19,20 +21,22 @@ _SIGNATURES = {
 }
 
 
-def read_scans(path: str | Path) -> list[Scan]:
+def read_scans(path: str | Path, stated: Stated | None = None) -> list[Scan]:
     """Reads every planar scan in one file; the content decides on the format, not the suffix.
 
     Args:
       path: a nuclear medicine DICOM with one frame, or two (anterior and posterior); a greyscale PNG, JPEG or TIFF; an
         NPY array `[rows, columns]`, or `[1 or 2, rows, columns]` (anterior, posterior); a NIfTI of one slice.
+      stated: what the user says where the file does not, or says it wrongly.
 
     Returns:
-      One or two scans. `Scan.warnings` says what had to be mended or assumed.
+      One or two scans, upright. `Scan.warnings` says what had to be mended or assumed, and which flag settles it.
 
     Raises:
       ScanError: the file cannot be used; one line that names the file, what is wrong and what to do.
     """
-    return read_or_refuse(Path(path), _read)
+    settled = stated or Stated()
+    return read_or_refuse(Path(path), lambda file: _read(file, settled))
 
 
 def is_dicom(path: Path) -> bool:
@@ -49,12 +53,13 @@ def _kind(head: bytes, name: str) -> str:
     return next((kind for mark, kind in _SIGNATURES.items() if head.startswith(mark)), other)
 
 
-def _read(path: Path) -> list[Scan]:
+def _read(path: Path, stated: Stated) -> list[Scan]:
     try:
+        if path.is_dir():
+            raise ScanError(f"{path}: is a folder; name the files in it")
+        budget.check_regular(path)
         with path.open("rb") as file:
             head = file.read(132)
-    except IsADirectoryError:
-        raise ScanError(f"{path}: is a folder; name the files in it") from None
     except FileNotFoundError:
         raise ScanError(f"{path}: no such file") from None
     except OSError as error:
@@ -68,15 +73,15 @@ def _read(path: Path) -> list[Scan]:
     if kind == "picture":
         from data_pipeline.readers.images import read_picture
 
-        return [read_picture(path)]
+        return [read_picture(path, stated)]
     if kind == "nifti":
         from data_pipeline.readers.nifti import read_nifti
 
-        return [read_nifti(path)]
+        return [read_nifti(path, stated)]
     if kind == "numpy":
         from data_pipeline.readers.images import read_numpy
 
-        return read_numpy(path)
+        return read_numpy(path, stated)
     from data_pipeline.readers.dicom import read_dicom
 
-    return read_dicom(path)
+    return read_dicom(path, stated)

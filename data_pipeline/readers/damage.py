@@ -9,27 +9,40 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from data_pipeline.readers import budget
 from data_pipeline.scan import ScanError
 
+LOG = logging.getLogger("msanet")
+"""Tracebacks of what became one line, at level DEBUG. They may quote a file: nobody sees them unless asked for."""
+
+LOG.addHandler(logging.NullHandler())
 _STDERR = 2
 T = TypeVar("T")
 
 
 def read_or_refuse(path: Path, read: Callable[[Path], T]) -> T:
-    """`read(path)`; any failure that is no `ScanError` yet becomes one.
+    """`read(path)` within `budget.seconds`; any failure that is no `ScanError` yet becomes one.
 
     Decoders fail on damaged bytes in ways that nobody lists (NotImplementedError, TypeError, tokenize.TokenError...),
     and one file must never end the reading of the others.
 
     Raises:
-      ScanError: by `read`, or "damaged" with the type of the failure, whose text may quote the file.
+      ScanError: by `read`; "takes too long"; or "damaged" with the type of the failure, whose text may quote the file.
     """
     try:
-        with _unseen_lines():
+        with _unseen_lines(), budget.seconds(budget.MAX_SECONDS):
             return read(path)
     except ScanError:
         raise
+    except budget.OutOfTime:
+        limit = budget.MAX_SECONDS
+        raise ScanError(f"{path}: reading it took more than {limit:g} s; damaged or a trap: export it again") from None
+    except OSError as error:
+        LOG.debug("%s", path, exc_info=True)
+        reason = error.strerror or type(error).__name__
+        raise ScanError(f"{path}: cannot be read ({reason}); copy it again") from None
     except Exception as error:
+        LOG.debug("%s", path, exc_info=True)
         raise ScanError(f"{path}: damaged ({type(error).__name__}); export it again") from None
 
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings as python_warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from data_pipeline.readers.dicom_file import EntryError, entry, numbers, quiet, read_dicom_file, texts
+from data_pipeline.readers.dicom_frames import choose_frames, orientation_of_frame, views_of
 from data_pipeline.readers.pseudonyms import pseudonym
-from data_pipeline.readers.values import check_pixels, to_counts
-from data_pipeline.readers.views import view_of_file_name, view_of_text
-from data_pipeline.scan import Scan, ScanError, View
+from data_pipeline.readers.settle import StoredImage, settle
+from data_pipeline.readers.stated import Stated
+from data_pipeline.readers.values import check_pixels
+from data_pipeline.scan import Scan, ScanError
 
-# Codes of DICOM context group 26, projections in nuclear medicine; older files are recognised by their wording.
-_VIEW_CODES = {"399321004": View.ANTERIOR, "399001007": View.POSTERIOR}
-# On two-headed whole-body cameras detector 1 is above the patient, who lies on the back.
-_VIEW_OF_DETECTOR = {1: View.ANTERIOR, 2: View.POSTERIOR}
 # Codes of modalities that may be repeated in a message; anything else in that field may be free text.
 _MODALITIES = {"CR", "CT", "DX", "ECG", "ES", "IO", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "REG", "RF"} | {
     "RTDOSE",
@@ -35,29 +30,28 @@ _MODALITIES = {"CR", "CT", "DX", "ECG", "ES", "IO", "KO", "MG", "MR", "NM", "OT"
     "XA",
     "XC",
 }
-T = TypeVar("T")
 _LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
 _NOT_PLANAR = ("TOMO", "DYNAMIC", "GATED", "RECON")
-# Relative difference of two spacings (or of two sums of counts) that is still rounding.
-_PIXEL_ASPECT_TOLERANCE = 0.05
+# Relative difference of two sums of counts that is still rounding.
 _SUM_TOLERANCE = 0.001
 
 
-def read_dicom(path: Path) -> list[Scan]:
+def read_dicom(path: Path, stated: Stated | None = None) -> list[Scan]:
     """Reads the planar frames of one DICOM file.
 
     What counts is the modality and the geometry: real bone scans come under several SOP classes.
 
     Raises:
-      ScanError: no DICOM, another modality, not planar, colour, without or with damaged pixel data.
+      ScanError: no DICOM, another modality, not planar, colour, without or with damaged pixel data, or what has to be
+        settled by a flag.
     """
     with quiet():
         header = _open(path)
         try:
             _check_planar(header, path)
-            frames = _decode(header, path)
-            return _scans(header, frames, path)
-        except _EntryError as error:
+            stored = _decode(header, path)
+            return _scans(header, stored, path, stated or Stated())
+        except EntryError as error:
             raise ScanError(f"{path}: the header entry cannot be read ({error}); export the file again") from None
         except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
             if isinstance(error, ScanError):
@@ -69,54 +63,26 @@ def read_dicom(path: Path) -> list[Scan]:
 def read_modality(path: Path) -> str:
     """Code of the modality of a DICOM file; empty where there is none, or none that is known."""
     with quiet(), contextlib.suppress(Exception):  # what is wrong with a file its reader says
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
+        header = read_dicom_file(path, pixels=False, only=["Modality"])
         code = str(header.get("Modality", ""))
         return code if code in _MODALITIES else ""
     return ""
 
 
-class _EntryError(Exception):
-    """Keyword of a header entry and the type of its failure: never the value, which may be about the patient."""
-
-
-def _entry(header: pydicom.Dataset, keyword: str, convert: Callable[[Any], T], absent: T) -> T:
-    """An entry's value as a type of ours; `absent` where it is missing or empty."""
-    try:
-        value = header.get(keyword, None)
-        return absent if value is None or value == "" else convert(value)
-    except Exception as error:  # pydicom converts late, and fails in many ways
-        raise _EntryError(f"{keyword}, {type(error).__name__}") from None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silences pydicom, whose complaints quote the header: a patient's name must not reach a log.
-
-    Private and old files break rules that do not matter here; what matters is checked in this module.
-    """
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with python_warnings.catch_warnings():
-            python_warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _open(path: Path) -> pydicom.Dataset:
     try:
-        header = pydicom.dcmread(path)
+        header = read_dicom_file(path)
         if len(header) == 0:  # what pydicom returns when the file ends within its compressed pixels
             raise EOFError
         return header
     except InvalidDicomError:
         pass
+    except ScanError:
+        raise
     except Exception as error:  # damaged files fail in many ways
         raise ScanError(f"{path}: damaged or truncated DICOM ({type(error).__name__}); copy it again") from None
     try:  # files from before 1996 have no preamble
-        header = pydicom.dcmread(path, force=True)
+        header = read_dicom_file(path, force=True)
         if "Modality" in header and "Rows" in header:
             return header
     except Exception:  # any text fails somehow; the message below says it
@@ -125,7 +91,7 @@ def _open(path: Path) -> pydicom.Dataset:
 
 
 def _check_planar(header: pydicom.Dataset, path: Path) -> None:
-    modality = _entry(header, "Modality", str, "")
+    modality = entry(header, "Modality", str, "")
     if not modality:
         raise ScanError(f"{path}: the header states no modality; it was cut short or emptied: copy or export it again")
     if modality != "NM":
@@ -133,25 +99,32 @@ def _check_planar(header: pydicom.Dataset, path: Path) -> None:
         raise ScanError(f"{path}: modality {shown}; a planar bone scan has modality NM: export the scan itself")
     if "PixelData" not in header:
         raise ScanError(f"{path}: has no pixel data (header only, or truncated); export it with the image")
-    if _entry(header, "SamplesPerPixel", int, 1) != 1:
+    if entry(header, "SamplesPerPixel", int, 1) != 1:
         raise ScanError(f"{path}: a colour picture (secondary capture?); export the original scan")
-    if _entry(header, "PhotometricInterpretation", str, "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2"):
+    if entry(header, "PhotometricInterpretation", str, "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2"):
         raise ScanError(f"{path}: a palette or colour picture; export the original scan")
-    kind = " ".join(_entry(header, "ImageType", lambda value: [str(part) for part in value], []))
-    if any(word in kind.upper() for word in _NOT_PLANAR) or (_entry(header, "NumberOfSlices", int, 1) or 1) > 1:
+    kind = " ".join(entry(header, "ImageType", texts, []))
+    if any(word in kind.upper() for word in _NOT_PLANAR) or (entry(header, "NumberOfSlices", int, 1) or 1) > 1:
         raise ScanError(f"{path}: a tomographic, dynamic or gated study, not a planar scan; export the whole-body scan")
-    frames = _entry(header, "NumberOfFrames", int, 1) or 1
+    frames = entry(header, "NumberOfFrames", int, 1) or 1
     if frames > 64:
         raise ScanError(f"{path}: {frames} frames; a planar scan has one or two (anterior, posterior)")
-    check_pixels(frames, (_entry(header, "Rows", int, 0), _entry(header, "Columns", int, 0)), str(path))
+    check_pixels(frames, (entry(header, "Rows", int, 0), entry(header, "Columns", int, 0)), str(path))
 
 
 def _decode(header: pydicom.Dataset, path: Path) -> np.ndarray:
-    """Stored values `[frames, rows, columns]`."""
+    """Stored values `[frames, rows, columns]`, of the bits that BitsStored and HighBit name."""
     header.ensure_file_meta()
     if "TransferSyntaxUID" not in header.file_meta:
         header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian  # what the standard assumes
     syntax = header.file_meta.TransferSyntaxUID
+    bits, allocated = entry(header, "BitsStored", int, 0), entry(header, "BitsAllocated", int, 0)
+    high = entry(header, "HighBit", int, bits - 1)
+    shift = high + 1 - bits
+    if shift < 0 or high >= allocated or (shift and syntax.is_encapsulated):
+        raise ScanError(f"{path}: {bits} bits up to bit {high} of {allocated} cannot be; export it uncompressed")
+    if shift:
+        header.BitsStored, header.HighBit = allocated, allocated - 1
     try:
         values = header.pixel_array
     except Exception as error:  # every decoder has its own errors, which may quote the header
@@ -163,98 +136,99 @@ def _decode(header: pydicom.Dataset, path: Path) -> np.ndarray:
         raise ScanError(
             f"{path}: the pixel data cannot be decoded (transfer syntax {name}, {type(error).__name__}); {remedy}"
         ) from None
+    if shift:
+        values = _right_justified(values, bits, shift, path)
     return values[None] if values.ndim == 2 else values
 
 
-def _scans(header: pydicom.Dataset, frames: np.ndarray, path: Path) -> list[Scan]:
-    windows = _vector(header, "EnergyWindowVector", len(frames))
-    notes: tuple[str, ...] = ()
-    chosen = [index for index in range(len(frames)) if windows[index] == windows[0]]
-    if len(chosen) < len(frames):
-        notes += ("several energy windows: the first is used",)
-    if len(chosen) > 2:
-        raise ScanError(f"{path}: {len(chosen)} frames; a planar scan has one or two (anterior, posterior): split it")
-    notes += _notes_on_counts(header, frames[chosen])
-    views, assumed = _views(header, chosen, path, len(frames))
-    if assumed:
-        notes += ("view not stated: taken from the detector's number (1 anterior, 2 posterior)",)
-    elif View.UNKNOWN in views:
-        notes += ("view not stated",)
-    pixel_size = _pixel_size(header, path)
-    if pixel_size is None:
-        notes += ("no pixel size in the file: lengths in mm are unknown",)
+def _right_justified(values: np.ndarray, bits: int, shift: int, path: Path) -> np.ndarray:
+    """`bits` of each value above the lowest `shift`, signed as the values are; older standards allowed such."""
+    words = values.view(values.dtype.str.replace("i", "u")).astype(np.int64)
+    if (words & ((1 << shift) - 1)).any():
+        raise ScanError(f"{path}: HighBit says that values are left-justified, the lowest bits are not empty; mend it")
+    kept = (words >> shift) & ((1 << bits) - 1)
+    return np.where(kept >> (bits - 1), kept - (1 << bits), kept) if values.dtype.kind == "i" else kept
+
+
+def _scans(header: pydicom.Dataset, stored: np.ndarray, path: Path, stated: Stated) -> list[Scan]:
+    chosen, notes = choose_frames(header, stored, path, stated)
+    values, mended = _in_counts(header, stored[chosen], path)
+    views, said = views_of(header, chosen, path, len(stored), stated)
+    notes += _notes_on_counts(header, values) + mended + said
+    spacing: list[float] = entry(header, "PixelSpacing", numbers, [])
+    known = len(spacing) == 2 and min(spacing) > 0 and np.isfinite(spacing).all()
     scans = []
-    for index, view in zip(chosen, views, strict=True):
-        counts, mended = to_counts(frames[index], str(path))
-        scans.append(Scan(counts, pixel_size, view, _patient(header, path), path.name, mended + notes, index))
+    for number, (index, view) in enumerate(zip(chosen, views, strict=True)):
+        turn, source = orientation_of_frame(header, index, view, path, len(stored), len(chosen), stated)
+        image = StoredImage(
+            values=values[number],
+            pixel_size_mm=(spacing[0], spacing[1]) if known else None,
+            view=view,
+            patient=_patient(header, path),
+            notes=notes,
+            orientation=turn,
+            orientation_from=source,
+            frame=index,
+        )
+        scans.append(settle(image, path, stated))
     return scans
+
+
+def _in_counts(header: pydicom.Dataset, stored: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Stored values after rescaling, padding taken for no counts.
+
+    Slope and intercept are applied where that gives whole numbers. A slope that does not is only a unit, since counts
+    are whole: it is left out, and the intercept is taken in units of it.
+    """
+    if "ModalityLUTSequence" in header:
+        raise ScanError(f"{path}: values behind a lookup table; export the original counts")
+    notes: tuple[str, ...] = ()
+    padding = _padding(header, stored)
+    values = stored
+    slope = entry(header, "RescaleSlope", float, 1.0)
+    intercept = entry(header, "RescaleIntercept", float, 0.0)
+    if not (np.isfinite([slope, intercept]).all() and slope):
+        raise ScanError(f"{path}: a rescale slope of {slope:g} gives no counts; export the original counts")
+    if (slope, intercept) != (1.0, 0.0):
+        scaled = slope * stored.astype(np.float64) + intercept
+        if np.allclose(scaled, np.rint(scaled), rtol=0, atol=1e-3):
+            values = np.rint(scaled)
+            notes += (f"rescale slope {slope:g} and intercept {intercept:g} applied",)
+        else:
+            values = scaled / abs(slope)
+            taken = f", intercept {intercept:g} in units of it" if intercept else ""
+            notes += (f"rescale slope {slope:g} not applied{taken}: stored values are taken as counts",)
+    if number := int(np.count_nonzero(padding)):
+        values = np.where(padding, 0, values)
+        notes += (f"{number} pixels of PixelPaddingValue taken for no counts",)
+    return values, notes
+
+
+def _padding(header: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
+    """Where stored values are padding, whether the header states them signed or not."""
+    ends = [entry(header, key, int, None) for key in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return np.zeros(stored.shape, bool)
+    first, last = ends[0], ends[0] if ends[1] is None else ends[1]
+    span = 1 << entry(header, "BitsAllocated", int, 16)
+    first, last = sorted((first, last))
+    return np.logical_or.reduce([(stored >= first + turn) & (stored <= last + turn) for turn in (-span, 0, span)])
 
 
 def _notes_on_counts(header: pydicom.Dataset, frames: np.ndarray) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
-    if _entry(header, "LossyImageCompression", str, "00") == "01":
+    if entry(header, "LossyImageCompression", str, "00") == "01":
         notes += ("lossy compression: the counts are not original",)
-    slope, intercept = _entry(header, "RescaleSlope", float, 1.0) or 1.0, _entry(header, "RescaleIntercept", float, 0.0)
-    if (slope, intercept) != (1.0, 0.0):
-        notes += (f"rescale slope {slope:g} and intercept {intercept:g} ignored: stored values are taken as counts",)
-    stated, summed = _entry(header, "CountsAccumulated", int, 0), int(np.maximum(frames, 0).sum(dtype=np.int64))
+    stated, summed = entry(header, "CountsAccumulated", int, 0), int(np.maximum(frames, 0).sum(dtype=np.float64))
     if len(frames) == 1 and stated and abs(stated - summed) > _SUM_TOLERANCE * stated:
         notes += (f"the header states {stated} counts, the pixels sum to {summed}",)
     return notes
 
 
-def _pixel_size(header: pydicom.Dataset, path: Path) -> tuple[float, float] | None:
-    spacing: list[float] = _entry(header, "PixelSpacing", lambda value: [float(side) for side in value], [])
-    if len(spacing) != 2:
-        return None
-    row, column = spacing
-    if not (row > 0 and column > 0):
-        return None
-    if abs(row - column) > _PIXEL_ASPECT_TOLERANCE * column:
-        raise ScanError(f"{path}: pixels of {row:g} x {column:g} mm; resample the scan to square pixels")
-    return row, column
-
-
-def _views(header: pydicom.Dataset, chosen: list[int], path: Path, frames: int) -> tuple[list[View], bool]:
-    """Views of the chosen frames, and whether they are only the convention of detector numbers."""
-    detectors = _vector(header, "DetectorVector", frames)
-    stated = [_view_of_code(header, detectors[index]) for index in chosen]
-    if len(chosen) == 1 and stated[0] == View.UNKNOWN:
-        texts = [_entry(header, key, str, "") for key in ("ImageID", "SeriesDescription", "ProtocolName")]
-        named = [view_of_text(text) for text in texts] + [view_of_file_name(path.stem)]
-        stated = [next((view for view in named if view != View.UNKNOWN), View.UNKNOWN)]
-    if View.UNKNOWN not in stated and len(set(stated)) == len(stated):
-        return stated, False
-    if len(chosen) == 2 and detectors[chosen[0]] == detectors[chosen[1]]:
-        return stated, False
-    if "DetectorVector" not in header:
-        return stated, False
-    return [_VIEW_OF_DETECTOR.get(detectors[index], View.UNKNOWN) for index in chosen], True
-
-
-def _view_of_code(header: pydicom.Dataset, detector: int) -> View:
-    sequence = header.get("DetectorInformationSequence", None) or []
-    if not 1 <= detector <= len(sequence):
-        return View.UNKNOWN
-    for code in sequence[detector - 1].get("ViewCodeSequence", None) or []:
-        view = _VIEW_CODES.get(str(code.get("CodeValue", "")), view_of_text(str(code.get("CodeMeaning", ""))))
-        if view != View.UNKNOWN:
-            return view
-    return View.UNKNOWN
-
-
-def _vector(header: pydicom.Dataset, keyword: str, frames: int) -> list[int]:
-    """A frame-wise index vector; all ones where it is absent or of another length."""
-    values: list[int] = _entry(
-        header, keyword, lambda value: [int(v) for v in ([value] if isinstance(value, int) else value)], []
-    )
-    return values if len(values) == frames else [1] * frames
-
-
 def _patient(header: pydicom.Dataset, path: Path) -> str:
     """Pseudonym of the patient, or of the study or the file where the header names none."""
-    patient, issuer = _entry(header, "PatientID", str, "").strip(), _entry(header, "IssuerOfPatientID", str, "")
-    study = _entry(header, "StudyInstanceUID", str, "").strip()
+    patient, issuer = entry(header, "PatientID", str, "").strip(), entry(header, "IssuerOfPatientID", str, "")
+    study = entry(header, "StudyInstanceUID", str, "").strip()
     if patient:
         return pseudonym(f"patient {issuer} {patient}")
     return pseudonym(f"study {study}") if study else pseudonym(f"file {path.name}")

@@ -1,34 +1,73 @@
-"""Greyscale pictures (PNG, JPEG, TIFF) and NPY arrays -> scans."""
+"""Greyscale pictures (PNG, JPEG, TIFF) and NPY arrays -> scans, and the one way into a picture file."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings as python_warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from data_pipeline.readers import budget
+from data_pipeline.readers.orientation import AS_STORED, inverse, upright
 from data_pipeline.readers.pseudonyms import pseudonym
-from data_pipeline.readers.values import check_size, to_counts
-from data_pipeline.readers.views import view_of_file_name, without_view
+from data_pipeline.readers.settle import StoredImage, settle, stated_views, view_of_path
+from data_pipeline.readers.stated import Stated
+from data_pipeline.readers.values import check_pixels, check_size
+from data_pipeline.readers.views import without_view
 from data_pipeline.scan import Scan, ScanError, View
 
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""What is ever decoded. Pillow knows others, of which EPS starts a program that runs what is in the file."""
+
 _GREY_MODES = {"L": 8, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
-# In a scan the border is air. Brighter than this share of the maximum, it is an inverted display picture.
-_BRIGHT_BORDER_SHARE = 0.75
 
 
-def read_picture(path: Path) -> Scan:
+@contextlib.contextmanager
+def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
+    """Opens a picture of `PICTURE_FORMATS`; its first pixels are decoded when they are asked for.
+
+    Args:
+      source: a file, or the bytes of one.
+
+    Raises:
+      ScanError: no regular file, or too large a one.
+      OSError: no picture of these formats, or damaged.
+    """
+    if isinstance(source, Path):
+        budget.check_regular(source)
+        source = source.read_bytes()
+    # From memory: of a file, Pillow maps uncompressed pixels, and scrambles those of a turned TIFF.
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore")  # damaged metadata do not matter, damaged pixels raise
+        with Image.open(io.BytesIO(source), formats=PICTURE_FORMATS) as picture:
+            yield picture
+
+
+def stored_pixels(picture: Image.Image) -> tuple[np.ndarray, int]:
+    """Pixels as stored, and how they lie: the EXIF or TIFF orientation, 1 where there is none or an impossible one."""
+    tag = picture.getexif().get(ExifTags.Base.Orientation, AS_STORED)
+    tag = tag if tag in range(1, 9) else AS_STORED
+    values = np.asarray(picture)
+    # Pillow turns a TIFF itself while it decodes.
+    return (upright(values, inverse(tag)) if picture.format == "TIFF" else values), tag
+
+
+def read_picture(path: Path, stated: Stated | None = None) -> Scan:
     """Reads a greyscale picture whose brightness is proportional to counts (hot = bright).
 
     Raises:
       ScanError: colour, transparency, several pages, inverted grey, damaged.
     """
+    stated = stated or Stated()
     try:
-        # Damaged metadata do not matter here, damaged pixels raise.
-        with python_warnings.catch_warnings():
-            python_warnings.simplefilter("ignore")
-            mode, pages, lossy, values = _decode(path)
+        with open_picture(path) as picture:
+            check_pixels(1, picture.size[::-1], str(path))
+            mode, pages, lossy = picture.mode, getattr(picture, "n_frames", 1), picture.format == "JPEG"
+            values, turn = stored_pixels(picture)
     except ScanError:
         raise
     except Image.DecompressionBombError:
@@ -39,28 +78,22 @@ def read_picture(path: Path) -> Scan:
         raise ScanError(f"{path}: a picture of mode {mode} (colour, palette or transparency); save 8 or 16 bit grey")
     if pages > 1:
         raise ScanError(f"{path}: {pages} pages; save one picture per view")
-    counts, warnings = to_counts(values, str(path))
-    _refuse_inverted(counts, path)
+    view, notes = view_of_path(path, path.stem, stated)
     if _GREY_MODES[mode] == 8:
-        warnings += ("8 bit picture: counts may be scaled and cut off at 255, uptake is relative",)
+        notes += ("8 bit picture: counts may be scaled and cut off at 255, uptake is relative",)
     if lossy:
-        warnings += ("lossy compression: the counts are not original",)
-    return _scan(counts, path, view_of_file_name(path.stem, path.parent.name), warnings)
+        notes += ("lossy compression: the counts are not original",)
+    image = StoredImage(values, None, view, _patient(path), notes, turn, "its EXIF or TIFF orientation")
+    return settle(image, path, stated)
 
 
-def _decode(path: Path) -> tuple[str, int, bool, np.ndarray]:
-    """Mode, number of pages, whether lossy, pixels."""
-    with Image.open(path) as picture:
-        check_size(picture.size[::-1], str(path))
-        return picture.mode, getattr(picture, "n_frames", 1), picture.format == "JPEG", np.asarray(picture)
-
-
-def read_numpy(path: Path) -> list[Scan]:
+def read_numpy(path: Path, stated: Stated | None = None) -> list[Scan]:
     """Reads counts from an NPY file; never unpickles.
 
     Raises:
       ScanError: pickled objects, another number of dimensions, truncated, no counts.
     """
+    stated = stated or Stated()
     try:
         # Mapped, so that a header that promises terabytes costs nothing and a short file is noticed.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -70,39 +103,26 @@ def read_numpy(path: Path) -> list[Scan]:
                 f"{path}: holds pickled objects, which are never read; save a plain numeric array"
             ) from None
         raise ScanError(f"{path}: the array cannot be read ({type(error).__name__}); save it again") from None
-    if values.ndim == 3 and values.shape[0] in (1, 2):
-        views = [View.ANTERIOR, View.POSTERIOR][: values.shape[0]] if values.shape[0] == 2 else [_named_view(path)]
-        frames = list(zip(values, views, strict=True))
-    elif values.ndim == 2:
-        frames = [(values, _named_view(path))]
+    views: list[View]
+    if values.ndim == 3 and values.shape[0] == 2:
+        views = stated_views(stated, 2, path) if stated.views else [View.ANTERIOR, View.POSTERIOR]
+        notes: tuple[str, ...] = () if stated.views else ("the first array is taken as anterior; --view= settles it",)
+    elif values.ndim == 2 or (values.ndim == 3 and values.shape[0] == 1):
+        view, notes = view_of_path(path, path.stem, stated)
+        views, values = [view], values.reshape(-1, *values.shape[-2:])
     else:
         raise ScanError(
             f"{path}: an array of shape {values.shape} is no planar scan; save [rows, columns] or [2, rows, columns]"
         )
     scans = []
-    for frame, view in frames:
+    for number, (frame, view) in enumerate(zip(values, views, strict=True)):
         check_size(frame.shape, str(path))
-        counts, warnings = to_counts(np.asarray(frame), str(path))
-        scans.append(_scan(counts, path, view, warnings))
+        check_pixels(len(views), frame.shape, str(path))
+        scans.append(
+            settle(StoredImage(np.asarray(frame), None, view, _patient(path), notes, frame=number), path, stated)
+        )
     return scans
 
 
-def _named_view(path: Path) -> View:
-    return view_of_file_name(path.stem, path.parent.name)
-
-
-def _scan(counts: np.ndarray, path: Path, view: View, warnings: tuple[str, ...]) -> Scan:
-    return Scan(
-        counts=counts,
-        pixel_size_mm=None,
-        view=view,
-        patient=pseudonym(without_view(path.stem)),
-        source=path.name,
-        warnings=(*warnings, "no pixel size in the file: lengths in mm are unknown"),
-    )
-
-
-def _refuse_inverted(counts: np.ndarray, path: Path) -> None:
-    border = np.concatenate([counts[0], counts[-1], counts[:, 0], counts[:, -1]])
-    if np.median(border) > _BRIGHT_BORDER_SHARE * counts.max():
-        raise ScanError(f"{path}: the background is brighter than the patient: invert the picture (hot = bright)")
+def _patient(path: Path) -> str:
+    return pseudonym(without_view(path.stem))

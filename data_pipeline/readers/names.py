@@ -6,6 +6,7 @@ docs/your_data.md states these rules for users.
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import PurePosixPath
 
 from data_pipeline.readers.nifti import nifti_stem
@@ -42,10 +43,11 @@ _MASK_FOLDERS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "an
     "gt",
     "groundtruth",
     "ground_truth",
+    "segmentationclass",  # Pascal VOC, CVAT
 }
 # Folders of masks only inside a folder of masks: alone they may well be classes of scans.
 _KIND_FOLDERS = {"lesions", "lesions_isocontour", "reader_1", "reader_2", "benign"}
-_SCAN_FOLDERS = {"image", "images", "imagestr", "imagests", "scan", "scans", "img", "imgs", "counts"}
+_SCAN_FOLDERS = {"image", "images", "imagestr", "imagests", "scan", "scans", "img", "imgs", "counts", "jpegimages"}
 _DERIVED = ("expected", "organs", "probability", "overlay", "preview")
 _NNUNET_IMAGES = {"imagestr", "imagests"}
 _CHANNEL = re.compile(r"^(?P<case>.+)_\d{4}$")
@@ -68,6 +70,7 @@ NOT_IMAGES = {".txt", ".md", ".csv", ".tsv", ".pdf", ".html", ".htm", ".log", ".
     ".sh",
     ".exe",
     ".inf",
+    ".key",
 }
 # Of two files of one name the one that is nearer to the camera is read.
 _RANKS = {".dcm": 0, "": 0, ".ima": 0, ".nii": 1, ".npy": 2, ".tif": 3, ".tiff": 3, ".png": 4, ".bmp": 5, ".jpg": 6}
@@ -109,19 +112,27 @@ def mask_kind(name: str) -> str | None:
 def pairing_key(name: str, *, channels: bool = False) -> tuple[tuple[str, ...], str]:
     """What a scan and its masks have in common: folders without `images`, `masks`..., and the stem without endings.
 
+    Letters are composed (Unicode NFC), as systems store the same name in different forms. Capitals stay.
+
     Args:
       name: path within the source.
       channels: whether images end in nnU-Net's number of a channel, which their labels have not.
     """
-    folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
-    inside = bool(_MASK_FOLDERS & set(folders))
+    name = unicodedata.normalize("NFC", name)
+    folders = PurePosixPath(name).parts[:-1]
+    inside = bool(_MASK_FOLDERS & {part.lower() for part in folders})
     skipped = _MASK_FOLDERS | _SCAN_FOLDERS | (_KIND_FOLDERS if inside else set())
     stem = stem_of(name)
     if match := _ENDING.match(stem):
         stem = match["base"]
     if channels:
         stem = _without_channel(name, stem)
-    return tuple(part for part in folders if part not in skipped), stem.lower()
+    return tuple(part for part in folders if part.lower() not in skipped), stem
+
+
+def folded(key: tuple[tuple[str, ...], str]) -> tuple[tuple[str, ...], str]:
+    """A `pairing_key` without the difference of capitals."""
+    return tuple(part.casefold() for part in key[0]), key[1].casefold()
 
 
 def _without_channel(name: str, stem: str) -> str:
@@ -149,19 +160,21 @@ def patient_of_path(name: str, *, channels: bool = False) -> str:
       name: path within the source.
       channels: as in `pairing_key`.
     """
+    name = unicodedata.normalize("NFC", name)
     path = PurePosixPath(name)
     folders, _ = pairing_key(name)
     # The stem keeps its capitals: `wholeBodyANT` has its view in them.
     own = _without_channel(name, stem_of(name)) if channels else stem_of(name)
     own = without_view(own, path.parent.name)
-    parts = [*(without_view(part) for part in path.parts[:-1] if part.lower() in folders), own]
+    parts = [*(without_view(part) for part in path.parts[:-1] if part in folders), own]
     return "/".join(part for part in (_trimmed(part) for part in parts) if part)
 
 
 def patient_of_folder(name: str) -> str:
     """The folders of a file without the words of a view."""
+    name = unicodedata.normalize("NFC", name)
     folders, _ = pairing_key(name)
-    parts = (_trimmed(without_view(part)) for part in PurePosixPath(name).parts[:-1] if part.lower() in folders)
+    parts = (_trimmed(without_view(part)) for part in PurePosixPath(name).parts[:-1] if part in folders)
     return "/".join(part for part in parts if part)
 
 

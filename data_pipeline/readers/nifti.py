@@ -1,43 +1,92 @@
 """Planar NIfTI images -> scans, and the array behind masks.
 
-NIfTI stores columns first. Rows go down where they run along -z (a coronal image), or along -y (planar images of
-programs built on ITK: 3D Slicer, ITK-SNAP, nnU-Net); along +z, or +y with columns along -x (dcm2niix), they go up and
-are turned. An affine with +x and +y, as `numpy.eye(4)`, says nothing about a planar image: the longer side is then
-taken as rows, from the top.
+NIfTI stores columns first. Along z rows run down (-z), and columns to the patient's left (-x) in an anterior view, to
+the right (+x) in a posterior one; an image that lies otherwise is turned. Planar images in x and y lie as programs
+built on ITK write them (3D Slicer, ITK-SNAP, nnU-Net): columns along -x, rows along -y, whatever the view; what runs
+the other way (dcm2niix, nibabel's canonical form) is turned. An affine with +x and +y from the origin, such as
+`numpy.eye(4)`, says nothing about a planar image: the longer side is then taken as rows, from the top.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import warnings as python_warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_pipeline.readers import budget
+from data_pipeline.readers.orientation import AS_STORED, orientation_of, upright
 from data_pipeline.readers.pseudonyms import pseudonym
-from data_pipeline.readers.values import MAX_SIDE_PX, check_size, to_counts
-from data_pipeline.readers.views import view_of_file_name, without_view
-from data_pipeline.scan import Scan, ScanError
+from data_pipeline.readers.settle import StoredImage, settle, view_of_path
+from data_pipeline.readers.stated import Stated
+from data_pipeline.readers.values import check_pixels
+from data_pipeline.readers.views import without_view
+from data_pipeline.scan import Scan, ScanError, View
 
-_Z = 2
+_X, _Z = 0, 2
+# Letters of the positive and negative direction of an axis that holds columns, and of one that holds rows.
+_ACROSS, _DOWN = ("R", "L"), ("H", "F")
 _MILLIMETRES = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
+_GZIP_MARK = b"\x1f\x8b"
 
 
-def read_nifti(path: Path) -> Scan:
+@dataclasses.dataclass(frozen=True)
+class PlanarNifti:
+    """The one slice of a NIfTI file.
+
+    Attributes:
+      values: `[first, second]` axis as stored.
+      pixel_size_mm: spacing along the two axes, or None.
+      columns_to: where the second axis, taken as columns, runs: L, R, H or F.
+      rows_to: where the first axis, taken as rows, runs.
+      silent: whether the affine says nothing about it.
+      sided: whether left and right are the patient's, which an image in x and y does not tell.
+    """
+
+    values: np.ndarray
+    pixel_size_mm: tuple[float, float] | None
+    columns_to: str
+    rows_to: str
+    silent: bool
+    sided: bool
+
+    def orientation(self, view: View) -> int:
+        """EXIF number of how `values` lie, taken as rows and columns.
+
+        Args:
+          view: decides on left and right where the affine tells them; of an unknown view they stay as they are.
+        """
+        if self.silent:
+            return AS_STORED if self.values.shape[0] > self.values.shape[1] else 5
+        side = view if self.sided and view != View.UNKNOWN else View.ANTERIOR
+        if self.sided and view == View.UNKNOWN and "R" in (self.columns_to, self.rows_to):
+            side = View.POSTERIOR  # columns to the right: as a posterior view is shown
+        turn = orientation_of(self.columns_to, self.rows_to, side)
+        return AS_STORED if turn is None else turn
+
+
+def read_nifti(path: Path, stated: Stated | None = None) -> Scan:
     """Reads one planar scan.
 
     Raises:
       ScanError: damaged, a volume, or no counts.
     """
-    values, pixel_size, assumed = read_planar_nifti(path)
-    counts, warnings = to_counts(values, str(path))
-    if pixel_size is None:
-        warnings += ("no pixel size in the file: lengths in mm are unknown",)
-    if assumed:
-        warnings += ("the affine does not say where the top is: row 0 is taken as the head",)
+    stated = stated or Stated()
+    plane = read_plane(path)
     stem = nifti_stem(path.name)
-    view = view_of_file_name(stem, path.parent.name)
-    return Scan(counts, pixel_size, view, pseudonym(without_view(stem)), path.name, warnings)
+    view, notes = view_of_path(path, stem, stated)
+    turn, source = plane.orientation(view), "its affine"
+    if plane.silent and stated.orientation is None:
+        notes += ("the affine does not say where the top is: row 0 is taken as the head; --orientation= settles it",)
+    image = StoredImage(plane.values, plane.pixel_size_mm, view, pseudonym(without_view(stem)), notes, turn, source)
+    scan = settle(image, path, stated)
+    # NIfTI keeps columns first: that it must be transposed is no mending, that it is turned or mirrored is.
+    kept = tuple(
+        note for note in scan.warnings if not (note.startswith("turned upright: its affine") and turn in (1, 5))
+    )
+    return dataclasses.replace(scan, warnings=kept)
 
 
 def nifti_stem(name: str) -> str:
@@ -46,28 +95,37 @@ def nifti_stem(name: str) -> str:
     return name[: -len(".nii.gz")] if lower.endswith(".nii.gz") else name.rsplit(".", 1)[0]
 
 
-def read_planar_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float] | None, bool]:
-    """Values `[rows, columns]`, (row, column) spacing in mm or None, and whether the orientation was assumed.
+def read_planar_nifti(path: Path, view: View = View.UNKNOWN) -> tuple[np.ndarray, tuple[float, float] | None, bool]:
+    """Values `[rows, columns]` upright, (row, column) spacing in mm or None, and whether the orientation was assumed.
 
     Raises:
       ScanError: damaged, or more than one slice.
     """
+    plane = read_plane(path)
+    turn = plane.orientation(view)
+    size = plane.pixel_size_mm
+    return upright(plane.values, turn), size and ((size[1], size[0]) if turn >= 5 else size), plane.silent
+
+
+def read_plane(path: Path) -> PlanarNifti:
+    """The one slice of a file, as stored.
+
+    Raises:
+      ScanError: damaged, more than one slice, or more bytes than `budget.MAX_FILE_BYTES`.
+    """
     # 0.2 s to load, needed for this format only.
-    import nibabel
     from nibabel.filebasedimages import ImageFileError
 
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
-            image: Any = nibabel.load(path)
+            image = _load(path)
             shape = tuple(side for side in image.shape if side != 1)
             if len(shape) != 2 or sum(side > 1 for side in image.shape[:3]) != 2:
                 sides = " x ".join(map(str, image.shape))
                 raise ScanError(f"{path}: an image of {sides} voxels, not planar; save one view per file")
             # Before the pixels: a header may promise terabytes.
-            check_size(shape, str(path))
-            if np.prod(shape) > MAX_SIDE_PX**2:
-                raise ScanError(f"{path}: {shape[0]} x {shape[1]} pixels are too many for a planar scan")
+            check_pixels(1, (shape[0], shape[1]), str(path))
             values = np.asarray(image.dataobj).reshape(shape)
             affine = np.asarray(image.affine, np.float64)
             axes = [axis for axis, side in enumerate(image.shape[:3]) if side > 1]
@@ -83,16 +141,29 @@ def read_planar_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float] | Non
         raise ScanError(f"{path}: the NIfTI is damaged ({type(error).__name__}); copy it again") from None
     if values.dtype.kind == "V":
         raise ScanError(f"{path}: a colour image; save one number per pixel")
-    pixel_size = _pixel_size(zooms, _MILLIMETRES.get(unit, 1.0))
-    first, second = (_direction(affine, axis) for axis in axes)
-    silent = (first, second) == ((0, 1), (1, 1))
-    # Columns come first, unless the affine or the shape says that rows do.
-    if first[0] == _Z or (silent and shape[0] > shape[1]):
-        return np.ascontiguousarray(values[::-1] if first == (_Z, 1) else values), pixel_size, silent
-    rows = values.T
-    if second == (_Z, 1) or (first, second) == ((0, -1), (1, 1)):
-        rows = rows[::-1]
-    return np.ascontiguousarray(rows), pixel_size and (pixel_size[1], pixel_size[0]), silent
+    (first, first_sign), (second, second_sign) = (_direction(affine, axis) for axis in axes)
+    planar = {first, second} == {0, 1}
+    silent = planar and (first_sign, second_sign) == (1, 1) and not affine[:2, 3].any()
+    return PlanarNifti(
+        values=values,
+        pixel_size_mm=_pixel_size(zooms, _MILLIMETRES.get(unit, 1.0)),
+        columns_to=(_DOWN if second > first else _ACROSS)[0 if second_sign > 0 else 1],
+        rows_to=(_DOWN if first > second else _ACROSS)[0 if first_sign > 0 else 1],
+        silent=silent,
+        sided={first, second} == {_X, _Z},
+    )
+
+
+def _load(path: Path) -> Any:
+    """A NIfTI image whose bytes are in memory, unpacked within the budget."""
+    import nibabel
+
+    budget.check_regular(path)
+    content = path.read_bytes()
+    if content.startswith(_GZIP_MARK):
+        content = budget.inflate(content, path, gzip=True)
+    kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
+    return kind.from_bytes(content)
 
 
 def _direction(affine: np.ndarray, axis: int) -> tuple[int, int]:
@@ -103,8 +174,8 @@ def _direction(affine: np.ndarray, axis: int) -> tuple[int, int]:
 
 
 def _pixel_size(zooms: list[float], millimetres: float) -> tuple[float, float] | None:
-    """Spacing along the two axes; exactly 1 is what programs write when they know none."""
+    """Spacing along the two axes; None where it is no length."""
     first, second = zooms[0] * millimetres, zooms[1] * millimetres
-    if not (np.isfinite(first) and np.isfinite(second) and first > 0 and second > 0) or (first, second) == (1.0, 1.0):
+    if not (np.isfinite(first) and np.isfinite(second) and first > 0 and second > 0):
         return None
     return first, second

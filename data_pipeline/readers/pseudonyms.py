@@ -62,7 +62,7 @@ def pseudonym(identity: str) -> str:
 def keyed_digest(identity: str) -> bytes:
     """HMAC-SHA256 of `identity` under the site's key, 32 bytes."""
     key = _key.get() or os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
-    return hmac.new(key.encode(), identity.encode(), hashlib.sha256).digest()
+    return hmac.new(key.encode(), identity.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
 
 
 def has_own_key() -> bool:

@@ -10,7 +10,7 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 8192
 """Whole-body matrices have up to 2048 rows; more than this is a mistake or a trap."""
 
-MAX_PIXELS = 1 << 27
+MAX_PIXELS = 1 << 25
 """Pixels of all frames of a file together; a decoder is not asked for more."""
 
 MENDED_SHARE_MAX = 0.05

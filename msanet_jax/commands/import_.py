@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_pipeline import scan_flags
 from data_pipeline.errors import ExitCode
+from data_pipeline.text import printable
 
 HELP = "make a data set of your own scans and masks"
 DESCRIPTION = (
@@ -48,11 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what tells patients apart (auto: the DICOM header, else the file's path without the view)",
     )
-    parser.add_argument("--pixel-mm", type=float, metavar="MM", help="pixel size of files that state none")
+    scan_flags.add_arguments(parser)
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: a new one)")
     parser.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="of the patients")
     parser.add_argument("--test-share", type=float, default=0.3, metavar="SHARE", help="of the patients")
-    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--seed", type=int, default=0, help="of the splits")
+    parser.add_argument(
+        "--splits-from", type=Path, metavar="OLD", help="data set whose patients stay in train, validation or test"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
 
@@ -60,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
     """Imports; 1 if some files could not be used."""
     from data_pipeline.intake.build import ImportOptions, import_source, parse_labels
     from data_pipeline.intake.nnunet import write_nnunet
+    from data_pipeline.readers.stated import from_options
 
     if options.to == "nnunet":
         cases = write_nnunet(options.source, options.out)
@@ -74,18 +80,19 @@ def run(options: argparse.Namespace) -> int:
             labels=parse_labels(options.labels),
             scans_without_mask=options.scans_without_mask,
             patient_from=options.patient_from,
-            pixel_mm=options.pixel_mm,
+            stated=from_options(options),
             key_file=options.key_file,
             validation_share=options.validation_share,
             test_share=options.test_share,
             seed=options.seed,
+            splits_from=options.splits_from,
         ),
         progress=not options.quiet,
     )
     for line in outcome.problems:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     if not options.quiet:
         for line in outcome.notes:
-            print(line)
+            print(printable(line))
         print(outcome.summary(options.out))
     return ExitCode.SOME_FAILED if outcome.problems else ExitCode.DONE

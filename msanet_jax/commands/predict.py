@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
+from data_pipeline import scan_flags
 from data_pipeline.errors import ExitCode
 
 HELP = "segment scans with a trained network"
@@ -60,11 +62,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: $MSANET_PSEUDONYM_KEY)"
     )
     parser.add_argument("--compare", type=Path, metavar="EARLIER", help="results folder of an earlier time")
+    parser.add_argument("--overwrite", action="store_true", help="remove results of an earlier run from --out first")
+    parser.add_argument("--debug", action="store_true", help="print where the program failed; may quote headers")
+    scan_flags.add_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
 
 def run(options: argparse.Namespace) -> int:
     """Segments; 1 if some files could not be used, 2 if none could."""
+    if options.debug:
+        logging.basicConfig(format="%(levelname)s %(message)s")
+        logging.getLogger("msanet").setLevel(logging.DEBUG)
+    from data_pipeline.readers.stated import from_options
     from msanet_jax.prediction.files import parse_formats
     from msanet_jax.prediction.predict import Request, predict_files
 
@@ -82,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
             key_file=options.key_file,
             compare=options.compare,
             progress=not options.quiet,
+            stated=from_options(options),
+            overwrite=options.overwrite,
         ),
     )
     if not options.quiet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
     head += f", {failures} file{'s' if failures != 1 else ''} passed over" if failures else ""
     head += f"; the first {len(tiles)} are shown" if scans > len(tiles) else ""
     figure.text(0.12 / width, 1 - 0.14 / height, head, fontsize=11, weight="bold", color=INK, va="top")
-    figure.text(0.12 / width, 1 - 0.4 / height, notice, fontsize=8, color=FAINT, va="top")
+    figure.text(0.12 / width, 1 - 0.4 / height, notice, fontsize=8, color=FAINT, va="top", parse_math=False)
     for number, entry in enumerate(tiles):
         row, column = divmod(number, columns)
         left = 0.15 + column * (_TILE_IN + 0.1)
@@ -88,9 +89,11 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
         axes.set_anchor("N")
         axes.axis("off")
         name = entry.name if len(entry.name) <= 22 else f"{entry.name[:10]}…{entry.name[-11:]}"
-        figure.text(left / width, (bottom - 0.05) / height, name, fontsize=6.5, color=INK, va="top")
+        figure.text(left / width, (bottom - 0.05) / height, name, fontsize=6.5, color=INK, va="top", parse_math=False)
         figure.text(left / width, (bottom - 0.19) / height, entry.caption, fontsize=6.5, color=FAINT, va="top")
-    figure.savefig(path, format="png", dpi=_DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # letters of other scripts are drawn as boxes
+        figure.savefig(path, format="png", dpi=_DPI)
 
 
 def _frame(picture: np.ndarray, result: Segmentation, factor: float) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_files, write_json
+from data_pipeline.text import table_cell
 from msanet_jax.prediction.overlay import Drawing, save_overlay
 from msanet_jax.prediction.segmentation import Segmentation
 
@@ -105,7 +106,7 @@ def save_prediction(
     formats: Sequence[str] = DEFAULT_FORMATS,
     header: Any = None,
     anonymous: bool = False,
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Writes a result in the formats asked for, and its record: all, or none.
 
     Args:
@@ -117,16 +118,32 @@ def save_prediction(
       anonymous: see `write_dicom_seg.save_seg`.
 
     Returns:
-      Names of the files. What was asked for and cannot be is in the record's `not_written` with the reason.
+      Names of the files, and what had to be left out of them. What was asked for and cannot be is in the record's
+      `not_written` with the reason.
     """
     not_written = _impossible(result, formats, header)
     formats = [name for name in formats if name not in not_written]
     names = file_names(stem, formats)
     with whole_files(out, names) as beside:
+        emptied: tuple[str, ...] = ()
         for name in formats:
-            _save(name, [beside / f"{stem}{ending}" for ending in FORMATS[name]], stem, result, header, anonymous)
-        write_json(beside / f"{stem}.json", {**result.record, "files": names, "not_written": not_written})
-    return names
+            own = [beside / f"{stem}{ending}" for ending in FORMATS[name]]
+            emptied += _save(name, own, stem, result, header, anonymous)
+        notes = _emptied_note(emptied)
+        record = {
+            **result.record,
+            "warnings": [*result.record["warnings"], *notes],
+            "files": names,
+            "not_written": not_written,
+        }
+        write_json(beside / f"{stem}.json", record)
+    return names, notes
+
+
+def _emptied_note(keywords: Sequence[str]) -> list[str]:
+    if not keywords:
+        return []
+    return [f"left empty in the DICOM SEG, since the scan's values break the standard: {', '.join(keywords)}"]
 
 
 def drawing(result: Segmentation, title: str | None = None) -> Drawing:
@@ -159,7 +176,12 @@ def lesion_table(stem: str, record: Mapping[str, Any], *, heading: bool = True) 
     if heading:
         writer.writeheader()
     for lesion in record["lesions"]:
-        head = {"scan": stem, "patient": record["patient_pseudonym"], "view": record["view"], "lesion": lesion["id"]}
+        head = {
+            "scan": table_cell(stem),
+            "patient": record["patient_pseudonym"],
+            "view": record["view"],
+            "lesion": lesion["id"],
+        }
         writer.writerow({key: "" if value is None else value for key, value in {**head, **lesion}.items()})
     return text.getvalue()
 
@@ -172,7 +194,10 @@ def _impossible(result: Segmentation, formats: Sequence[str], header: Any) -> di
     return {} if result.lesions else {"seg": "nothing is marked; DICOM knows no segmentation without segments"}
 
 
-def _save(name: str, paths: list[Path], stem: str, result: Segmentation, header: Any, anonymous: bool) -> None:
+def _save(
+    name: str, paths: list[Path], stem: str, result: Segmentation, header: Any, anonymous: bool
+) -> tuple[str, ...]:
+    """Writes one format; returns keywords of the header that a SEG could not take over."""
     if name == "png":
         Image.fromarray(np.where(result.mask, 255, 0).astype(np.uint8)).save(paths[0], format="PNG")
     elif name == "npy":
@@ -192,4 +217,5 @@ def _save(name: str, paths: list[Path], stem: str, result: Segmentation, header:
     elif name == "seg":
         from msanet_jax.prediction.write_dicom_seg import save_seg  # loads highdicom, which takes a second
 
-        save_seg(result, header, paths[0], anonymous=anonymous)
+        return save_seg(result, header, paths[0], anonymous=anonymous)
+    return ()

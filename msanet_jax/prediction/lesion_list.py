@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from data_pipeline.lesion_shape import lesion_shapes
+from data_pipeline.annotations.lesion_shape import lesion_shapes
 
 CONNECTIVITY = np.ones((3, 3), int)
 """Pixels that touch at an edge or a corner are one lesion."""

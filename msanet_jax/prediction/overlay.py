@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,12 @@ def save_overlay(drawing: Drawing, path: Path) -> None:
     _draw_thorax(panel(2 * _GAP_IN + whole_width, _PANEL_HEIGHT_IN), drawing, black)
     _draw_list(panel(3 * _GAP_IN + whole_width + _PANEL_HEIGHT_IN, _LIST_WIDTH_IN), drawing)
     left, top = _GAP_IN / width, 1.0 - 0.18 / height
-    figure.text(left, top, _title(drawing), fontsize=14, color=INK, weight="bold", va="top")
-    figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=FAINT, va="top")
-    figure.text(left, 0.14 / height, drawing.notice, fontsize=9, color=INK, va="bottom")
-    figure.savefig(path, format="png", dpi=_DPI)
+    figure.text(left, top, _title(drawing), fontsize=14, color=INK, weight="bold", va="top", parse_math=False)
+    figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=FAINT, va="top", parse_math=False)
+    figure.text(left, 0.14 / height, drawing.notice, fontsize=9, color=INK, va="bottom", parse_math=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # letters of other scripts are drawn as boxes
+        figure.savefig(path, format="png", dpi=_DPI)
 
 
 def save_panel(drawing: Drawing, path: Path) -> None:

@@ -14,17 +14,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
 from data_pipeline.readers.choice import PATIENT_FROM
+from data_pipeline.readers.damage import LOG
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
+from data_pipeline.readers.stated import Stated
+from data_pipeline.text import printable
+from msanet_jax.prediction.earlier_results import clear_earlier
 from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, save_prediction
 from msanet_jax.prediction.follow_up import read_results
 from msanet_jax.prediction.run_file import RUN_FILES, Failure, Result, write_run_file
-from msanet_jax.prediction.segmentation import Place, Segmentation, find_place, model_input, segmentation
+from msanet_jax.prediction.scan_batches import segment_scans
+from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
 from msanet_jax.prediction.summary import Collector
 from msanet_jax.runs.notices import model_notice
@@ -46,6 +50,8 @@ class Request:
       key_file: holds the key of the pseudonyms; None for the environment's, else the one that everybody knows.
       compare: results folder of an earlier time.
       progress: whether several files show a progress bar.
+      stated: what the user says where files do not, or say it wrongly.
+      overwrite: whether results of an earlier run in the output folder are removed; else they are refused.
     """
 
     threshold: float | None = None
@@ -55,6 +61,8 @@ class Request:
     key_file: Path | None = None
     compare: Path | None = None
     progress: bool = True
+    stated: Stated = dataclasses.field(default_factory=Stated)
+    overwrite: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +120,7 @@ def predict_files(
 
     Args:
       sources: DICOM, PNG, JPEG, TIFF, NPY or NIfTI files, folders or zips of them, DICOMDIRs.
-      out: folder of the results, made if absent; results of the same name are replaced.
+      out: folder of the results, made if absent; it must hold none of an earlier run, unless `overwrite` is asked for.
       checkpoint: run folder of a training, or several.
       model: exported model; with neither, the model of this installation.
       flips: flip test-time augmentation.
@@ -144,6 +152,7 @@ def predict_with(
                 f"pseudonyms are made with a public key and can be guessed back: say --key-file, or set {KEY_VARIABLE}"
             )
         folder = writable_folder(Path(out), "--out")
+        clear_earlier(folder, overwrite=request.overwrite)
         run = _Run(model, folder, request, threshold)
         with Collector(folder, request.formats, anonymous=request.anonymous) as collector:
             run.save_scans([Path(source) for source in sources], collector)
@@ -172,10 +181,11 @@ class _Run:
             tally=self.tally,
             headers="seg" in self._request.formats,
             skip=self._folder.resolve(),
+            stated=self._request.stated,
         )
         hidden = not self._request.progress or not (len(sources) > 1 or any(not path.is_file() for path in sources))
         with tqdm(total=len(sources), unit="file", disable=hidden, file=sys.stderr) as bar:
-            for item, result in segment_scans(self._model, scans, self._threshold):
+            for item, result in segment_scans(self._model, scans, self._threshold, self._fail):
                 if not self._save(item, result, collector):
                     break
                 bar.total = max(bar.total or 0, self.tally.found)
@@ -195,10 +205,13 @@ class _Run:
         formats = [name for name in request.formats if name != "sheet"]
         try:
             collector.add(item.stem, result)
-            files = save_prediction(
+            files, notes = save_prediction(
                 folder, item.stem, result, formats=formats, header=item.header, anonymous=request.anonymous
             )
+            for note in notes:
+                _tell(f"{item.file}: {note}")
         except OSError as error:
+            LOG.debug("%s", item.file, exc_info=True)
             reason = error.strerror or type(error).__name__
             self._report(item.file, f"its results cannot be written ({reason})", str(folder / item.stem))
             if error.errno not in _NO_USE_GOING_ON:
@@ -207,8 +220,16 @@ class _Run:
                 item.file, "nothing more is written; what is there is whole. Make room and repeat", str(folder)
             )
             return False
+        except Exception as error:  # whatever it is, it is this scan's; the others are none the worse
+            self._fail(item, error)
+            return True
         self.results.append(Result(item.stem, result.scan.patient, result.scan.view.value, tuple(files)))
         return True
+
+    def _fail(self, item: NamedScan, error: Exception) -> None:
+        """A fault of the program on one scan: one line, the traceback for --debug."""
+        LOG.debug("%s", item.file, exc_info=error)
+        self._report(item.file, f"failed ({type(error).__name__}); --debug prints where")
 
     def save_summary(self, collector: Collector, earlier: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
         """Writes patients, table, preview and manifest; what cannot be written is a failure like any other."""
@@ -239,6 +260,9 @@ class _Run:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             self._report(self._folder, f"the run's summary cannot be written ({reason}); make room")
+        except Exception as error:  # the results of the scans are there and whole
+            LOG.debug("%s", self._folder, exc_info=True)
+            self._report(self._folder, f"the run's summary failed ({type(error).__name__}); --debug prints where")
 
     def _report(self, file: Path, reason: str, name: str | None = None) -> None:
         self.failures.append(Failure(file, reason))
@@ -258,25 +282,7 @@ def _key(file: Path | None) -> Iterator[None]:
 
 def _tell(line: str) -> None:
     with tqdm.external_write_mode(file=sys.stderr):
-        print(line, file=sys.stderr)
-
-
-def segment_scans(
-    model: Model, scans: Iterator[NamedScan], threshold: float
-) -> Iterator[tuple[NamedScan, Segmentation]]:
-    """Runs a model over scans in batches and yields every scan with what was found, in order."""
-    for number, batch in enumerate(_batches(scans, model)):
-        fields = np.stack([model_input(item.scan, place, model.field) for item, place in batch])
-        missing = model.batch_size - len(batch)
-        if number > 0 and missing > 0:  # a last, smaller batch is padded, so that nothing is compiled twice
-            fields = np.concatenate([fields, np.zeros((missing, *fields.shape[1:]), np.float32)])
-        probabilities = model.probability(fields)[: len(batch)]
-        if not np.isfinite(probabilities).all():
-            raise RequestError(
-                "the network gives values that are no numbers: its checkpoint is of no use, take another"
-            )
-        for (item, place), probability in zip(batch, probabilities, strict=True):
-            yield item, segmentation(item.scan, place, probability, threshold=threshold, model=model)
+        print(printable(line), file=sys.stderr)
 
 
 def check_threshold(threshold: float | None, model: Model) -> float:
@@ -289,14 +295,3 @@ def check_threshold(threshold: float | None, model: Model) -> float:
     if not 0.0 < chosen < 1.0:
         raise RequestError(f"--threshold={chosen:g}: must lie between 0 and 1")
     return chosen
-
-
-def _batches(scans: Iterator[NamedScan], model: Model) -> Iterator[list[tuple[NamedScan, Place]]]:
-    batch: list[tuple[NamedScan, Place]] = []
-    for item in scans:
-        batch.append((item, find_place(item.scan, model.field)))
-        if len(batch) == model.batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -11,13 +11,17 @@ from typing import Any, Protocol
 from data_pipeline.errors import RequestError
 from data_pipeline.readers import is_dicom, read_scans
 from data_pipeline.readers.choice import Choice, choose_scans, common_folder, patient_of
+from data_pipeline.readers.damage import LOG
 from data_pipeline.readers.pseudonyms import pseudonym
 from data_pipeline.readers.sources import Source, SourceFile, open_source
+from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import Scan, ScanError
+from data_pipeline.text import as_file_name, last_bytes
 from msanet_jax.prediction.files import OutputNames
 
 _SUFFIXES = re.compile(r"\.(dcm|dicom|ima|png|jpe?g|tiff?|npy|nii(\.gz)?)$", re.IGNORECASE)
-_STEM_MAX = 120
+# With the longest ending, a view and a number a name stays below the 255 bytes that file systems allow.
+_STEM_BYTES_MAX = 180
 _VIEWS = 2
 
 
@@ -92,6 +96,7 @@ def read_sources(
     tally: Tally,
     headers: bool = False,
     skip: Path | None = None,
+    stated: Stated | None = None,
 ) -> Iterator[NamedScan]:
     """Reads source after source and file after file, so that memory never holds more than one scan of them.
 
@@ -107,6 +112,7 @@ def read_sources(
       tally: counted up.
       headers: whether DICOM headers are wanted.
       skip: folder of the results; where it lies inside a source it is not read.
+      stated: what the user says where files do not.
     """
     seen: set[Path] = set()
     common = common_folder(sources)
@@ -124,7 +130,7 @@ def read_sources(
                     shown = file.path if file.path.is_relative_to(source.parent) else source / file.name
                     below = _below(common, source, None if single else file.name)
                     title = file.name if single or len(sources) == 1 else f"{number}/{file.name}"
-                    reader = _Reader(file, shown, below, title, naming)
+                    reader = _Reader(file, shown, below, title, naming, stated)
                     yield from reader.read(report, tally, common, headers=headers)
                     tally.done += 1
         except RequestError as error:
@@ -175,6 +181,7 @@ class _Reader:
       below: its path below the folder of all sources.
       title: what its results are named after, with `/`.
       naming: of results and patients.
+      stated: what the user says where files do not.
     """
 
     file: SourceFile
@@ -182,15 +189,20 @@ class _Reader:
     below: str
     title: str
     naming: Naming
+    stated: Stated | None = None
 
     def read(self, report: OnFailure, tally: Tally, common: Path, *, headers: bool) -> Iterator[NamedScan]:
         path, names = self.file.path, self.naming.names
         try:
-            scans = [self._named(scan, tally, common) for scan in read_scans(path)]
+            scans = [self._named(scan, tally, common) for scan in read_scans(path, self.stated)]
         except ScanError as error:
             reason = str(error).removeprefix(f"{path}: ")
             # A file of an archive was unpacked somewhere; its user knows it by its place in the archive.
             report(self.shown, reason.replace(str(path), "the file").replace(str(path.parent), "..."))
+            return
+        except Exception as error:  # whatever it is, it is this file's; the others are none the worse
+            LOG.debug("%s", self.shown, exc_info=True)
+            report(self.shown, f"failed ({type(error).__name__}); --debug prints where")
             return
         header = _header(path) if headers else None
         stem = None if self.naming.anonymous else names.claim(_stem(self.title))
@@ -219,8 +231,8 @@ class _Reader:
 
 
 def _stem(name: str) -> str:
-    """`a/b.dcm` -> `a_b`; very long ones keep their end, which tells them apart."""
-    return _SUFFIXES.sub("", "_".join(PurePosixPath(name).parts))[-_STEM_MAX:]
+    """`a/b.dcm` -> `a_b`, without what no file name should hold; long ones keep their end, which tells them apart."""
+    return last_bytes(as_file_name(_SUFFIXES.sub("", "_".join(PurePosixPath(name).parts))), _STEM_BYTES_MAX)
 
 
 def _header(path: Path) -> Any:

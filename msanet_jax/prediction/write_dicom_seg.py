@@ -6,7 +6,6 @@ that scan's patient and study, as the standard demands; `anonymous` puts pseudon
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import warnings
 from pathlib import Path
@@ -20,10 +19,12 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 from scipy import ndimage
 
-from data_pipeline.readers.dicom import quiet
+from data_pipeline.readers.dicom_file import entry, quiet, read_dicom_file
+from data_pipeline.readers.orientation import AS_STORED, inverse, upright
 from data_pipeline.readers.pseudonyms import keyed_digest
 from data_pipeline.scan import View
 from msanet_jax.prediction.lesion_list import CONNECTIVITY
+from msanet_jax.prediction.seg_header import TAKEN_OVER, is_uid, series_number, valid_value
 from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.runtime.versions import VERSION
 
@@ -34,7 +35,10 @@ _NOMINAL_THICKNESS_MM = 1.0
 _ASSUMED_PIXEL_MM = 1.0
 _STAND_IN = pydicom.uid.SecondaryCaptureImageStorage
 _LESION_RGB = np.array([232, 89, 12], np.uint8)
-_KEPT_OF_ANONYMOUS = ("SOPClassUID", "Modality", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored")
+_ALWAYS_THERE = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
@@ -42,29 +46,34 @@ def read_header(path: Path) -> pydicom.Dataset | None:
     """Header of a DICOM file without its pixels; None for anything else."""
     with quiet():
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            header = read_dicom_file(path, pixels=False, force=True)
         except Exception:  # damaged files fail in many ways; the reader has said so already
             return None
-    return header if all(key in header for key in ("SOPClassUID", "Rows", *_UIDS)) else None
+        return header if all(is_uid(header.get(key, None)) for key in ("SOPClassUID", *_UIDS)) else None
 
 
-def save_seg(result: Segmentation, header: pydicom.Dataset, path: Path, *, anonymous: bool = False) -> None:
-    """Writes the DICOM Segmentation of a result with at least one lesion.
+def save_seg(result: Segmentation, header: pydicom.Dataset, path: Path, *, anonymous: bool = False) -> tuple[str, ...]:
+    """Writes the DICOM Segmentation of a result with at least one lesion, on the pixels as the scan's file stores them.
 
     Args:
       result: the segmented view.
       header: of the file it was read from (`read_header`).
       path: where to.
       anonymous: pseudonyms and keyed UIDs instead of the patient's and the study's own.
+
+    Returns:
+      Keywords of the scan's entries that break the standard and were left empty.
     """
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the source's header
-        _build(result, header, anonymous=anonymous).save_as(path)
+        source, emptied = planar_source(header, result, anonymous=anonymous)
+        _build(result, header, source).save_as(path)
+    return emptied
 
 
-def _build(result: Segmentation, header: pydicom.Dataset, *, anonymous: bool) -> hd.seg.Segmentation:
-    source = _planar_source(header, result, anonymous=anonymous)
+def _build(result: Segmentation, header: pydicom.Dataset, source: pydicom.Dataset) -> hd.seg.Segmentation:
     labels, number = ndimage.label(result.mask, CONNECTIVITY)
+    labels = upright(labels, inverse(result.scan.orientation))
     planes = labels[None, :, :, None] == np.arange(1, number + 1)
     uid = _content_uid(result, source)
     segmentation = hd.seg.Segmentation(
@@ -73,7 +82,7 @@ def _build(result: Segmentation, header: pydicom.Dataset, *, anonymous: bool) ->
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(row) for row in result.lesions],
         series_instance_uid=uid + ".1",
-        series_number=9000 + int(source.get("SeriesNumber", None) or 0) % 1000,
+        series_number=9000 + series_number(header) % 1000,
         sop_instance_uid=uid + ".2",
         instance_number=1 + result.scan.frame,
         manufacturer="msanet-jax",
@@ -87,40 +96,49 @@ def _build(result: Segmentation, header: pydicom.Dataset, *, anonymous: bool) ->
         transfer_syntax_uid=pydicom.uid.ExplicitVRLittleEndian,
     )
     segmentation.SeriesDescription = "Marked lesions, research, not for diagnosis"
-    segmentation.PatientOrientation = _PATIENT_ORIENTATION.get(result.scan.view, [])
+    if result.scan.orientation == AS_STORED:
+        segmentation.PatientOrientation = _PATIENT_ORIENTATION.get(result.scan.view, [])
+    else:
+        segmentation.PatientOrientation = header.get("PatientOrientation", None) or []
     segmentation.walk(lambda dataset, element: _reference(dataset, element, header, result.scan.frame))
     return segmentation
 
 
-def _planar_source(header: pydicom.Dataset, result: Segmentation, *, anonymous: bool) -> pydicom.Dataset:
-    """The source as a single frame: a second view has no place in space either, and its own segmentation."""
-    source = pydicom.Dataset()
+def planar_source(
+    header: pydicom.Dataset, result: Segmentation, *, anonymous: bool
+) -> tuple[pydicom.Dataset, tuple[str, ...]]:
+    """The source as a single frame, and what of it was left empty.
+
+    A second view has no place in space either, and its own segmentation. Only the modules of patient and study are
+    taken over, as text in UTF-8, each entry only if the standard allows its value.
+    """
+    source, emptied = pydicom.Dataset(), []
+    for key in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelSpacing", *_UIDS):
+        if header.get(key, None) is not None:
+            setattr(source, key, header[key].value)
+    source.Modality = "NM"
     if anonymous:
-        for key in _KEPT_OF_ANONYMOUS:
-            if key in header:
-                setattr(source, key, header[key].value)
         for key in _UIDS:
             number = int.from_bytes(keyed_digest(f"{key} {header[key].value}")[:16], "big")
             setattr(source, key, UID(f"2.25.{number}"))
         source.PatientID = result.scan.patient
         source.PatientName = f"Anonymous^{result.scan.patient}"
     else:
-        # The elements themselves would be shared: the stand-in below would become the class of the header too.
-        source.update({element.tag: copy.deepcopy(element) for element in header})
+        for key in TAKEN_OVER:
+            value, is_valid = valid_value(header, key)
+            if not is_valid:
+                emptied.append(key)
+            if value or key in _ALWAYS_THERE:
+                setattr(source, key, value)
+    for key in _ALWAYS_THERE:
+        if key not in source:
+            setattr(source, key, "")
     # highdicom takes every nuclear medicine file for an enhanced one with functional groups, which it is not.
     source.SOPClassUID = _STAND_IN
-    for key in ("NumberOfFrames", "FrameIncrementPointer", "FrameOfReferenceUID"):
-        if key in source:
-            delattr(source, key)
-    for key in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"):
-        if key not in source:
-            setattr(source, key, "")
-    for key in ("AccessionNumber", "ReferringPhysicianName"):
-        if key not in source:
-            setattr(source, key, "")
+    source.SpecificCharacterSet = "ISO_IR 192"
     source.file_meta = pydicom.dataset.FileMetaDataset()
     source.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    return source
+    return source, tuple(emptied)
 
 
 def _segment(row: dict[str, Any]) -> hd.seg.SegmentDescription:
@@ -140,6 +158,8 @@ def _segment(row: dict[str, Any]) -> hd.seg.SegmentDescription:
 
 def _pixel_measures(result: Segmentation) -> hd.PixelMeasuresSequence:
     spacing = result.scan.pixel_size_mm or (_ASSUMED_PIXEL_MM, _ASSUMED_PIXEL_MM)
+    if result.scan.orientation >= 5:  # the rows of the file are columns of the scan
+        spacing = (spacing[1], spacing[0])
     return hd.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=_NOMINAL_THICKNESS_MM)
 
 
@@ -155,5 +175,5 @@ def _reference(dataset: pydicom.Dataset, element: pydicom.DataElement, header: p
     if element.keyword != "ReferencedSOPClassUID" or element.value != _STAND_IN:
         return
     element.value = header.SOPClassUID
-    if int(header.get("NumberOfFrames", None) or 1) > 1:
+    if entry(header, "NumberOfFrames", int, 1) > 1:
         dataset.ReferencedFrameNumber = frame + 1

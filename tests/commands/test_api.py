@@ -45,7 +45,7 @@ def test_the_functions_are_seen_and_stay_callable() -> None:
     for package in (msanet_jax, data_pipeline):
         assert Path(package.__file__).with_name("py.typed").is_file()
     model = Model(lambda fields: np.zeros_like(fields), "thorax", 256, 0.5, 1, {})
-    (result,) = msanet_jax.predict(np.full((256, 256), 9), model)
+    (result,) = msanet_jax.predict(np.random.default_rng(0).poisson(9, (256, 256)), model)
     assert result.record["lesion_count"] == 0
     assert msanet_jax.prediction.predict.predict_files
     with pytest.raises(RequestError, match="no such recipe"):
@@ -64,9 +64,10 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_scans_and_arrays_become_results_in_order() -> None:
     model = Model(lambda fields: np.where(fields > 50, 0.9, 0.1), "thorax", 256, 0.5, 2, {})
-    hot = np.full((256, 256), 20, np.int32)
+    cold = np.minimum(np.random.default_rng(0).poisson(20, (256, 256)), 50).astype(np.int32)
+    hot = cold.copy()
     hot[10, 10] = 99
-    scans = [hot, Scan(np.full((256, 256), 20, np.int32), (2.0, 2.0), View.POSTERIOR, "p", "s"), hot.astype(float)]
+    scans = [hot, Scan(cold, (2.0, 2.0), View.POSTERIOR, "p", "s"), hot.astype(float)]
     results = msanet_jax.predict(scans, model)
     assert [result.record["lesion_count"] for result in results] == [1, 0, 1]
     assert [result.record["view"] for result in results] == ["unknown", "posterior", "unknown"]

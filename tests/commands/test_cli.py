@@ -29,7 +29,7 @@ def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _scan(tmp_path: Path, name: str = "a.npy") -> str:
-    np.save(tmp_path / name, np.full((64, 64), 5, np.int32))
+    np.save(tmp_path / name, np.random.default_rng(0).poisson(5, (64, 64)).astype(np.int32))
     return str(tmp_path / name)
 
 

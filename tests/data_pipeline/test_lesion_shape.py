@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_pipeline.lesion_shape import LesionShape, lesion_shapes, measure_lesions
+from data_pipeline.annotations.lesion_shape import LesionShape, lesion_shapes, measure_lesions
 
 
 def test_a_bar_and_a_diagonal_by_closed_form() -> None:

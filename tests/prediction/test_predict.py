@@ -269,7 +269,7 @@ def test_batches_stream_at_one_shape(network: UptakeNetwork, tmp_path: Path) -> 
     assert len(outcome.written) == 6
     assert network.batches == [(4, 64, 64, 1), (4, 64, 64, 1)]
     network.batches.clear()
-    predict_with(network, files[:1], out=tmp_path / "out")
+    predict_with(network, files[:1], out=tmp_path / "again")
     assert network.batches == [(1, 64, 64, 1)]  # one scan does not pay for a batch
 
 
@@ -277,7 +277,7 @@ def test_threshold_is_respected_and_checked(network: UptakeNetwork, tmp_path: Pa
     file = _npy(tmp_path / "a.npy")
     predict_with(network, [file], out=tmp_path, threshold=0.95)
     assert _record(tmp_path, "a")["lesions"] == []
-    predict_with(network, [file], out=tmp_path, threshold=0.05)
+    predict_with(network, [file], out=tmp_path, threshold=0.05, overwrite=True)
     assert _record(tmp_path, "a")["lesion_area_px"] == 256 * 256
     with pytest.raises(ValueError, match="between 0 and 1"):
         predict_with(network, [file], out=tmp_path, threshold=1.5)

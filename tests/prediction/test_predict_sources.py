@@ -22,22 +22,16 @@ from data_pipeline.errors import RequestError
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE
 from msanet_jax import cli
 from msanet_jax.prediction.predict import Request, predict_with
-from msanet_jax.trained.model import Model
+from tests.fakes import HOT_MODEL
 from tests.user_files import LESIONS, bad_files, body_scan, lesion_mask, nm_header, save_dicom, save_picture
 
-MODEL = Model(
-    lambda fields: np.where(fields > 20, 0.9, 0.1).astype(np.float32),
-    "thorax",
-    256,
-    0.5,
-    4,
-    {"checkpoint": "fake", "step": 7, "dataset": "phantom_bone/tiny", "config_sha256": "0"},
-)
 PERSON = "MUSTERFRAU_ERIKA"
 
 
 def _run(sources: list[Path], out: Path, formats: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
-    predict_with(MODEL, sources, out=out, request=Request(formats=formats, progress=False, **options))
+    predict_with(
+        HOT_MODEL, sources, out=out, request=Request(formats=formats, progress=False, overwrite=True, **options)
+    )
     content: dict[str, Any] = json.loads((out / "msanet_run.json").read_text())
     return content
 
@@ -112,7 +106,9 @@ def test_masks_results_and_texts_are_no_scans(tmp_path: Path, capsys: pytest.Cap
     assert [scan["stem"] for scan in report["scans"]] == ["a_ant"]
     assert capsys.readouterr().err == ""
     (source / "a_ant.png").unlink()
-    assert _run([source / "masks"], tmp_path / "none")["scans"]  # a folder that is named is what its user says
+    (refused,) = _run([source / "masks"], tmp_path / "none")["failures"]  # a folder that is named is looked at
+    assert "a mask, no scan" in refused["reason"]
+    assert "a mask, no scan" in capsys.readouterr().err
     _run([source], tmp_path / "nothing")
     assert "no scan in it" in capsys.readouterr().err
 
@@ -215,14 +211,14 @@ def test_key_of_the_pseudonyms(
 def test_every_bad_file_gets_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msanet_jax.prediction.predict.load_model", lambda *arguments, **options: MODEL)
+    monkeypatch.setattr("msanet_jax.prediction.predict.load_model", lambda *arguments, **options: HOT_MODEL)
     expected = bad_files(tmp_path / "in")
     for name in ("good_mask.png", "wide_mask.png"):
         (tmp_path / "in" / name).unlink()
         expected.pop(name, None)
     del expected["wide.png"]  # without a mask it is still a scan
     files = sorted(str(path) for path in (tmp_path / "in").iterdir())
-    command = ["predict", f"--out={tmp_path / 'out'}", "--formats=json", "--quiet"]
+    command = ["predict", f"--out={tmp_path / 'out'}", "--overwrite", "--formats=json", "--quiet"]
     assert cli.main([*command, *files]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(expected)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import Scan, View
 from msanet_jax.prediction import sources
 from msanet_jax.prediction.files import OutputNames
@@ -55,13 +56,13 @@ def test_a_file_is_read_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     read: list[str] = []
     original = sources.read_scans
 
-    def counted(path: Path) -> object:
+    def counted(path: Path, stated: Stated | None) -> object:
         read.append(path.name)
-        return original(path)
+        return original(path, stated)
 
     monkeypatch.setattr(sources, "read_scans", counted)
     for number in range(4):
-        np.save(tmp_path / f"{number}.npy", _scan(number).counts)
+        np.save(tmp_path / f"{number}.npy", np.random.default_rng(number).poisson(20, (64, 64)))
     scans = read_sources([tmp_path], pytest.fail, naming=Naming(OutputNames()), tally=Tally())
     assert read == []
     for number in range(4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipeline.annotations.coco import coco_annotation, coco_annotations
 from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation, segment_annotation
 from data_pipeline.annotations.kinds import combine, connected_instances, kind_of_label
-from data_pipeline.annotations.outlines import coco_annotation, coco_annotations, labelme_annotation, voc_boxes
+from data_pipeline.annotations.outlines import labelme_annotation, voc_boxes
 from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.scan import ScanError
 from tests.user_files import (
@@ -160,10 +162,12 @@ def test_labelme() -> None:
     assert sorted(np.bincount(grouped.ravel())[1:].tolist()) == [24, 49]
     circle = {"label": "benign", "shape_type": "circle", "points": [[40.0, 300.0], [46.0, 300.0]]}
     point = {"label": "lesion", "shape_type": "point", "points": [[40.0, 300.0]]}
-    annotation = labelme_annotation(_labelme(shapes=[circle, point]), SHAPE, labels={}, source="a.json")
+    annotation = labelme_annotation(_labelme(shapes=[circle]), SHAPE, labels={}, source="a.json")
     assert not annotation.masks["lesions"].any()
     assert (annotation.masks["benign"] > 0).sum() == pytest.approx(np.pi * 36, rel=0.05)
-    assert annotation.warnings == ("shape 2 a line or a point: left out",)
+    assert (annotation.used, annotation.not_understood) == (1, "")
+    annotation = labelme_annotation(_labelme(shapes=[circle, point]), SHAPE, labels={}, source="a.json")
+    assert annotation.not_understood == "shape 2 is a 'point', which encloses nothing; draw its outline as a polygon"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_labelme() -> None:
 )
 def test_labelme_refused(content: dict[str, Any], said: str) -> None:
     with pytest.raises(ScanError, match=f"a.json: .*{said}"):
-        labelme_annotation(content, SHAPE, labels={}, source="a.json")
+        labelme_annotation(content, SHAPE, labels={}, source="a.json").complete("a.json")
 
 
 def _coco() -> dict[str, Any]:
@@ -226,7 +230,7 @@ def test_damaged_coco() -> None:
     content = _coco()
     content["annotations"][1]["segmentation"]["counts"][0] += 1
     with pytest.raises(ScanError, match="annotation 2 of its image is damaged"):
-        coco_annotation(*coco_annotations(content)["deep/a.png"], SHAPE, labels={}, source="coco.json")
+        coco_annotation(*coco_annotations(content)["deep/a.png"], SHAPE, labels={}, source="c").complete("coco.json")
 
 
 VOC = """<annotation><filename>0001.jpg</filename><size><width>256</width><height>1024</height></size>
@@ -253,7 +257,9 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path: Path) -> 
 def test_dicom_segmentation_made_by_highdicom(tmp_path: Path, frame: int | None) -> None:
     header = nm_header(body_scan())
     save_segmentation(save_dicom(header, tmp_path / "scan.dcm"), tmp_path / "seg.dcm", frame=frame)
-    frames = read_segmentation(tmp_path / "seg.dcm", labels={})
+    segmentation = read_segmentation(tmp_path / "seg.dcm", labels={})
+    frames = segmentation.frames
+    assert (segmentation.scans, segmentation.not_understood) == ({str(header.SOPInstanceUID)}, "")
     assert {(found.references, found.frame) for found in frames} == {(str(header.SOPInstanceUID), frame)}
     _is_the_lesions(segment_annotation(frames, SHAPE, "seg.dcm").masks["lesions"])
     _is_the_lesions(segment_annotation(_one_segment(frames), SHAPE, "seg.dcm").masks["lesions"])
@@ -265,7 +271,7 @@ def test_dicom_segmentation_made_by_highdicom(tmp_path: Path, frame: int | None)
         read_segmentation(tmp_path / "short.dcm", labels={})
 
 
-def _one_segment(frames: list[SegmentFrame]) -> list[SegmentFrame]:
+def _one_segment(frames: Sequence[SegmentFrame]) -> list[SegmentFrame]:
     """All regions in the first segment, which must then be cut into connected regions."""
     return [dataclasses.replace(frame, segment=1) for frame in frames]
 

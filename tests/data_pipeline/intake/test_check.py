@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from data_pipeline.annotations.lesion_shape import measure_lesions
 from data_pipeline.errors import RequestError
 from data_pipeline.intake import quality
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.check import check_data_set
 from data_pipeline.intake.folder import DataSetFolder, ImageEntry, load_masks, read_data_set
-from data_pipeline.lesion_shape import measure_lesions
 from data_pipeline.readers import read_scans
+from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import View
 from msanet_jax.cli import main
 from tests.user_files import body_scan, image_entry, lesion_mask, nm_header, picture_source, save_dicom, save_picture
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     source = picture_source(tmp_path / "in", 5)
     save_picture(body_scan(30)[:, ::-1].copy(), source / "case0_post.png")
     save_picture(lesion_mask()[:, ::-1].copy(), source / "case0_post_mask.png")
-    import_source(source, tmp_path / "set", ImportOptions(pixel_mm=4.5), progress=False)
+    import_source(source, tmp_path / "set", ImportOptions(stated=Stated(pixel_mm=4.5)), progress=False)
     return tmp_path / "set"
 
 
@@ -90,6 +91,7 @@ def test_every_fault_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) 
         assert any(line.startswith(f"{file}: ") and words in line for line in lines), (words, lines)
     twins = {well[1].counts, ill[1].counts}
     (line,) = [line for line in lines if "is the same scan as" in line]
+    assert " of another patient, and they are in " in line or " of another patient; " in line
     assert all(file in line for file in twins)
     report = json.loads((folder / "check.json").read_text())
     assert len(report["problems"]) == len(lines)
@@ -190,6 +192,23 @@ def test_a_set_that_cannot_be_trained_on(tmp_path: Path) -> None:
     # Two patients do not fill three splits, however they are moved.
     assert {problem.remedy for problem in report.set_problems} == {"training needs one at least: add masks"}
     assert any("it is assumed from their width" in note for note in report.notes)
+
+
+def test_copies_are_found_across_splits_whatever_comes_first(tmp_path: Path) -> None:
+    """Of three copies of one scan two are in training: each that is in another split than any copy says so."""
+    source = picture_source(tmp_path / "in", 12)
+    for number in range(1, 12):
+        save_picture(body_scan(0), source / f"case{number}_ant.png")
+        save_picture(lesion_mask(), source / f"case{number}_ant_mask.png")
+    import_source(source, tmp_path / "set", ImportOptions(), progress=False)
+    report = check_data_set(tmp_path / "set", progress=False)
+    told = [problem.what for problem in report.problems if "is the same scan as" in problem.what]
+    assert len(told) == 11 and all("of another patient" in line for line in told)
+    splits = [image.split for image in report.images]
+    apart = sum(bool(set(splits[:number]) - {split}) for number, split in enumerate(splits))
+    assert sum("and they are in" in line for line in told) == apart > 0
+    lesions = 3 * splits.count("validation")
+    assert (f"validation has {lesions} lesions: too few" in " ".join(report.notes)) == (lesions < 10)
 
 
 def test_page_goes_where_it_is_told(folder: Path, tmp_path: Path) -> None:

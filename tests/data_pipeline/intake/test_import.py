@@ -19,7 +19,7 @@ from PIL import Image
 from data_pipeline.intake import writing
 from data_pipeline.intake.build import ImportOptions, ImportOutcome, import_source, parse_labels
 from data_pipeline.intake.folder import load_facts, load_masks, load_scan, read_data_set
-from data_pipeline.intake.splitting import draw_splits
+from data_pipeline.intake.splitting import draw_splits, place_of
 from data_pipeline.phantom.files import Request, write_patient
 from data_pipeline.readers.names import is_derived, mask_kind, pairing_key, patient_of_path
 from data_pipeline.readers.pseudonyms import KEY_FILE
@@ -132,7 +132,7 @@ def test_pictures_with_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(said.err.strip().splitlines()) == 2
     assert "7 scans" in said.out and "6 with a lesion mask" in said.out
     data_set = read_data_set(tmp_path / "set")
-    assert [len(data_set.splits[name]) for name in ("train", "validation", "test", "left_out")] == [3, 1, 2, 1]
+    assert [len(data_set.splits[name]) for name in ("train", "validation", "test", "left_out")] == [2, 2, 2, 1]
     assert data_set.origin == "own"
     entry = next(entry for entry in data_set.entries if entry.patient in data_set.splits["test"])
     assert entry.pixel_size_mm == (4.5, 4.5) and entry.pixel_size_from == "user"
@@ -164,15 +164,22 @@ def test_nothing_that_speaks_of_lesions_is_declared_free_of_them(tmp_path: Path)
         "json",
     }
     assert {name for name, line in told.items() if "something marks lesions" in line} == {"boxes", "read"}
-    with (tmp_path / "set" / "private" / "sources.csv").open() as text:
+    # What was refused may mark lesions of any scan, as a mask of no scan may be the misnamed one of any.
+    assert {name for name, line in told.items() if "may mark lesions of this scan" in line} == {"healthy", "benign"}
+    assert not any("lesions" in entry.masks for entry in outcome.entries)
+    for name in ("size_mask.png", "nrrd_mask.nrrd", "json.json"):
+        (source / name).unlink()
+    outcome = _import(source, tmp_path / "mended", scans_without_mask="no-lesion")
+    with (tmp_path / "mended" / "private" / "sources.csv").open() as text:
         file_of = {row["image_id"]: row["source_file"] for row in csv.DictReader(text)}
     free = {file_of[entry.image_id] for entry in outcome.entries if "lesions" in entry.masks}
-    assert free == {"healthy.png", "benign.png"}
-    # A mask of no scan may be the misnamed one of any.
+    assert free == {"healthy.png", "size.png", "nrrd.png", "json.png", "benign.png"}
     save_picture(lesion_mask(), source / "helthy_mask.png")
     outcome = _import(source, tmp_path / "again", scans_without_mask="no-lesion")
-    told = {Path(line.partition(": ")[0]).stem for line in outcome.problems if "the name of no scan" in line}
-    assert told == {"healthy", "benign"}
+    told = {Path(line.partition(": ")[0]).stem: line for line in outcome.problems}
+    assert {name for name, line in told.items() if "helthy_mask.png was not used" in line} == {
+        "healthy", "size", "nrrd", "json", "benign"
+    }  # fmt: skip
     assert not any("lesions" in entry.masks for entry in outcome.entries)
 
 
@@ -457,6 +464,9 @@ _OUTLINE = [50, 120, 54, 120, 54, 126, 50, 126]
 """Of the first lesion, x and y in turn."""
 
 
+TOLD = {"lesion MUSTERFRAU": "lesions"}
+
+
 def _annotate(form: str, folder: Path, stem: str) -> None:
     """The first lesion of `stem`, as an outline or a box."""
     corners = [[50, 120], [54, 126]]
@@ -482,14 +492,14 @@ def test_text_annotations_of_two_views_say_which(tmp_path: Path, form: str) -> N
     source = tmp_path / "in"
     save_dicom(nm_header(both, views=("Anterior", "Posterior")), source / "a.dcm")
     _annotate(form, source, "a")
-    outcome = _import(source, tmp_path / "set", scans_without_mask="no-lesion")
+    outcome = _import(source, tmp_path / "set", scans_without_mask="no-lesion", labels=TOLD)
     line, *of_scans = outcome.problems
     assert "its scan has two views; " in line and "..._anterior, one ..._posterior" in line
     assert len(of_scans) == 2 and all("an annotation of this scan cannot be used" in line for line in of_scans)
     for path in source.glob("a*.[jx]*"):
         path.unlink()
     _annotate(form, source, "a_posterior")
-    outcome = _import(source, tmp_path / "named", scans_without_mask="no-lesion")
+    outcome = _import(source, tmp_path / "named", scans_without_mask="no-lesion", labels=TOLD)
     assert ["something marks lesions" in line for line in outcome.problems] == [True] * (form == "voc")
     marked = {str(entry.view): bool(entry.weak_boxes) for entry in outcome.entries}
     if form != "voc":
@@ -509,7 +519,7 @@ def test_annotations_that_fit_no_scan(tmp_path: Path) -> None:
     for name, text in (("images", ["a.png"]), ("annotations", ["x"])):
         content = {"images": [], "annotations": [], "categories": None, name: text}
         (source / f"{name}.json").write_text(json.dumps(content))
-    lines = [line.rpartition("/in/")[2] for line in _import(source, tmp_path / "set").problems]
+    lines = [line.rpartition("/in/")[2] for line in _import(source, tmp_path / "set", labels=TOLD).problems]
     assert sorted(lines)[1:] == [
         "a.seg.nrrd: NRRD is not read; save it as .nii.gz (in 3D Slicer: Export to file)",
         "a_posterior.xml: its scan has no posterior view; name it as the scan, or correct the view",
@@ -524,7 +534,7 @@ def test_annotations_that_fit_no_scan(tmp_path: Path) -> None:
         for copy in ("1", "2"):
             (source / copy).mkdir(exist_ok=True)
             _annotate("voc", source / copy, stem)
-    lines = [line.rpartition("/in/")[2] for line in _import(source, tmp_path / "again").problems]
+    lines = [line.rpartition("/in/")[2] for line in _import(source, tmp_path / "again", labels=TOLD).problems]
     assert sum("a second Pascal VOC file of the same scan; remove one" in line for line in lines) == 4
     assert any("drawn on 512 x 128 pixels, the scan has 512 x 100" in line for line in lines)
 
@@ -585,20 +595,58 @@ def test_labels_of_the_command_line() -> None:
     assert parse_labels(["a=b=lesions", "2=ignored"]) == {"a=b": "lesions", "2": "ignored"}
 
 
-@pytest.mark.parametrize(("ill", "healthy"), [(2, 1), (3, 0), (1, 9), (20, 5), (0, 6), (118, 53), (9, 1)])
-@pytest.mark.parametrize("shares", [(0.1, 0.3), (0.2, 0.2), (0.0, 0.5)])
-def test_splits_are_by_patient_and_in_proportion(ill: int, healthy: int, shares: tuple[float, float]) -> None:
+@pytest.mark.parametrize("shares", [(0.1, 0.3), (0.2, 0.2), (0.05, 0.5)])
+def test_splits_are_by_patient_and_stable(shares: tuple[float, float]) -> None:
+    entries = [image_entry(f"p{n:03d}", view) for n in range(400) for view in (View.ANTERIOR, View.POSTERIOR)]
+    places = {one.patient: place_of(one.patient, 1) for one in entries}
+    options = {"validation_share": shares[0], "test_share": shares[1]}
+    splits = draw_splits(entries, places, **options)
+    place = {patient: name for name, members in splits.items() for patient in members}
+    assert sorted(place) == sorted(places)
+    for name, share in (("validation", shares[0]), ("test", shares[1])):
+        assert abs(len(splits[name]) - 400 * share) <= 3 * np.sqrt(400 * share * (1 - share)) + 1
+    for left in range(0, 400, 7):
+        fewer = draw_splits([one for one in entries if one.patient != f"p{left:03d}"], places, **options)
+        moved = {patient for name, members in fewer.items() for patient in members if place[patient] != name}
+        assert not moved
+    assert draw_splits(entries, {p: place_of(p, 2) for p in places}, **options) != splits
 
-    entries = [image_entry(f"p{n:03d}", view) for n in range(ill + healthy) for view in (View.ANTERIOR, View.POSTERIOR)]
-    lesions = {f"p{n:03d}" for n in range(ill)}
-    splits = draw_splits(entries, lesions, validation_share=shares[0], test_share=shares[1], seed=1)
-    members = [patient for name in ("train", "validation", "test") for patient in splits[name]]
-    assert sorted(members) == sorted({entry.patient for entry in entries})
-    total = ill + healthy
-    assert all(splits[name] for name in ("train", "validation", "test"))
-    if total > 8:
-        assert len(splits["test"]) == round(shares[1] * total)
-        expected = len(splits["test"]) * ill / total
-        assert abs(len(lesions & set(splits["test"])) - expected) <= 1
-    if ill >= 3:
-        assert lesions & set(splits["train"])
+
+@pytest.mark.parametrize("patients", [3, 4, 6, 12])
+def test_small_sets_have_three_splits(patients: int) -> None:
+    for seed in range(20):
+        entries = [image_entry(f"p{n}", View.ANTERIOR) for n in range(patients)]
+        places = {one.patient: place_of(one.patient, seed) for one in entries}
+        splits = draw_splits(entries, places, validation_share=0.1, test_share=0.3)
+        assert all(splits[name] for name in ("train", "validation", "test"))
+
+
+def test_the_same_import_has_the_same_test_patients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the key, and if patients come or go; --splits-from keeps those of another set where they are."""
+
+    def tested(out: Path) -> set[str]:
+        data_set = read_data_set(out)
+        with (out / "private" / "sources.csv").open() as text:
+            file_of = {row["image_id"]: row["source_file"] for row in csv.DictReader(text)}
+        members = data_set.splits["test"]
+        return {file_of[entry.image_id] for entry in data_set.entries if entry.patient in members}
+
+    source = picture_source(tmp_path / "in", 12)
+    _import(source, tmp_path / "one")
+    _import(source, tmp_path / "two")
+    assert tested(tmp_path / "one") == tested(tmp_path / "two")
+    removed = next(iter(sorted(tested(tmp_path / "one"))))
+    (source / removed).unlink()
+    (source / removed.replace(".png", "_mask.png")).unlink()
+    _import(source, tmp_path / "fewer")
+    assert tested(tmp_path / "fewer") == tested(tmp_path / "one") - {removed}
+    document = json.loads((tmp_path / "one" / "splits.json").read_text())
+    document["test"], document["train"] = document["train"], document["test"]
+    (tmp_path / "one" / "splits.json").write_text(json.dumps(document))
+    _import(source, tmp_path / "as_one", splits_from=tmp_path / "one", seed=9)
+    swapped = tested(tmp_path / "one")
+    assert tested(tmp_path / "as_one") == swapped and not swapped & tested(tmp_path / "two")
+    other = ["import", str(source), f"--out={tmp_path / 'x'}", f"--splits-from={tmp_path / 'one'}", "--key-file"]
+    (tmp_path / "key").write_text("a secret of the department")
+    assert main([*other, str(tmp_path / "key")]) == 2
+    assert "has none of these patients; pseudonyms agree only under one key" in capsys.readouterr().err

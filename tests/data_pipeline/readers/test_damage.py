@@ -46,7 +46,7 @@ def _dicom(path: Path, syntax: str) -> Path:
 
 
 def _nifti(path: Path) -> Path:
-    nibabel.save(nibabel.Nifti1Image(COUNTS.astype(np.int16), np.diag([-2, -2, 1, 1])), path)
+    nibabel.save(nibabel.Nifti1Image(COUNTS.astype(np.int16), np.diag([-5, -5, 1, 1])), path)
     return path
 
 

@@ -45,7 +45,7 @@ def _header(frames: np.ndarray) -> Dataset:
     header.ImageType = ["ORIGINAL", "PRIMARY", "WHOLE BODY", "EMISSION"]
     header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
     header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
-    header.PixelSpacing = [2.4, 2.4]
+    header.PixelSpacing = [4.8, 4.8]
     _fill(header, frames)
     return header
 
@@ -110,7 +110,7 @@ def test_lossy_and_lossless_scan_have_one_patient() -> None:
 def test_one_frame(tmp_path: Path) -> None:
     (scan,) = read_scans(_dicom(tmp_path))
     np.testing.assert_array_equal(scan.counts, _counts())
-    assert scan.pixel_size_mm == (2.4, 2.4)
+    assert scan.pixel_size_mm == (4.8, 4.8)
     assert scan.view == View.UNKNOWN
 
 
@@ -144,7 +144,7 @@ def test_two_frames(tmp_path: Path, change: Callable[[Dataset], Any], views: lis
         ("ImageID", "WB_ANT", View.ANTERIOR),
         ("ImageID", "Posterior", View.POSTERIOR),
         ("SeriesDescription", "WHOLE BODY POST", View.POSTERIOR),
-        ("ImageID", "LEFT LAT POST", View.UNKNOWN),
+        ("ImageID", "LEFT POST", View.UNKNOWN),
         ("ImageID", "ANT/POST", View.UNKNOWN),
     ],
 )
@@ -187,7 +187,7 @@ def test_rescaling_is_not_applied_but_told(tmp_path: Path) -> None:
 def test_broken_header_entries_stay_out_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = _dicom(tmp_path, lambda header: setattr(header, "PatientID", "4711 in room 9"))
     # Breaks the rules for identifiers and numbers in place, as old exports do.
-    path.write_bytes(path.read_bytes().replace(b"4711 in room 9", b"4711\\in room 9").replace(b"2.4\\2.4", b"2,4\\2,4"))
+    path.write_bytes(path.read_bytes().replace(b"4711 in room 9", b"4711\\in room 9").replace(b"4.8\\4.8", b"4,8\\4,8"))
     with pytest.raises(ScanError, match="header entry cannot be read"):
         read_scans(path)
     assert caplog.text == ""
@@ -211,7 +211,7 @@ def test_file_without_preamble_and_suffix(tmp_path: Path) -> None:
         (lambda header: setattr(header, "SamplesPerPixel", 3), "colour"),
         (lambda header: setattr(header, "PhotometricInterpretation", "PALETTE COLOR"), "palette"),
         (lambda header: setattr(header, "PixelData", header.PixelData[:-64]), "cannot be decoded"),
-        (lambda header: setattr(header, "PixelSpacing", [2.4, 4.8]), "square pixels"),
+        (lambda header: setattr(header, "PixelSpacing", [4.8, 9.6]), "square pixels"),
         (lambda header: setattr(header, "NumberOfFrames", 200), "200 frames"),
         (lambda header: _fill(header, np.zeros((3, 64, 32))), "3 frames"),
         (lambda header: _fill(header, np.zeros((64, 32))), "empty"),
@@ -443,8 +443,8 @@ def test_a_letter_and_a_number_are_no_view() -> None:
 @pytest.mark.parametrize(
     ("diagonal", "stored", "assumed"),
     [
-        ((-2.4, -2.4, 1.0), lambda counts: counts.T, False),  # ITK
-        ((-2.4, 2.4, 1.0), lambda counts: counts[::-1].T, False),  # dcm2niix
+        ((-4.8, -4.8, 1.0), lambda counts: counts.T, False),  # ITK
+        ((-4.8, 4.8, 1.0), lambda counts: counts[::-1].T, False),  # dcm2niix
         ((1.0, 1.0, 1.0), lambda counts: counts.T, True),
         ((1.0, 1.0, 1.0), lambda counts: counts, True),
     ],
@@ -455,14 +455,14 @@ def test_planar_nifti(tmp_path: Path, diagonal: Any, stored: Any, assumed: bool)
     (scan,) = read_scans(tmp_path / "p1_ant.nii.gz")
     np.testing.assert_array_equal(scan.counts, _counts())
     assert scan.view == View.ANTERIOR
-    assert scan.pixel_size_mm == (None if assumed else pytest.approx((2.4, 2.4)))
+    assert scan.pixel_size_mm == (None if assumed else pytest.approx((4.8, 4.8)))
     assert any("row 0 is taken as the head" in warning for warning in scan.warnings) == assumed
 
 
 @pytest.mark.parametrize("row", [-2.0, 2.0])
 def test_coronal_nifti_has_rows_along_z(tmp_path: Path, row: float) -> None:
     counts = _counts()[::-1] if row > 0 else _counts()
-    affine = np.array([[2.4, 0, 0, 0], [0, 0, 1, 0], [0, row, 0, 0], [0, 0, 0, 1.0]])
+    affine = np.array([[-4.8, 0, 0, 0], [0, 0, 1, 0], [0, 2.4 * row, 0, 0], [0, 0, 0, 1.0]])
     nibabel.save(nibabel.Nifti1Image(counts.T[:, :, None].astype(np.int16), affine), tmp_path / "a.nii")
     np.testing.assert_array_equal(read_scans(tmp_path / "a.nii")[0].counts, _counts())
 

@@ -13,7 +13,7 @@ from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
 
 from data_pipeline.errors import RequestError
-from data_pipeline.readers import sources
+from data_pipeline.readers import archives
 from data_pipeline.readers.sources import natural_order, open_source
 
 
@@ -88,11 +88,11 @@ def test_bombs_are_refused_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.npy", bytes(4_000_000))
-    monkeypatch.setattr(sources, "RATIO_FROM_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "RATIO_FROM_BYTES", 1_000_000)
     with pytest.raises(RequestError, match="times its size: refused"), open_source(path):
         pass
-    monkeypatch.setattr(sources, "RATIO_FROM_BYTES", 1 << 30)
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "RATIO_FROM_BYTES", 1 << 30)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 1_000_000)
     with open_source(path) as found:
         assert not found.files
         assert "no planar scan is that large" in found.problems[0]

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from data_pipeline.annotations.lesion_shape import measure_lesions
 from data_pipeline.errors import RequestError
 from data_pipeline.features import image_features
 from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, field_shape, find_window
@@ -28,7 +29,6 @@ from data_pipeline.intake.folder import (
     load_scan,
     read_data_set,
 )
-from data_pipeline.lesion_shape import measure_lesions
 
 _DIGEST_CHARACTERS = 12
 

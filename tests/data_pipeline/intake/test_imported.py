@@ -20,6 +20,7 @@ from data_pipeline.fields import field_counts, field_ids, field_shape, find_wind
 from data_pipeline.grid import on_grid
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.folder import SPLITS, read_data_set
+from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import find_thorax
 from data_pipeline.windows import crop, cut
@@ -32,7 +33,7 @@ from tests.user_files import LESIONS, body_scan, picture_source
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("imported")
     source = picture_source(place / "in", 5, healthy=1)
-    import_source(source, place / "set", ImportOptions(pixel_mm=4.52), progress=False)
+    import_source(source, place / "set", ImportOptions(stated=Stated(pixel_mm=4.52)), progress=False)
     return place / "set"
 
 

@@ -1,0 +1,110 @@
+"""The one way into a DICOM file: quiet, within the budget of `budget.py`, and without trust in what it states."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings as python_warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from data_pipeline.readers import budget
+
+T = TypeVar("T")
+_META_GROUP = 2
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences pydicom, whose complaints quote the header: a patient's name must not reach a log.
+
+    Private and old files break rules that do not matter here; what matters is checked by the readers.
+    """
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def read_dicom_file(
+    path: Path, *, pixels: bool = True, force: bool = False, only: list[str] | None = None
+) -> pydicom.Dataset:
+    """A DICOM file's header, and its pixels unless they are not wanted; a Deflated one is unpacked within the budget.
+
+    Args:
+      path: the file.
+      pixels: whether the pixels are wanted; without them the reading stops there.
+      force: whether a file without the mark is read too.
+      only: keywords of the elements that are wanted; None for all.
+
+    Raises:
+      ScanError: no regular file, or it is or unpacks to more than `budget.MAX_FILE_BYTES`.
+      Exception: damaged files fail in many ways.
+    """
+    budget.check_regular(path)
+    if (inflated := _inflated(path)) is not None:
+        return inflated
+    return pydicom.dcmread(path, stop_before_pixels=not pixels, force=force, specific_tags=only)
+
+
+def _inflated(path: Path) -> pydicom.Dataset | None:
+    """Content of a Deflated file; None for any other."""
+    import io
+
+    with path.open("rb") as file:
+        try:
+            preamble = read_preamble(file, force=False)
+        except InvalidDicomError:
+            return None
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
+        if meta.get("TransferSyntaxUID", None) != DeflatedExplicitVRLittleEndian:
+            return None
+        content = budget.inflate(file.read(), path)
+    data = read_dataset(io.BytesIO(content), False, True)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header = pydicom.FileDataset(io.BytesIO(), data, preamble, pydicom.dataset.FileMetaDataset(meta), False, True)
+    header.set_original_encoding(False, True, data._character_set)
+    return header
+
+
+class EntryError(Exception):
+    """Keyword of a header entry and the type of its failure: never the value, which may be about the patient."""
+
+
+def entry(header: pydicom.Dataset, keyword: str, convert: Callable[[Any], T], absent: T) -> T:
+    """An entry's value as a type of ours; `absent` where it is missing or empty.
+
+    Raises:
+      EntryError: it cannot be read.
+    """
+    try:
+        value = header.get(keyword, None)
+        return absent if value is None or value == "" else convert(value)
+    except Exception as error:  # pydicom converts late, and fails in many ways
+        raise EntryError(f"{keyword}, {type(error).__name__}") from None
+
+
+def numbers(value: Any) -> list[float]:
+    """One number or several -> a list."""
+    return [float(part) for part in ([value] if isinstance(value, int | float | str) else value)]
+
+
+def texts(value: Any) -> list[str]:
+    """One text or several -> a list."""
+    return [value] if isinstance(value, str) else [str(part) for part in value]
+
+
+def sequence(header: pydicom.Dataset, keyword: str) -> list[pydicom.Dataset]:
+    """Items of a sequence; none where it is missing."""
+    return list(header.get(keyword, None) or [])

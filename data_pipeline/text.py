@@ -1,0 +1,30 @@
+"""Text from outside (names of files, members of archives, headers) made fit for terminals, tables and file names."""
+
+from __future__ import annotations
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str) -> str:
+    r"""Text as one line that a terminal only shows: escape codes, newlines and undecodable bytes become `\x1b`, `\n`...
+
+    Letters of every language, spaces and `\` stay as they are.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
+    )
+
+
+def as_file_name(text: str) -> str:
+    """As `printable`, with `_` in place of everything that no file name should hold."""
+    return "".join(letter if letter.isprintable() and letter not in '/\\:*?"<>|' else "_" for letter in text)
+
+
+def last_bytes(text: str, size: int) -> str:
+    """The longest end of `text` of at most `size` bytes in UTF-8: file systems count bytes, not letters."""
+    return text.encode("utf-8", "replace")[-size:].decode("utf-8", "ignore")
+
+
+def table_cell(text: str) -> str:
+    """A cell that spreadsheets take for text: `'` goes before what they would run as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
