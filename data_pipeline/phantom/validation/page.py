@@ -37,25 +37,21 @@ SHARE_BAND = {"head": 0.03, "trunk and arms": 0.08, "legs": 0.08}
 BACKGROUND_FACTOR = 1.5
 PROFILE_CORRELATION_MIN = 0.6
 DIFFERENCES = (
-    "Bladder and kidneys are smooth ellipses with a sharp rim, and the kidneys show in front as well; the real bladder "
-    "is flat-topped and no kidney is seen in front. This alone tells a reader which scan is simulated.",
-    "The shoulders: the hottest part is a horizontal bar at acromion and clavicle; on the real scan it is the head of "
-    "the humerus, and the sternoclavicular joints below it.",
-    "The sternum is one even dagger; the real one has a hot manubrium, joints at its corners, and a fading body.",
-    "The real spine is bent and worn unevenly, and seen through the abdomen in front; the simulated lumbar spine is a "
-    "straight ladder. From behind the thoracic spine is an even, dark band that ends abruptly at the neck.",
-    "From behind the sacroiliac joints, on clinical scans among the hottest places, are hardly brighter than the "
-    "iliac bones, and sacrum and pelvis as a whole are faint.",
-    "Ribs and mandible are brighter than on the real scan, the abdomen beside the spine too; the first ribs and the "
-    "costochondral junctions are missing in front.",
-    "The skull is an even egg above a hot, smooth jaw; the real one has facial bones, nose, teeth and sinuses.",
-    "Soft tissue is even: no breasts, no muscles, no bowel, no genitals, no lung edges; hips flare like a skirt and "
-    "the thighs part in a straight-topped gap.",
-    "Hands leave the field of view or lie stretched; knees, ankles and feet are symmetrical, a thin dark line marks "
-    "each knee, the ankles are too hot, toes are separate, and tall patients lose their feet at the lower edge.",
-    "Contamination and injection sites are round spots; no catheter, no urine in the pelvis, no clothes, no tubing.",
+    "Bladder and kidneys have a smooth outline with a sharp rim; the real bladder is flat-topped.",
+    "The thoracic spine is a dark band from behind that ends abruptly at the neck, and vertebrae show little but "
+    "their outline; the real spine is bent and worn unevenly within each vertebra.",
+    "The sternum has parts that vary on their own, but straight sides; the first ribs and the cartilage are missing.",
+    "The skull is an even egg with a face drawn as smooth spots; the real one has nose, teeth and sinuses.",
+    "Soft tissue is uneven only in long waves: no single muscles, no bowel, no genitals; arms and trunk lie side by "
+    "side in one plane, hands often leave the field, and thighs part in a straight-topped gap.",
+    "Worn joints are round spots; knees lack the rim of the patella, feet lie flat with separate toes, and tall "
+    "patients lose their feet at the lower edge.",
+    "Prostheses are missing bone without the edge of the metal; no catheter, no clothes, no tubing.",
 )
 """Seen on the pictures of this version; to be looked at again with every change of the simulator."""
+
+MONTE_CARLO_SCATTER, SCATTER_TOLERANCE = 0.62, 0.15
+"""Scatter to primary at 10 cm in water; `variety` holds other depths and the width."""
 
 FWHM_BAND_MM = (7.0, 7.6)
 NOISE_BAND = (0.97, 1.03)
@@ -123,15 +119,9 @@ def _camera_rows() -> list[Row]:
         formula = f"{float(camera.fwhm_mm(100.0)):.2f} (formula)"
         rows.append((f"FWHM at 10 cm, {name}, mm", formula, f"{width:.2f}", "7.0 to 7.6, formula 3 %", _verdict(good)))
     ratio = SCATTER_PER_MM * 100.0
-    rows.append(
-        (
-            "scatter to primary at 10 cm",
-            "0.3 to 0.6 (cited)",
-            f"{ratio:.2f}",
-            "0.3 to 0.6",
-            _verdict(0.3 <= ratio <= 0.6),
-        )
-    )
+    good = abs(ratio / MONTE_CARLO_SCATTER - 1.0) <= SCATTER_TOLERANCE
+    expected = f"{MONTE_CARLO_SCATTER:.2f} (Monte Carlo)"
+    rows.append(("scatter to primary at 10 cm", expected, f"{ratio:.2f}", "15 %", _verdict(good)))
     return rows
 
 
