@@ -158,7 +158,7 @@ def _draw_lesions(splits: dict[str, BoneScans], path: Path) -> None:
 def _draw_patients(path: Path) -> None:
     patients = [draw_patient(0, index).as_dict() for index in range(PATIENTS_SHOWN)]
     panels = histogram_panels(patients)
-    figure, axes = plt.subplots(5, 7, figsize=(16, 10), layout="constrained")
+    figure, axes = plt.subplots(7, 8, figsize=(18, 14), layout="constrained")
     for axis, (title, values) in zip(axes.flat, panels.items(), strict=False):
         if isinstance(values[0], str):
             names = sorted(set(values))

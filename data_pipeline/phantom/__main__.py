@@ -11,10 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.errors import ExitCode, RequestError
-from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
-from data_pipeline.phantom.simulate import FIELD_OF_VIEW, simulate_patient
+from data_pipeline.phantom.simulate import simulate_patient
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,23 +40,25 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--noise-seed", type=_natural, help="of the Poisson noise alone (default: --seed)")
     parser.add_argument("--camera", choices=tuple(CAMERAS), help="preset for all patients (default: drawn)")
     parser.add_argument("--counts", type=_counts, help="expected counts per view (default: drawn, 1.2 to 3.6 million)")
-    parser.add_argument("--motion", type=float, default=0.0, metavar="MM", help="the patient moves once, sideways")
+    parser.add_argument("--motion", type=float, metavar="MM", help="the patient moves once, sideways (default: drawn)")
     parser.add_argument(
-        "--uniformity", type=float, default=0.0, metavar="SHARE", help="spread of the columns' sensitivity, e.g. 0.02"
+        "--uniformity",
+        type=float,
+        metavar="SHARE",
+        help="spread of the columns' sensitivity, e.g. 0.02 (default: drawn)",
     )
     parser.add_argument(
         "--field-of-view",
         type=int,
         nargs=2,
         metavar=("FIRST", "END"),
-        default=FIELD_OF_VIEW,
-        help="columns that the detector covers (default: %(default)s, as on the real scan; 0 256 is the whole image)",
+        help="columns that the detector covers (default: drawn; 0 256 is the whole image)",
     )
     return parser.parse_args(arguments)
 
 
 def _write(options: argparse.Namespace) -> None:
-    faults = Faults(options.motion, options.uniformity)
+    first_column, end_column = options.field_of_view or (None, None)
     requests = [
         Request(
             seed=options.seed,
@@ -67,8 +68,8 @@ def _write(options: argparse.Namespace) -> None:
             counts=options.counts,
             motion_mm=options.motion,
             uniformity=options.uniformity,
-            first_column=options.field_of_view[0],
-            end_column=options.field_of_view[1],
+            first_column=first_column,
+            end_column=end_column,
         )
         for index in range(options.patients)
     ]
@@ -83,7 +84,7 @@ def _write(options: argparse.Namespace) -> None:
                 noise_seed=request.noise_seed,
                 camera=request.camera,
                 counts=request.counts,
-                faults=faults,
+                faults=request.faults,
                 field_of_view=request.field_of_view,
             )
             write_patient(options.out, request, patient)

@@ -13,8 +13,9 @@ from PIL import Image
 from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_folder, write_json
 from data_pipeline.phantom import VERSION
+from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.dicom import to_dicom
-from data_pipeline.phantom.simulate import FIELD_OF_VIEW, SimulatedPatient
+from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.phantom.truth import MASKS
 
 NOTE = (
@@ -33,9 +34,8 @@ class Request:
       noise_seed: of the Poisson noise.
       camera: preset, or None for the one drawn with the patient.
       counts: expected counts per view, or None for the drawn number.
-      motion_mm: see `Faults`.
-      uniformity: see `Faults`.
-      first_column, end_column: the detector's field of view.
+      motion_mm, uniformity: see `Faults`, or None for those drawn with the patient.
+      first_column, end_column: the detector's field of view, or None for the one drawn with the patient.
     """
 
     seed: int
@@ -43,22 +43,28 @@ class Request:
     noise_seed: int
     camera: str | None = None
     counts: float | None = None
-    motion_mm: float = 0.0
-    uniformity: float = 0.0
-    first_column: int = FIELD_OF_VIEW[0]
-    end_column: int = FIELD_OF_VIEW[1]
+    motion_mm: float | None = None
+    uniformity: float | None = None
+    first_column: int | None = None
+    end_column: int | None = None
 
     @property
-    def field_of_view(self) -> tuple[int, int]:
+    def field_of_view(self) -> tuple[int, int] | None:
         """As `simulate_patient` takes it."""
+        if self.first_column is None or self.end_column is None:
+            return None
         return self.first_column, self.end_column
+
+    @property
+    def faults(self) -> Faults | None:
+        """Likewise; where one of the two is asked for, the other is none."""
+        if self.motion_mm is None and self.uniformity is None:
+            return None
+        return Faults(self.motion_mm or 0.0, self.uniformity or 0.0)
 
     def identity(self) -> str:
         """One line that names the request."""
-        named = dataclasses.asdict(self)
-        if self.field_of_view == FIELD_OF_VIEW:  # its identifiers are older than this option
-            del named["first_column"], named["end_column"]
-        return json.dumps(named, sort_keys=True)
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
 def patient_folder(out: Path, index: int) -> Path:

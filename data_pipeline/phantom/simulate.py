@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, zoom
 
 from data_pipeline.errors import RequestError
 from data_pipeline.phantom.acquisition import Faults, column_sensitivity, displaced, draw_motion
 from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy, build_anatomy
+from data_pipeline.phantom.benign import draw_benign
 from data_pipeline.phantom.camera import CAMERAS, on_the_cpu, project, slab_sigmas_px, tissue_volume
 from data_pipeline.phantom.counting import poisson_quantile
-from data_pipeline.phantom.lesions import Spot, draw_benign, draw_metastases
+from data_pipeline.phantom.lesions import Spot, draw_burden, draw_metastases
 from data_pipeline.phantom.patients import Patient, draw_patient, stream
 from data_pipeline.phantom.priors import (
     MU_BONE_EXTRA_PER_MM,
@@ -32,8 +34,8 @@ SLAB_MM = 9.0
 BONE_LAYER_MM = 4.0
 """Thickness of mineral that a surface point stands for in the attenuation."""
 
-FIELD_OF_VIEW = (13, 243)
-"""Columns that the detector covers, as on the real scan; beyond them there are no counts. (0, COLUMNS) is all."""
+SOFT_LENGTHS_MM = (350.0, 150.0)
+"""Wavelengths of the unevenness of soft tissue."""
 
 EXCRETING = ("kidney_right", "kidney_left", "bladder")
 """Organs that are hot without being ill; ids 1, 2, 3 of `SimulatedView.organs`."""
@@ -89,7 +91,7 @@ def simulate_patient(
     priors: LesionPriors | None = None,
     rules: TruthRules | None = None,
     faults: Faults | None = None,
-    field_of_view: tuple[int, int] = FIELD_OF_VIEW,
+    field_of_view: tuple[int, int] | None = None,
 ) -> SimulatedPatient:
     """Simulates patient `index` of `seed`; a pure function of its arguments.
 
@@ -102,21 +104,25 @@ def simulate_patient(
       views: which to make.
       priors: of lesions; default `LesionPriors()`.
       rules: of masks; default `TruthRules()`.
-      faults: of the acquisition; default none.
-      field_of_view: first column with counts and first without; the counts per view are those within.
+      faults: of the acquisition; default drawn. `Faults()` is none.
+      field_of_view: first column with counts and first without; the counts per view are those within. Default drawn.
 
     Raises:
       RequestError: no such camera, or no such columns.
     """
     _check(camera, field_of_view)
-    priors, rules, faults = priors or LesionPriors(), rules or TruthRules(), faults or Faults()
+    priors, rules = priors or LesionPriors(), rules or TruthRules()
     skeleton = load_skeleton()
     patient = draw_patient(seed, index, camera=camera, counts=counts)
+    faults = faults or Faults(patient.motion_mm, patient.uniformity)
+    field_of_view = field_of_view or patient.field_of_view
     anatomy = build_anatomy(patient, skeleton, seed=seed, index=index)
-    uptake = assign_uptake(patient, skeleton, seed=seed, index=index)
+    ill = draw_burden(priors, seed=seed, index=index)
+    uptake = assign_uptake(patient, skeleton, seed=seed, index=index, superscan=ill.superscan)
     lesions = draw_metastases(skeleton, anatomy, uptake.points, priors, seed=seed, index=index)
     benign = draw_benign(skeleton, anatomy, uptake.points, uptake.soft, priors, seed=seed, index=index)
-    volumes = _Volumes(patient, anatomy, uptake, skeleton.area_mm2, [*lesions, *benign])
+    muscles = soft_texture(patient, stream(seed, index, "soft texture"))
+    volumes = _Volumes(patient, anatomy, uptake, skeleton.area_mm2, [*lesions, *benign], muscles)
     organs = _organ_ids(anatomy, rules.projection_fraction)
     key = f"phantom-{seed}-{index:05d}"
     noise_seed = seed if noise_seed is None else noise_seed
@@ -138,6 +144,7 @@ def simulate_patient(
         "noise_seed": noise_seed,
         "faults": dataclasses.asdict(faults),
         "field_of_view": list(field_of_view),
+        "superscan": ill.superscan,
         "patient": patient.as_dict(),
         "lesions": [spot.as_dict() for spot in lesions],
         "benign": [spot.as_dict() for spot in benign],
@@ -145,19 +152,35 @@ def simulate_patient(
     return SimulatedPatient(key=key, parameters=parameters, views=made)
 
 
-def _check(camera: str | None, field_of_view: tuple[int, int]) -> None:
+def _check(camera: str | None, field_of_view: tuple[int, int] | None) -> None:
     if camera is not None and camera not in CAMERAS:
         raise RequestError(f"camera is one of {', '.join(CAMERAS)}, not {camera!r}")
-    if not 0 <= field_of_view[0] < field_of_view[1] <= COLUMNS:
+    if field_of_view and not 0 <= field_of_view[0] < field_of_view[1] <= COLUMNS:
         first, end = field_of_view
         raise RequestError(f"the field of view is two columns 0 <= first < end <= {COLUMNS}, not {first} and {end}")
+
+
+def soft_texture(patient: Patient, random: np.random.Generator) -> np.ndarray:
+    """`[rows, columns]` factors around 1: muscle, fat and gut take up unevenly, and slowly so."""
+    field = np.zeros((ROWS, COLUMNS))
+    for length_mm in SOFT_LENGTHS_MM:
+        sigma = length_mm / patient.pixel_mm / (2.0 * np.pi)
+        wave = gaussian_filter(random.standard_normal((ROWS // 8, COLUMNS // 8)), sigma / 8.0)
+        field += zoom(wave / wave.std(), 8, order=1)
+    return np.asarray(np.exp(patient.soft_texture * field / np.sqrt(len(SOFT_LENGTHS_MM))))
 
 
 class _Volumes:
     """Activity and attenuation of the patient in slabs from front to back."""
 
     def __init__(
-        self, patient: Patient, anatomy: Anatomy, uptake: Uptake, area_mm2: np.ndarray, spots: list[Spot]
+        self,
+        patient: Patient,
+        anatomy: Anatomy,
+        uptake: Uptake,
+        area_mm2: np.ndarray,
+        spots: list[Spot],
+        muscles: np.ndarray,
     ) -> None:
         self.first_mm = anatomy.front_mm - 0.5 * (SLABS * SLAB_MM - (anatomy.back_mm - anatomy.front_mm))
         self.front_gap_mm = anatomy.front_mm - self.first_mm
@@ -178,12 +201,15 @@ class _Volumes:
                 tissue_volume(front, back, np.array(values) * voxel, self.first_mm, SLAB_MM, slabs=SLABS)
             )
             mu = np.array(tissue_volume(front[:2], back[:2], mu_values, self.first_mm, SLAB_MM, slabs=SLABS))
+        activity *= muscles
         slab = self.slab_of(anatomy.points[:, 1])
         deposit3(activity, slab, anatomy.row, anatomy.column, uptake.points)
         mineral = (MU_BONE_EXTRA_PER_MM * BONE_LAYER_MM / voxel) * area_mm2
         deposit3(mu, slab, anatomy.row, anatomy.column, mineral)
         for spot in spots:
             deposit3(activity, self.slab_of(spot.position[:, 1]), spot.row, spot.column, spot.activity)
+        if any((spot.activity < 0).any() for spot in spots):  # two cold spots in one place
+            np.maximum(activity, 0.0, out=activity)
         self.activity, self.mu = activity, mu
 
     def slab_of(self, y: np.ndarray) -> np.ndarray:

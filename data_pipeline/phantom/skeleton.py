@@ -1,7 +1,8 @@
-"""The reference skeleton as a cloud of surface points, each with its bone's name.
+"""The reference skeleton as a cloud of points on and in its bones, each with its bone's name.
 
 The asset holds meshes of 127 bones (NOTICE). A gamma camera blurs by 7 mm and more, so points 2.5 mm apart with their
-share of the surface as weight carry everything it can see, and deforming a patient is arithmetic on one array.
+share of the surface as weight carry everything it can see, and deforming a patient is arithmetic on one array. Bodies
+of vertebrae and ends of long bones are filled with points as well: their spongy bone takes up tracer.
 """
 
 from __future__ import annotations
@@ -11,22 +12,33 @@ import functools
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
+
+from data_pipeline.phantom.priors import FILLED
 
 UNIT_MM = 0.5
 SPACING_MM = 2.5
 SAMPLE_MM = 1.4
+FILL_MM = 4.0
+"""Step of the lattice of points within bones."""
+
+FILL_SHIFT_MM = 0.37
+"""Keeps the lattice off the plane of symmetry, where two points of the surface are equally near."""
+
+FILL_BELOW_MM = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
-    """Points on all bone surfaces.
+    """Points on all bone surfaces, and within the bones of `FILLED`.
 
     Attributes:
       points: `[n, 3]` float64 mm; x to the patient's left, y to the back, z up; midline at x = 0, soles near z = 60.
       normals: `[n, 3]` float64, outward where the mesh is closed.
-      area_mm2: `[n]` float64, surface that each point stands for.
+      area_mm2: `[n]` float64, surface that each point stands for; of inner points, the surface with as much tracer.
       bone: `[n]` int16 index into `names`.
       names: bone names with `_left` / `_right`; ribs and vertebrae numbered from the top.
+      inner: `[n]` bool, points within a bone.
     """
 
     points: np.ndarray
@@ -34,6 +46,7 @@ class Skeleton:
     area_mm2: np.ndarray
     bone: np.ndarray
     names: tuple[str, ...]
+    inner: np.ndarray
 
     def of(self, *prefixes: str) -> np.ndarray:
         """`[n]` bool: points of the bones whose names begin with one of `prefixes`."""
@@ -53,7 +66,37 @@ def load_skeleton() -> Skeleton:
     bone = np.repeat(np.arange(len(names)), face_counts)
     corners = vertices[faces + first_vertex[bone][:, None]]
     points, normals, area, owner = _sample(corners, bone)
-    return _merge(points, normals, area, owner, names)
+    return _filled(_merge(points, normals, area, owner, names))
+
+
+def _filled(shell: Skeleton) -> Skeleton:
+    """Adds a lattice within the bones of `FILLED`: a point is inside where the nearest piece of surface faces away."""
+    points, bones, areas = [shell.points], [shell.bone], [shell.area_mm2]
+    for number, name in enumerate(shell.names):
+        rule = next((FILLED[prefix] for prefix in FILLED if name.startswith(prefix)), None)
+        if rule is None:
+            continue
+        own = shell.bone == number
+        surface, normals = shell.points[own], shell.normals[own]
+        low, high = surface.min(axis=0), surface.max(axis=0)
+        axes = [np.arange(low[i] + FILL_SHIFT_MM, high[i], FILL_MM) for i in range(3)]
+        lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+        share = np.minimum(lattice[:, 2] - low[2], high[2] - lattice[:, 2]) / (high[2] - low[2])
+        lattice = lattice[share <= rule.ends]
+        _, nearest = cKDTree(surface).query(lattice)
+        inside = ((lattice - surface[nearest]) * normals[nearest]).sum(axis=1) < -FILL_BELOW_MM
+        points.append(lattice[inside])
+        bones.append(np.full(inside.sum(), number, np.int16))
+        areas.append(np.full(inside.sum(), rule.share * FILL_MM**3))
+    count = sum(map(len, points))
+    return dataclasses.replace(
+        shell,
+        points=np.concatenate(points),
+        normals=np.concatenate([shell.normals, np.zeros((count - len(shell.points), 3))]),
+        area_mm2=np.concatenate(areas),
+        bone=np.concatenate(bones),
+        inner=np.arange(count) >= len(shell.points),
+    )
 
 
 def _sample(corners: np.ndarray, bone: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -107,4 +150,5 @@ def _merge(
         area_mm2=total,
         bone=bone.astype(np.int16),
         names=names,
+        inner=np.zeros(len(total), bool),
     )

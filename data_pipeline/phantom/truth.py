@@ -28,12 +28,14 @@ class Projection:
       rows, columns: slices of the image that the patch covers.
       geometric: attenuated line integrals, not blurred by the camera.
       counts: expected counts, blurred at the spot's depth.
+      sign: 1, or -1 of a cold spot, whose missing counts are given as positive ones.
     """
 
     rows: slice
     columns: slice
     geometric: np.ndarray
     counts: np.ndarray
+    sign: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,9 @@ def project_spot(
     row: np.ndarray, column: np.ndarray, attenuated: np.ndarray, *, sigma_px: float, shape: tuple[int, int]
 ) -> Projection | None:
     """Deposits a spot's points bilinearly; None where they leave the image or carry nothing."""
-    if attenuated.sum() <= 0:
+    sign = 1 if attenuated.sum() >= 0 else -1
+    attenuated = sign * attenuated
+    if attenuated.sum() <= 0 or np.maximum(attenuated, 0.0).sum() <= 0:
         return None
     top, left = int(row.min()) - MARGIN_PX, int(column.min()) - MARGIN_PX
     bottom, right = int(row.max()) + MARGIN_PX + 2, int(column.max()) + MARGIN_PX + 2
@@ -68,6 +72,7 @@ def project_spot(
         columns=slice(c0, c1),
         geometric=np.maximum(gaussian_filter(patch, FOOTPRINT_PX), 0.0)[window],
         counts=gaussian_filter(patch, sigma_px)[window],
+        sign=sign,
     )
 
 
@@ -100,7 +105,7 @@ def draw_masks(
     by_rule: dict[str, list[tuple[int, Projection, np.ndarray]]] = {key: [] for key in ("p", "i", "1", "2")}
     rows = []
     for spot, seen in lesions:
-        mask = _above(seen.geometric, rules.projection_fraction)
+        mask = scored_mask(seen, rules)
         cnr = _contrast_to_noise(seen, mask, expected)
         by_rule["p"].append((spot.id, seen, mask))
         by_rule["i"].append((spot.id, seen, _above(seen.counts, rules.isocontour_fraction)))
@@ -114,7 +119,7 @@ def draw_masks(
             spot.as_dict()
             | {
                 "area_px": int(mask.sum()),
-                "counts": round(float(seen.counts.sum()), 1),
+                "counts": round(seen.sign * float(seen.counts.sum()), 1),
                 "cnr": round(cnr, 2),
                 "visible": bool(cnr >= rules.visible_cnr),
             }
@@ -125,9 +130,18 @@ def draw_masks(
         lesions_isocontour=_instances(by_rule["i"], shape),
         reader_1=_instances(by_rule["1"], shape),
         reader_2=_instances(by_rule["2"], shape),
-        benign=_instances([(s.id, p, _above(p.geometric, rules.projection_fraction)) for s, p in benign], shape),
+        benign=_instances([(s.id, p, scored_mask(p, rules)) for s, p in benign], shape),
         lesion_rows=rows,
     )
+
+
+def scored_mask(seen: Projection, rules: TruthRules) -> np.ndarray:
+    """The projection above its fraction; of a lesion that is smaller than its isocontour, the isocontour."""
+    projected, contour = (
+        _above(seen.geometric, rules.projection_fraction),
+        _above(seen.counts, rules.isocontour_fraction),
+    )
+    return projected if projected.sum() >= contour.sum() else contour
 
 
 def _above(image: np.ndarray, fraction: float) -> np.ndarray:
@@ -137,7 +151,7 @@ def _above(image: np.ndarray, fraction: float) -> np.ndarray:
 def _contrast_to_noise(seen: Projection, mask: np.ndarray, expected: np.ndarray) -> float:
     """Lesion counts within the mask over the square root of the other counts there."""
     signal = seen.counts[mask].sum()
-    background = np.maximum(expected[seen.rows, seen.columns][mask].sum() - signal, 1.0)
+    background = np.maximum(expected[seen.rows, seen.columns][mask].sum() - seen.sign * signal, 1.0)
     return float(signal / np.sqrt(background))
 
 

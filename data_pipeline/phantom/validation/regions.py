@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import binary_erosion
 
+from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.anatomy import Anatomy, build_anatomy
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.simulate import simulate_patient
@@ -14,6 +15,7 @@ from data_pipeline.phantom.skeleton import Skeleton, load_skeleton
 from data_pipeline.scan import View
 
 SEED = 2024
+REAL_COLUMNS = (13, 243)
 REAL_ROWS = {"chin": 174, "ischium": 470}
 REAL_BOXES: dict[str, tuple[int, int, int, int]] = {
     "manubrium": (198, 230, 128, 142),
@@ -36,7 +38,9 @@ class Person:
 
     def __init__(self, index: int) -> None:
         skeleton = load_skeleton()
-        self.made = simulate_patient(seed=SEED, index=index, camera="ge", counts=3.6e6).views
+        self.made = simulate_patient(
+            seed=SEED, index=index, camera="ge", counts=3.6e6, faults=Faults(), field_of_view=REAL_COLUMNS
+        ).views
         self.expected = self.made[View.ANTERIOR].expected
         self.patient = draw_patient(SEED, index, camera="ge", counts=3.6e6)
         self.anatomy = build_anatomy(self.patient, skeleton, seed=SEED, index=index)

@@ -1,4 +1,4 @@
-"""PhantomBone 1.0.1 is frozen: who is in the full set, and every byte of the first patients, on any processor."""
+"""PhantomBone 2.0.0 is frozen: who is in the full set, and every byte of the first patients, on any processor."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from data_pipeline.phantom_examples import SET_MASKS, view_example
 
 FULL = next(config for config in PhantomBone.BUILDER_CONFIGS if config.name == "full")
 FULL_SET = "a78b112f803ade38cbfb54030066c5211752a7154ea5443d0e8124606b049b85"
-DRAWN = "b9ee006f85c4ae14acaa977483323506364762102bfc1411b5b48e8bfeb08d86"
+DRAWN = "99d339958d8c3a7d95d7073fe595cdec3a78fe9cc23074dde51039bc51fbed81"
 PATIENTS = {
-    0: "474eadfb40b833da85c72575af8a1e5d4550a649674fc1522e1af1ab9c2be38e",
-    2: "1bd107fa29595270465024f801471bc50136f8feec17a475acd9a1479fcf77af",
+    10: "cf465c314116ad4384f65b8c6c1e0a192114c63d3fc585eae91b1b8577f537e8",
+    2: "b6968782056cd17103d169017986ff7635e35849b81e13e5b1ad484510eca3ec",
 }
 """Of counts and masks of both views of the full set's patients, without and with lesions."""
 
@@ -57,7 +57,7 @@ def images_hash(index: int) -> str:
 
 
 def test_version_is_the_frozen_one_and_on_the_card() -> None:
-    assert phantom.VERSION == "1.0.1"
+    assert phantom.VERSION == "2.0.0"
     card = (Path(__file__).parents[3] / "docs" / "phantom" / "card.md").read_text()
     assert f"Version {phantom.VERSION}, SHA-256 of ids, counts and masks `{FULL_SET}`" in card
 

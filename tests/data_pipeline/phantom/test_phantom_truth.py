@@ -15,7 +15,7 @@ from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px
 from data_pipeline.phantom.lesions import draw_metastases
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import LesionPriors, LogNormal, TruthRules
-from data_pipeline.phantom.simulate import FIELD_OF_VIEW, simulate_patient
+from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import Projection, project_spot
 from data_pipeline.phantom.uptake import assign_uptake
@@ -23,6 +23,7 @@ from data_pipeline.scan import View
 
 PIXEL_MM = 2.0
 SIGMA_PX = 1.6
+FIELD_OF_VIEW = (13, 243)
 
 
 def _ball(radius_mm: float) -> Projection:
@@ -117,10 +118,11 @@ def test_patients_can_be_projected_as_a_batch() -> None:
 
 
 def test_faults_are_stripes_and_one_displacement() -> None:
-    plain = simulate_patient(seed=8, index=1, views=(View.ANTERIOR,)).views[View.ANTERIOR]
-    striped, moved = (
-        simulate_patient(seed=8, index=1, views=(View.ANTERIOR,), faults=faults).views[View.ANTERIOR]
-        for faults in (Faults(uniformity=0.05), Faults(motion_mm=20.0))
+    plain, striped, moved = (
+        simulate_patient(seed=8, index=1, views=(View.ANTERIOR,), faults=faults, field_of_view=FIELD_OF_VIEW).views[
+            View.ANTERIOR
+        ]
+        for faults in (Faults(), Faults(uniformity=0.05), Faults(motion_mm=20.0))
     )
     inside = slice(*FIELD_OF_VIEW)
     ratio = striped.expected[:, inside] / plain.expected[:, inside]
