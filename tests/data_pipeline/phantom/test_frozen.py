@@ -19,7 +19,7 @@ from data_pipeline.phantom_bone import PhantomBone, planned_views
 from data_pipeline.phantom_examples import SET_MASKS, view_example
 
 FULL = next(config for config in PhantomBone.BUILDER_CONFIGS if config.name == "full")
-FULL_SET = "a78b112f803ade38cbfb54030066c5211752a7154ea5443d0e8124606b049b85"
+FULL_SET = "0c39845b18bd890455b5b04d41e9963c18fe9dc514f2a238c986812a85b39b9f"
 DRAWN = "99d339958d8c3a7d95d7073fe595cdec3a78fe9cc23074dde51039bc51fbed81"
 PATIENTS = {
     10: "cf465c314116ad4384f65b8c6c1e0a192114c63d3fc585eae91b1b8577f537e8",
