@@ -26,6 +26,13 @@ def bootstrap_weights(patients: Sequence[str], *, samples: int, seed: int) -> np
       patients: patient of every image.
       samples: number of bootstrap samples.
       seed: of the draws; the same patients, samples and seed give the same weights.
+
+    Example:
+      >>> weights = bootstrap_weights(["p1", "p1", "p2"], samples=4, seed=0)
+      >>> weights.shape, bool((weights[:, 0] == weights[:, 1]).all())  # both images of p1 are drawn together
+      ((4, 3), True)
+      >>> (weights[:, 1] + weights[:, 2]).tolist()  # as many patients as there are
+      [2, 2, 2, 2]
     """
     names, owner = np.unique(np.asarray(patients, str), return_inverse=True)
     drawn = np.random.default_rng(seed).integers(0, max(len(names), 1), size=(samples, len(names)))
@@ -35,12 +42,32 @@ def bootstrap_weights(patients: Sequence[str], *, samples: int, seed: int) -> np
 
 
 def value(statistic: Statistic, images: int) -> float:
-    """The statistic of the data themselves."""
+    """The statistic of the data themselves: every image once.
+
+    Args:
+      statistic: weights -> values.
+      images: how many there are.
+
+    Example:
+      >>> value(lambda weights: weights @ np.array([1.0, 2.0]), images=2)
+      3.0
+    """
     return float(statistic(np.ones((1, images)))[0])
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % percentile interval of bootstrap values; NaN values are left out, NaN if none is left."""
+    """Ends of the 95 % percentile interval of bootstrap values; NaN values are left out, NaN if none is left.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Args:
+      values: `[samples]`.
+
+    Example:
+      >>> low, high = interval(np.append(np.arange(101.0), np.nan))
+      >>> round(low, 6), round(high, 6)
+      (2.5, 97.5)
+    """
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -49,18 +76,55 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def ratio(weights: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Sum of numerators over sum of denominators, `[images]` each -> `[samples]`; NaN where nothing is divided by."""
+    """Sum of numerators over sum of denominators.
+
+    Args:
+      weights: `[samples, images]`, how often an image enters a sample.
+      numerator: `[images]`.
+      denominator: `[images]`.
+
+    Returns:
+      `[samples]`; NaN where nothing is divided by.
+
+    Example:
+      >>> ratio(np.array([[1, 1], [2, 0]]), np.array([1.0, 5.0]), np.array([2.0, 6.0])).tolist()  # 6/8, 2/4
+      [0.75, 0.5]
+    """
     return quotient(weights @ numerator, weights @ denominator)
 
 
 def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of the values `[images]` that are not NaN -> `[samples]`."""
+    """Mean of the values that are not NaN.
+
+    Args:
+      weights: `[samples, images]`, how often an image enters a sample.
+      values: `[images]`.
+
+    Returns:
+      `[samples]`; NaN where no value is left.
+
+    Example:
+      >>> mean(np.array([[1, 1, 1], [3, 1, 0]]), np.array([1.0, 5.0, np.nan])).tolist()  # 6/2, 8/4
+      [3.0, 2.0]
+    """
     defined = ~np.isnan(values)
     return ratio(weights, np.where(defined, values, 0.0), defined.astype(float))
 
 
 def median(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Median of the values `[images]` that are not NaN, every value as often as its weight says -> `[samples]`."""
+    """Median of the values that are not NaN, every value as often as its weight says.
+
+    Args:
+      weights: `[samples, images]`, how often an image enters a sample.
+      values: `[images]`.
+
+    Returns:
+      `[samples]`; the mean of the two middle values where their number is even, NaN where no value is left.
+
+    Example:
+      >>> median(np.array([[1, 1, 1], [2, 1, 0]]), np.array([5.0, 1.0, 4.0])).tolist()  # of 1 4 5, and of 1 5 5
+      [4.0, 5.0]
+    """
     defined = np.flatnonzero(~np.isnan(values))
     order = defined[np.argsort(values[defined], kind="stable")]
     result = np.full(len(weights), np.nan)

@@ -93,6 +93,17 @@ def compare_runs(
 
     Raises:
       RequestError: fewer than two runs, no such run or score, or runs scored on other images or other truth.
+
+    Example:
+      >>> from msanet_jax.evaluation.lesions import GROUPS
+      >>> empty = dict.fromkeys(("lesions", "detected", "lesion_dsc_sum", "false_positives", "lesion_count_error"), 0)
+      >>> empty |= {f"{name}_{group}": 0 for name in ("lesions", "detected", "lesion_dsc_sum") for group in GROUPS}
+      >>> half = empty | {"tp": 2, "fp": 0, "fn": 2, "dsc": 2 / 3}
+      >>> rows = [half | {"image_id": f"i{n}", "patient": f"p{n}"} for n in range(2)]
+      >>> better = [row | {"tp": 4, "fn": 0, "dsc": 1.0} for row in rows]
+      >>> (row,) = compare_runs({"old": rows, "new": better}, scores=("recall_pooled",), samples=99)
+      >>> row.reference, row.value, row.difference, (row.low, row.high), row.p  # p is 2 x (0 + 1) / (99 + 1)
+      ('old', 1.0, 0.5, (0.5, 0.5), 0.02)
     """
     names = list(runs)
     if reference is None:
@@ -148,6 +159,12 @@ def check_same_data(provenances: Mapping[str, Mapping[str, Any]]) -> None:
 
     Raises:
       RequestError: the runs record more than one `dataset_version`.
+
+    Example:
+      >>> check_same_data({"a": {"dataset_version": "1.0"}, "b": {}})
+      >>> check_same_data({"a": {"dataset_version": "1.0"}, "b": {"dataset_version": "2.0"}})
+      Traceback (most recent call last):
+      data_pipeline.errors.RequestError: the runs were scored on different versions of the data set (a on 1.0, ...
     """
     first: dict[str, str] = {}
     for name, provenance in provenances.items():
@@ -161,7 +178,17 @@ def check_same_data(provenances: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """2 min(share <= 0, share >= 0) of the bootstrap differences, at most 1; NaN if none is defined."""
+    """2 min(share <= 0, share >= 0) of the bootstrap differences, at most 1; NaN if none is defined.
+
+    Both shares are (count + 1) / (samples + 1): p is never 0. NaN values are left out.
+
+    Args:
+      differences: `[samples]`.
+
+    Example:
+      >>> two_sided_p(np.array([-1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))  # 2 x (1 + 1) / (7 + 1)
+      0.5
+    """
     known = differences[~np.isnan(differences)]
     if not len(known):
         return float("nan")
@@ -172,7 +199,17 @@ def two_sided_p(differences: np.ndarray) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's corrected p values, in the order given: the k-th smallest of m times m - k + 1, never decreasing.
 
-    NaN stays NaN and counts for nothing.
+    NaN stays NaN and counts for nothing. Source: Holm, Scand J Stat 6:65, 1979.
+
+    Args:
+      p: in [0, 1].
+
+    Returns:
+      As many values in [0, 1].
+
+    Example:
+      >>> holm([0.5, 0.125, float("nan"), 0.25])  # 3 x 0.125; 2 x 0.25; 1 x 0.5
+      [0.5, 0.375, nan, 0.5]
     """
     known = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
     corrected = [float("nan")] * len(p)

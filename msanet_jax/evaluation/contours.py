@@ -41,6 +41,16 @@ def surface_scores(
       prediction: predicted pixels.
       pixel_size_mm: (row spacing, column spacing).
       tolerance_mm: contours nearer than or at this distance agree.
+
+    Example:
+      >>> truth = np.zeros((3, 6), bool)
+      >>> prediction = truth.copy()
+      >>> truth[1, 1], prediction[1, 1], prediction[1, 4] = True, True, True  # the second one is 3 pixels away
+      >>> scores = surface_scores(truth, prediction, pixel_size_mm=(2.0, 2.0), tolerance_mm=2.0)
+      >>> round(scores.hd95_mm, 2)  # 95th percentile of 0 and 6 mm
+      5.7
+      >>> round(scores.nsd, 4)  # two of three contour pixels agree
+      0.6667
     """
     if not truth.any() and not prediction.any():
         return SurfaceScores(hd95_mm=float("nan"), nsd=float("nan"))
@@ -57,7 +67,20 @@ def surface_scores(
 
 
 def contour(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask with a four-neighbour outside it; what lies beyond the image is outside."""
+    """Pixels of a mask with a four-neighbour outside it; what lies beyond the image is outside.
+
+    Args:
+      mask: `[rows, columns]` bool.
+
+    Returns:
+      `[rows, columns]` bool.
+
+    Example:
+      >>> mask = np.zeros((5, 5), bool)
+      >>> mask[1:4, 1:4] = True
+      >>> int(contour(mask).sum()), bool(contour(mask)[2, 2])  # all but the centre
+      (8, False)
+    """
     return mask & ~ndimage.binary_erosion(mask)
 
 

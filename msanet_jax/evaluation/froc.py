@@ -55,6 +55,14 @@ def find_candidates(
       ids: `[rows, columns]` lesion ids, 0 where there is none.
       pixel_size_mm: (row spacing, column spacing).
       evaluate: the recipe's section; its `froc_...` keys are read.
+
+    Example:
+      >>> rules = {"froc_peak_distance_mm": 1.0, "froc_probability_min": 0.1, "froc_hit_distance_mm": 2.0}
+      >>> probability = np.array([[0.0, 0.8, 0.0, 0.0, 0.0, 0.3, 0.0]])
+      >>> ids = np.array([[1, 0, 0, 0, 0, 0, 0]])  # 1 mm from the first peak, 5 mm from the second
+      >>> found = find_candidates(probability, ids, pixel_size_mm=(1.0, 1.0), evaluate=ConfigDict(rules))
+      >>> found.lesion_scores, found.false_scores.tolist()
+      ({1: 0.8}, [0.3])
     """
     places = find_peaks(
         probability,
@@ -71,7 +79,20 @@ def find_candidates(
 
 
 def find_peaks(probability: np.ndarray, *, distance_px: int, minimum: float) -> np.ndarray:
-    """(row, column) of the local maxima above `minimum`, `[peaks, 2]`, highest first; of a plateau spaced points."""
+    """(row, column) of the local maxima above `minimum`, highest first; of a plateau spaced points.
+
+    Args:
+      probability: `[rows, columns]` in [0, 1].
+      distance_px: a peak is the highest pixel within this distance in both directions.
+      minimum: probability above which a maximum is a peak.
+
+    Returns:
+      `[peaks, 2]` int.
+
+    Example:
+      >>> find_peaks(np.array([[0.3, 0.0, 0.8, 0.7]]), distance_px=1, minimum=0.1).tolist()
+      [[0, 2], [0, 0]]
+    """
     # The rim lets a map that is flat everywhere have peaks as well.
     framed = np.pad(probability, 1, constant_values=-1.0)
     found = peak_local_max(framed, min_distance=distance_px, threshold_abs=minimum, exclude_border=False)
@@ -79,7 +100,20 @@ def find_peaks(probability: np.ndarray, *, distance_px: int, minimum: float) -> 
 
 
 def hit_zones(ids: np.ndarray, *, pixel_size_mm: tuple[float, float], distance_mm: float) -> np.ndarray:
-    """Every pixel's nearest lesion id if that lies within `distance_mm` (centre to centre), else 0."""
+    """Every pixel's nearest lesion id if that lies within `distance_mm` (centre to centre), else 0.
+
+    Args:
+      ids: `[rows, columns]` lesion ids, 0 where there is none.
+      pixel_size_mm: (row spacing, column spacing).
+      distance_mm: the limit, included.
+
+    Returns:
+      `[rows, columns]` ids.
+
+    Example:
+      >>> hit_zones(np.array([[7, 0, 0, 0, 0]]), pixel_size_mm=(2.0, 2.0), distance_mm=4.0).tolist()
+      [[7, 7, 7, 0, 0]]
+    """
     if not ids.any():
         return np.zeros_like(ids)
     distance, nearest = ndimage.distance_transform_edt(ids == 0, sampling=pixel_size_mm, return_indices=True)
@@ -87,7 +121,18 @@ def hit_zones(ids: np.ndarray, *, pixel_size_mm: tuple[float, float], distance_m
 
 
 def froc_curve(images: Sequence[Candidates]) -> Curve:
-    """The curve over all images."""
+    """The curve over all images: lesions found / lesions, and false positives / images, at every threshold.
+
+    Args:
+      images: candidates of each.
+
+    Example:
+      >>> curve = froc_curve([Candidates({1: 0.9, 2: 0.4}, np.array([0.6])), Candidates({}, np.array([]))])
+      >>> curve.thresholds.tolist()
+      [inf, 0.9, 0.6, 0.4]
+      >>> curve.false_positives_per_scan.tolist(), curve.sensitivity.tolist()
+      ([0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0])
+    """
     thresholds, false_positives, hits, lesions = _counts(images)
     total = lesions.sum()
     sensitivity = hits.sum(axis=0) / total if total else np.full(len(thresholds), np.nan)
@@ -95,12 +140,40 @@ def froc_curve(images: Sequence[Candidates]) -> Curve:
 
 
 def froc_score(curve: Curve, operating_points: Sequence[float]) -> float:
-    """Mean sensitivity at the given false positives per scan, linear between points; the last one holds on."""
+    """Mean sensitivity at the given false positives per scan, linear between points; the last one holds on.
+
+    Args:
+      curve: of `froc_curve`.
+      operating_points: false positives per scan.
+
+    Returns:
+      A number in [0, 1]; NaN without lesions.
+
+    Example:
+      >>> curve = Curve(np.array([np.inf, 0.5]), np.array([0.0, 2.0]), np.array([0.0, 1.0]))
+      >>> froc_score(curve, (1.0, 4.0))  # (0.5 + 1) / 2
+      0.75
+    """
     return float(np.mean(np.interp(operating_points, curve.false_positives_per_scan, curve.sensitivity)))
 
 
 def froc_scores(weights: np.ndarray, images: Sequence[Candidates], operating_points: Sequence[float]) -> np.ndarray:
-    """`froc_score` of bootstrap samples: weights `[samples, images]` -> `[samples]`."""
+    """`froc_score` of bootstrap samples.
+
+    Args:
+      weights: `[samples, images]`, how often an image enters a sample.
+      images: candidates of each.
+      operating_points: false positives per scan.
+
+    Returns:
+      `[samples]` in [0, 1]; NaN for a sample without lesions.
+
+    Example:
+      >>> nothing = np.array([])
+      >>> images = [Candidates({1: 0.9}, nothing), Candidates({1: 0.0}, np.array([0.6])), Candidates({}, nothing)]
+      >>> froc_scores(np.array([[1, 1, 1], [0, 2, 1], [0, 0, 3]]), images, (0.5,)).tolist()
+      [0.5, 0.0, nan]
+    """
     thresholds, false_positives, hits, lesions = _counts(images)
     found, total = (weights @ hits).astype(float), weights @ lesions
     false = weights @ false_positives / weights.sum(axis=1, keepdims=True)

@@ -79,6 +79,15 @@ def match_lesions(
       overlap_min: share of a lesion's pixels that must be predicted, in (0, 1].
       pixel_size_mm: (row spacing, column spacing).
       facts: of the lesions, by their `id`.
+
+    Example:
+      >>> ids = np.array([[1, 1, 0, 0, 2, 0, 0, 0]])
+      >>> prediction = np.array([[1, 0, 0, 0, 0, 0, 1, 1]], bool)
+      >>> matched = match_lesions(ids, prediction, overlap_min=0.5, pixel_size_mm=(4.0, 4.0))
+      >>> [(lesion.id, lesion.found, lesion.detected, round(lesion.dsc, 4)) for lesion in matched.lesions]
+      [(1, 1, True, 0.6667), (2, 0, False, 0.0)]
+      >>> matched.lesions[0].clustered, matched.false_positives  # 12 mm apart; the right one touches none
+      (True, 1)
     """
     by_id = {int(row["id"]): row for row in facts}
     numbers = [int(number) for number in np.unique(ids) if number]
@@ -116,6 +125,15 @@ def share_out(ids: np.ndarray, components: np.ndarray, *, pixel_size_mm: tuple[f
       ids: `[rows, columns]` lesion ids.
       components: `[rows, columns]` numbers of predicted components, 0 outside.
       pixel_size_mm: (row spacing, column spacing).
+
+    Example:
+      >>> ids = np.array([[1, 0, 0, 0, 2, 0, 0]])
+      >>> components = np.array([[1, 1, 0, 2, 2, 0, 3]])
+      >>> share_out(ids, components, pixel_size_mm=(1.0, 1.0)).tolist()
+      [[1, 1, 0, 2, 2, 0, 0]]
+      >>> one = np.array([[1, 1, 1, 1, 1, 0, 0]])  # it touches both; the middle pixel is as far from either
+      >>> share_out(ids, one, pixel_size_mm=(1.0, 1.0))[0, [0, 1, 3, 4]].tolist()
+      [1, 1, 2, 2]
     """
     owners = np.zeros(ids.shape, ids.dtype)
     hit = (components > 0) & (ids > 0)
@@ -141,7 +159,23 @@ def _near_another(ids: np.ndarray, own: np.ndarray, pixel_size_mm: tuple[float, 
 
 
 def lesion_groups(lesions: Iterable[LesionResult]) -> dict[str, list[LesionResult]]:
-    """Lesions by size, contrast, neighbourhood and visibility; without that fact a lesion is in none of its groups."""
+    """Lesions by size, contrast, neighbourhood and visibility; without that fact a lesion is in none of its groups.
+
+    Limits: `SMALL_MM` and `LARGE_MM` of `size_mm`, `LOW_CONTRAST` and `HIGH_CONTRAST` of `contrast` (a ratio). A value
+    on a limit is in the middle group.
+
+    Args:
+      lesions: of one image or of many.
+
+    Returns:
+      Name of every group in `GROUPS` -> its lesions.
+
+    Example:
+      >>> facts = {"size_mm": 12.0, "contrast": 5.0}
+      >>> lesion = LesionResult(id=1, pixels=9, found=0, detected=False, dsc=0.0, clustered=False, facts=facts)
+      >>> [name for name, members in lesion_groups([lesion]).items() if members]
+      ['small', 'medium_contrast', 'isolated']
+    """
     lesions = list(lesions)
 
     def within(key: str, low: float, high: float) -> dict[str, list[LesionResult]]:

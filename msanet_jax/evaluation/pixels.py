@@ -14,23 +14,69 @@ import numpy as np
 
 
 def quotient(numerator: Any, denominator: Any) -> np.ndarray:
-    """Numerator / denominator, element by element; NaN for 0 / 0 and anything over 0."""
+    """Numerator / denominator, element by element; NaN for 0 / 0 and anything over 0.
+
+    Args:
+      numerator: number or array.
+      denominator: the same shape, >= 0.
+
+    Returns:
+      float64 array of that shape.
+
+    Example:
+      >>> quotient([1, 0], [2, 0]).tolist()
+      [0.5, nan]
+    """
     below = np.asarray(denominator, float)
     return np.divide(numerator, below, out=np.full(below.shape, np.nan), where=below > 0)
 
 
 def dsc(tp: Any, fp: Any, fn: Any) -> np.ndarray:
-    """Dice similarity coefficient in [0, 1]; NaN where truth and prediction are both empty."""
+    """Dice similarity coefficient 2 TP / (2 TP + FP + FN) in [0, 1]; NaN where truth and prediction are both empty.
+
+    Source: Dice, Ecology 26:297, 1945. It equals F1 of the pixels.
+
+    Args:
+      tp: true positive pixels, a number or an array.
+      fp: false positive pixels, the same shape.
+      fn: false negative pixels, the same shape.
+
+    Example:
+      >>> float(dsc(tp=3, fp=1, fn=1))  # 6 / 8
+      0.75
+      >>> float(dsc(tp=0, fp=0, fn=0))
+      nan
+    """
     return quotient(2 * tp, 2 * tp + fp + fn)
 
 
 def precision(tp: Any, fp: Any, fn: Any) -> np.ndarray:
-    """Share of the prediction that is lesion; NaN where nothing is predicted."""
+    """Share TP / (TP + FP) of the prediction that is lesion, in [0, 1]; NaN where nothing is predicted.
+
+    Args:
+      tp: true positive pixels, a number or an array.
+      fp: false positive pixels, the same shape.
+      fn: not used; all three formulas take the same arguments.
+
+    Example:
+      >>> float(precision(tp=3, fp=1, fn=9))  # 3 / 4
+      0.75
+    """
     return quotient(tp, tp + fp)
 
 
 def recall(tp: Any, fp: Any, fn: Any) -> np.ndarray:
-    """Share of the lesion pixels that are predicted; NaN where there is no lesion."""
+    """Share TP / (TP + FN) of the lesion pixels that are predicted, in [0, 1]; NaN where there is no lesion.
+
+    Args:
+      tp: true positive pixels, a number or an array.
+      fp: not used; all three formulas take the same arguments.
+      fn: false negative pixels, the same shape.
+
+    Example:
+      >>> float(recall(tp=3, fp=9, fn=1))  # 3 / 4
+      0.75
+    """
     return quotient(tp, tp + fn)
 
 
@@ -63,6 +109,10 @@ def count_pixels(truth: np.ndarray, prediction: np.ndarray) -> PixelCounts:
 
     Raises:
       ValueError: the shapes differ.
+
+    Example:
+      >>> count_pixels(np.array([True, True, False, False]), np.array([True, False, True, False]))
+      PixelCounts(tp=1, fp=1, fn=1)
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")

@@ -39,7 +39,20 @@ class CalibrationTable:
 
 
 def calibration_table(probabilities: np.ndarray, truths: np.ndarray, *, bins: int) -> CalibrationTable:
-    """Sums for maps `[images, rows, columns]` in [0, 1] and masks of the same shape."""
+    """Sums for maps `[images, rows, columns]` in [0, 1] and masks of the same shape.
+
+    Args:
+      probabilities: lesion probabilities.
+      truths: 1 or True where there is lesion.
+      bins: number of bins of equal width.
+
+    Example:
+      >>> table = calibration_table(np.array([[[0.25, 0.75, 1.0]]]), np.array([[[0, 1, 0]]]), bins=2)
+      >>> table.pixels.tolist(), table.probability.tolist(), table.lesion.tolist()
+      ([[1.0, 2.0]], [[0.25, 1.75]], [[0.0, 1.0]])
+      >>> table.squared_error.tolist()  # 0.25^2 + 0.25^2 + 1
+      [1.125]
+    """
     edges = np.linspace(0.0, 1.0, bins + 1)
     sums = np.zeros((3, len(probabilities), bins))
     squared = np.zeros(len(probabilities))
@@ -53,10 +66,24 @@ def calibration_table(probabilities: np.ndarray, truths: np.ndarray, *, bins: in
 
 
 def calibration_errors(weights: np.ndarray, table: CalibrationTable, *, first_bin: int = 0) -> np.ndarray:
-    """Expected calibration error of samples with weights `[samples, images]` over the bins from `first_bin` on.
+    """Expected calibration error of samples over the bins from `first_bin` on.
+
+    sum over bins |sum p - sum t| / number of pixels, in which the sums are those of a bin.
+
+    Args:
+      weights: `[samples, images]`, how often an image enters a sample.
+      table: of `calibration_table`.
+      first_bin: 0 for all pixels, 1 for those above the lowest bin.
 
     Returns:
       `[samples]` in [0, 1]; NaN where these bins hold no pixel.
+
+    Example:
+      >>> table = calibration_table(np.array([[[0.25, 0.75, 1.0]]]), np.array([[[0, 1, 0]]]), bins=2)
+      >>> round(float(calibration_errors(np.ones((1, 1)), table)[0]), 4)  # (|0.25 - 0| + |1.75 - 1|) / 3
+      0.3333
+      >>> calibration_errors(np.ones((1, 1)), table, first_bin=1).tolist()  # 0.75 / 2
+      [0.375]
     """
     pixels, probability, lesion = (
         (weights @ sums)[:, first_bin:] for sums in (table.pixels, table.probability, table.lesion)
@@ -65,12 +92,37 @@ def calibration_errors(weights: np.ndarray, table: CalibrationTable, *, first_bi
 
 
 def brier_scores(weights: np.ndarray, table: CalibrationTable) -> np.ndarray:
-    """Mean over pixels of (probability - truth)^2, weights `[samples, images]` -> `[samples]`."""
+    """Mean over pixels of (probability - truth)^2; Brier, Mon Weather Rev 78:1, 1950.
+
+    Args:
+      weights: `[samples, images]`, how often an image enters a sample.
+      table: of `calibration_table`.
+
+    Returns:
+      `[samples]` in [0, 1]; 0 is best.
+
+    Example:
+      >>> table = calibration_table(np.array([[[0.25, 0.75, 1.0]]]), np.array([[[0, 1, 0]]]), bins=2)
+      >>> brier_scores(np.ones((1, 1)), table).tolist()  # 1.125 / 3
+      [0.375]
+    """
     return (weights @ table.squared_error) / (weights @ table.pixels.sum(axis=1))
 
 
 def average_precision(probabilities: np.ndarray, truths: np.ndarray) -> float:
-    """Average precision over all pixels; NaN without a lesion pixel."""
+    """Average precision over all pixels, sum over thresholds of precision times gain in recall.
+
+    Args:
+      probabilities: any shape, in [0, 1].
+      truths: same shape, above 0 where there is lesion.
+
+    Returns:
+      A number in [0, 1]; NaN without a lesion pixel.
+
+    Example:
+      >>> round(average_precision(np.array([0.9, 0.6, 0.3]), np.array([1, 0, 1])), 4)  # 1 x 1/2 + 2/3 x 1/2
+      0.8333
+    """
     if not truths.any():
         return float("nan")
     return float(average_precision_score(truths.ravel() > 0, probabilities.ravel()))
@@ -82,6 +134,11 @@ def precision_recall_points(probabilities: np.ndarray, truths: np.ndarray) -> di
     Returns:
       `threshold` (a pixel counts as lesion if its probability reaches it), `precision`, `recall`, `[points]` each,
       from the highest threshold down; empty without a lesion pixel.
+
+    Example:
+      >>> points = precision_recall_points(np.array([0.9, 0.6, 0.3]), np.array([1, 0, 1]))
+      >>> {name: values.round(2).tolist() for name, values in points.items()}
+      {'threshold': [0.9, 0.3], 'precision': [1.0, 0.67], 'recall': [0.5, 1.0]}
     """
     if not truths.any():
         return {key: np.zeros(0) for key in ("threshold", "precision", "recall")}
@@ -96,9 +153,23 @@ def precision_recall_points(probabilities: np.ndarray, truths: np.ndarray) -> di
 
 
 def average_precisions(weights: np.ndarray, probabilities: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """Average precision of samples with weights `[samples, images]`, from `RANK_BINS` bins of scores -> `[samples]`.
+    """Average precision of bootstrap samples, from `RANK_BINS` bins of scores.
 
     The bins' edges are quantiles of the lesion pixels' scores, so that every bin holds about the same gain in recall.
+
+    Args:
+      weights: `[samples, images]`, how often an image enters a sample.
+      probabilities: `[images, rows, columns]` in [0, 1].
+      truths: same shape, above 0 where there is lesion.
+
+    Returns:
+      `[samples]` in [0, 1]; NaN for a sample without a lesion pixel.
+
+    Example:
+      >>> probabilities, truths = np.array([[[0.9]], [[0.6]], [[0.3]]]), np.array([[[1]], [[0]], [[1]]])
+      >>> weights = np.array([[1, 1, 1], [2, 1, 0], [0, 1, 0]])  # the second has 0.9 twice, the third no lesion
+      >>> average_precisions(weights, probabilities, truths).round(4).tolist()
+      [0.8333, 1.0, nan]
     """
     positive = truths > 0
     if not positive.any():

@@ -21,18 +21,48 @@ Columns = Mapping[str, np.ndarray]
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    """Numeric columns of the rows; undefined cells (None, empty text) become NaN."""
+    """Numeric columns of the rows; undefined cells (None, empty text) become NaN.
+
+    Args:
+      rows: of images.csv or metrics.json.
+
+    Example:
+      >>> columns([{"image_id": "a", "tp": 3, "dsc": "0.5"}, {"image_id": "b", "tp": 0, "dsc": ""}])
+      {'tp': array([3., 0.]), 'dsc': array([0.5, nan])}
+    """
     names = [name for name in (rows[0] if rows else {}) if name not in ("image_id", "patient", "view")]
     return {name: np.array([number(row.get(name)) for row in rows], float) for name in names}
 
 
 def number(cell: Any) -> float:
-    """A cell of a JSON or CSV row as a number, NaN for an empty one."""
+    """A cell of a JSON or CSV row as a number, NaN for an empty one.
+
+    Example:
+      >>> number("2.5"), number(3), number(None), number("")
+      (2.5, 3.0, nan, nan)
+    """
     return float("nan") if cell is None or cell == "" else float(cell)
 
 
 def statistics(table: Columns) -> dict[str, Statistic]:
-    """All scores that the columns allow, by the names they have in metrics.json."""
+    """All scores that the columns allow, by the names they have in metrics.json.
+
+    Pooled scores divide sums over pixels. Means and medians of DSC and NSD are over the images that have a lesion.
+    Units and ranges: docs/metrics.md.
+
+    Args:
+      table: of `columns`.
+
+    Example:
+      >>> sums = ("lesions", "detected", "lesion_dsc_sum")
+      >>> names = ("tp", "fp", "fn", "dsc", *sums, "false_positives", "lesion_count_error")
+      >>> cells = [(3, 1, 1, 0.75, 2, 1, 0.75, 0, -1), (0, 2, 0, 0.0, 0, 0, 0.0, 1, 1)]  # the second is healthy
+      >>> groups = {f"{name}_{group}": np.zeros(2) for name in sums for group in GROUPS}
+      >>> scores = statistics(dict(zip(names, np.array(cells).T, strict=True)) | groups)
+      >>> every = np.ones((1, 2))
+      >>> [float(scores[name](every)[0]) for name in ("dsc_pooled", "dsc_mean", "lesion_recall")]  # 6/10, 0.75, 1/2
+      [0.6, 0.75, 0.5]
+    """
     tp, fp, fn = table["tp"], table["fp"], table["fn"]
     images = np.ones_like(tp)
 
@@ -72,7 +102,18 @@ def _pooled(
 
 
 def counts(table: Columns) -> dict[str, int]:
-    """Numbers that go with the scores: images, lesions, and how often which score is undefined."""
+    """Numbers that go with the scores: images, lesions, and how often which score is undefined.
+
+    Example:
+      >>> names = ("tp", "fp", "fn", "dsc", "lesions", "lesions_without_pixels")
+      >>> cells = np.array([(3, 1, 1, 0.75, 2, 0), (0, 2, 0, 0.0, 0, 1), (0, 0, 0, np.nan, 0, 0)]).T
+      >>> groups = {f"lesions_{group}": np.zeros(3) for group in GROUPS}
+      >>> found = counts(dict(zip(names, cells, strict=True)) | groups)
+      >>> found["images"], found["images_without_lesion"], found["images_with_undefined_dsc"]
+      (3, 2, 1)
+      >>> found["false_positive_pixels_without_lesion"], found["lesions"]
+      (2, 2)
+    """
     lesion_pixels, marked = table["tp"] + table["fn"], table["tp"] + table["fp"]
     summary = {
         "images": len(lesion_pixels),

@@ -64,7 +64,20 @@ class Adversary(Protocol):
 
 
 class MultiScaleL1:
-    """+- the multi-scale L1 between truth and prediction over `adversary.pyramid_levels`; one level is SegAN's."""
+    """The multi-scale L1 distance d >= 0 between truth and prediction over `adversary.pyramid_levels`.
+
+    The discriminator minimises -d, the generator d (`losses.multi_scale_l1`, `losses.pyramid`). One level is SegAN's.
+
+    Example:
+      >>> from types import SimpleNamespace as Fake
+      >>> critic = Fake(apply=lambda variables, image, mask, **options: ((mask,), {}))  # its feature is the mask
+      >>> networks = Fake(discriminator=critic, config=ConfigDict({"adversary": {"pyramid_levels": 1}}))
+      >>> state = Fake(discriminator_params={}, discriminator_statistics={})
+      >>> ones = jnp.ones((1, 2, 2, 1))
+      >>> game = Game(networks, state, {"image": ones, "mask": ones}, prediction=0.25 * ones, mapped=False)
+      >>> float(MultiScaleL1().generator_loss(game)), float(MultiScaleL1().discriminator_loss(game, {})[0])
+      (0.75, -0.75)
+    """
 
     def discriminator_loss(self, game: Game, params: Tree) -> tuple[jax.Array, Tree]:
         """Minus the distance."""
@@ -91,6 +104,18 @@ class PatchGan:
     """Mean over patches of a loss against `true` = 1 or `false` = 0; Isola et al. 2017.
 
     `adversary.patch_loss` is `cross_entropy` (as published) or `least_squares`, (logit - label)^2 (Mao et al. 2017).
+
+    Example:
+      >>> from types import SimpleNamespace as Fake
+      >>> critic = Fake(apply=lambda variables, image, mask, **options: ((mask,), {}))  # its logit is the mask
+      >>> networks = Fake(discriminator=critic, config=ConfigDict({"adversary": {"patch_loss": "least_squares"}}))
+      >>> state = Fake(discriminator_params={}, discriminator_statistics={})
+      >>> ones = jnp.ones((1, 2, 2, 1))
+      >>> game = Game(networks, state, {"image": ones, "mask": ones}, prediction=0.5 * ones, mapped=False)
+      >>> float(PatchGan().generator_loss(game))  # (0.5 - 1)^2
+      0.25
+      >>> float(PatchGan().discriminator_loss(game, {})[0])  # ((1 - 1)^2 + (0.5 - 0)^2) / 2
+      0.125
     """
 
     def discriminator_loss(self, game: Game, params: Tree) -> tuple[jax.Array, Tree]:
@@ -124,6 +149,11 @@ def find_adversary(config: ConfigDict) -> Adversary:
 
     Raises:
       RequestError: there is none of that name.
+
+    Example:
+      >>> find_adversary(ConfigDict({"adversary": {"objective": "wasserstein"}}))
+      Traceback (most recent call last):
+      data_pipeline.errors.RequestError: adversary.objective='wasserstein' is none of multi_scale_l1, patch_gan
     """
     name = config.adversary.objective
     if name not in ADVERSARIES:

@@ -26,6 +26,11 @@ def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, mapped: bool =
     Returns:
       Scalar in [0, 1). Source: Milletari et al. 2016 in its linear form; pooled over the batch because many
       scintigrams hold no lesion.
+
+    Example:
+      >>> probabilities, masks = jnp.array([0.5, 0.5, 0.0]), jnp.array([1.0, 0.0, 0.0])
+      >>> round(float(soft_dice_loss(probabilities=probabilities, masks=masks)), 4)  # 1 - (2 x 0.5 + 1) / (1 + 1 + 1)
+      0.3333
     """
     if probabilities.shape != masks.shape:
         raise ValueError(f"probabilities {probabilities.shape} and masks {masks.shape} differ in shape")
@@ -36,12 +41,39 @@ def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, mapped: bool =
 
 
 def cross_entropy_loss(*, logits: jax.Array, masks: jax.Array) -> jax.Array:
-    """Mean over pixels of -t log p - (1 - t) log(1 - p), p = sigmoid(logits); fractional t allowed."""
+    """Mean over pixels of -t log p - (1 - t) log(1 - p), p = sigmoid(logits), natural logarithm.
+
+    Args:
+      logits: any shape.
+      masks: t, same shape, in [0, 1]; fractions are allowed.
+
+    Returns:
+      Scalar >= 0, in nats per pixel.
+
+    Example:
+      >>> logits = jnp.log(jnp.array([3.0, 3.0]))  # p = 0.75
+      >>> round(float(cross_entropy_loss(logits=logits, masks=jnp.array([1.0, 0.0]))), 4)  # -(log 0.75 + log 0.25) / 2
+      0.837
+    """
     return optax.losses.sigmoid_binary_cross_entropy(logits, masks).mean()
 
 
 def supervision_weights(levels: int, decay: float) -> tuple[float, ...]:
-    """Weights decay^l, l = 0 at full resolution, divided by their sum."""
+    """Weights decay^l of the heads, l = 0 at full resolution, divided by their sum.
+
+    Source: our choice (docs/fidelity.md).
+
+    Args:
+      levels: number of heads.
+      decay: weight of a head relative to the next finer one, >= 0.
+
+    Returns:
+      `levels` weights, finest first; their sum is 1.
+
+    Example:
+      >>> supervision_weights(2, 0.25)
+      (0.8, 0.2)
+    """
     raw = [decay**level for level in range(levels)]
     return tuple(weight / sum(raw) for weight in raw)
 
@@ -70,6 +102,17 @@ def deep_supervision_loss(
 
     Returns:
       The loss, and Dice and cross-entropy of the full-resolution head for the log.
+
+    Example:
+      >>> masks = jnp.array([[1.0, 0.0], [0.0, 0.0]]).reshape(1, 2, 2, 1)
+      >>> logits = [jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 1, 1, 1))]  # p = 0.5 in both heads
+      >>> total, parts = deep_supervision_loss(
+      ...     logits=logits, masks=masks, dice_weight=1.0, cross_entropy_weight=0.0, decay=0.5
+      ... )
+      >>> float(parts["dice_loss"])  # fine head: 1 - (2 x 0.5 + 1) / (2 + 1 + 1)
+      0.5
+      >>> round(float(total), 4)  # coarse head, truth 0.25: 2 / 7; 2/3 x 1/2 + 1/3 x 2/7
+      0.4286
     """
     total = jnp.zeros(())
     parts = {}
@@ -90,6 +133,11 @@ def pyramid(x: jax.Array, levels: int) -> jax.Array:
 
     Raises:
       ValueError: a side is not divisible by 2^(levels - 1).
+
+    Example:
+      >>> x = jnp.array([[0.0, 0.0], [0.0, 4.0]]).reshape(1, 2, 2, 1)
+      >>> pyramid(x, 2)[..., 0].tolist()  # the image, and its mean everywhere
+      [[[[0.0, 0.0], [0.0, 4.0]]], [[[1.0, 1.0], [1.0, 1.0]]]]
     """
     coarsest = 2 ** (levels - 1)
     if x.shape[1] % coarsest or x.shape[2] % coarsest:
@@ -113,6 +161,12 @@ def multi_scale_l1(features_truth: Sequence[jax.Array], features_prediction: Seq
     Args:
       features_truth: per stage `[..., batch, rows, columns, c]`, the leading axis (if any) being the level.
       features_prediction: the same shapes.
+
+    Example:
+      >>> truth = [jnp.array([1.0, 1.0]), jnp.array([2.0])]
+      >>> prediction = [jnp.array([1.0, 0.0]), jnp.array([4.0])]
+      >>> float(multi_scale_l1(truth, prediction))  # stages: 0.5 and 2
+      1.25
     """
     differences = [
         jnp.abs(truth.astype(jnp.float32) - prediction.astype(jnp.float32)).mean()
