@@ -3,11 +3,7 @@
 Public interface: `load`, `predict`, `train`, `evaluate`, `simulate`. They load JAX and the networks when called.
 """
 
-from __future__ import annotations
-
 from msanet_jax.api import evaluate, load, predict, simulate, train
-from msanet_jax.runtime.versions import VERSION
-
-__version__ = VERSION
+from msanet_jax.runtime.versions import VERSION as __version__  # noqa: N811 - the name that Python expects
 
 __all__ = ["__version__", "evaluate", "load", "predict", "simulate", "train"]

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from data_pipeline.scan import Scan, View
     from msanet_jax.evaluation.protocol import Evaluation
     from msanet_jax.prediction.segmentation import Segmentation
+    from msanet_jax.prediction.sources import NamedScan
     from msanet_jax.trained.model import Model
-
-    Source = str | Path | Scan | np.ndarray
 
 
 def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool = False) -> Model:
@@ -36,7 +35,7 @@ def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool
       The model; `model.probability` maps counts `[n, 256, 256]` float32 of thorax fields to probabilities.
 
     Raises:
-      RequestError: it cannot be loaded, in one line.
+      RequestError: the source cannot be loaded; one line says why.
 
     Example:
       >>> import msanet_jax
@@ -57,20 +56,23 @@ def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool
 
 
 def predict(
-    scans: Source | Sequence[Source], model: Model | None = None, *, threshold: float | None = None
+    scans: str | Path | Scan | np.ndarray | Sequence[str | Path | Scan | np.ndarray],
+    model: Model | None = None,
+    *,
+    threshold: float | None = None,
 ) -> list[Segmentation]:
     """Segments scans in memory; `msanet predict` and `msanet_jax.prediction.predict.predict_files` write files.
 
     Args:
       scans: files, `Scan`s, or count arrays `[rows, columns]` (of unknown view and pixel size); one or a sequence.
       model: of `load`; None for the model that this installation came with.
-      threshold: probability above which a pixel is lesion; None for the model's.
+      threshold: probability above which a pixel is lesion, in (0, 1); None for the model's.
 
     Returns:
       One result per view, in order: `mask`, `probability`, `lesions` and `record`, on the whole scan.
 
     Raises:
-      RequestError: a file or array that is no scan, or no such model.
+      RequestError: a file or array is not a scan, or the model cannot be loaded.
 
     Example:
       >>> import msanet_jax, numpy as np
@@ -105,7 +107,7 @@ def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str
       What metrics.json holds (docs/metrics.md).
 
     Raises:
-      RequestError: a request that cannot be carried out, in one line.
+      RequestError: the recipe, data or folder cannot be used; one line says why.
 
     Example:
       >>> import msanet_jax
@@ -136,7 +138,7 @@ def evaluate(
       `summary` (docs/metrics.md), rows per image and per lesion, probabilities.
 
     Raises:
-      RequestError: no such run or split.
+      RequestError: the run or the split does not exist.
 
     Example:
       >>> import msanet_jax
@@ -189,7 +191,7 @@ def simulate(
     return simulate_patient(seed=seed, index=index, views=[View(view) for view in views], **options)
 
 
-def _named(sources: Sequence[Source]) -> Iterator[Any]:
+def _named(sources: Sequence[str | Path | Scan | np.ndarray]) -> Iterator[NamedScan]:
     import numpy as np
 
     from data_pipeline.readers import read_scans

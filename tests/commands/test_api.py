@@ -6,20 +6,29 @@ import doctest
 import importlib.metadata
 import inspect
 import pydoc
+import runpy
 import subprocess
 import sys
+import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import data_pipeline
 import msanet_jax
 from data_pipeline.errors import RequestError
+from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.scan import Scan, View
+from msanet_jax import api
+from msanet_jax.evaluation.protocol import Evaluation
+from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.trained.model import Model
 
 ROOT = Path(__file__).parents[2]
+PUBLIC = ("evaluate", "load", "predict", "simulate", "train")
 
 
 def test_the_page_runs() -> None:
@@ -32,8 +41,8 @@ def test_the_functions_are_seen_and_stay_callable() -> None:
     import msanet_jax.prediction.predict
     import msanet_jax.training.loop
 
-    assert {"evaluate", "load", "predict", "simulate", "train", "__version__"} <= set(dir(msanet_jax))
-    assert all(inspect.isfunction(getattr(msanet_jax, name)) for name in ("evaluate", "load", "predict", "train"))
+    assert {*PUBLIC, "__version__"} == set(msanet_jax.__all__) <= set(dir(msanet_jax))
+    assert all(inspect.isfunction(getattr(msanet_jax, name)) for name in PUBLIC)
     assert msanet_jax.__version__ == importlib.metadata.version("msanet-jax")
     assert "probability above which a pixel is lesion" in pydoc.render_doc(msanet_jax.predict)
     for package in (msanet_jax, data_pipeline):
@@ -50,10 +59,33 @@ def test_the_functions_are_seen_and_stay_callable() -> None:
         _ = msanet_jax.predicted
 
 
-def test_import_loads_nothing_heavy() -> None:
-    program = "import sys, msanet_jax\nprint({'jax', 'numpy', 'tensorflow', 'flax', 'pydicom'} & set(sys.modules))"
+def test_annotations_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a type checker reads: every name in the signatures is imported for it, and means what it should."""
+    monkeypatch.setattr(typing, "TYPE_CHECKING", True)
+    names = runpy.run_path(api.__file__)
+    hints = {name: typing.get_type_hints(getattr(msanet_jax, name), names) for name in PUBLIC}
+    assert [hints[name]["return"] for name in PUBLIC] == [
+        Evaluation,
+        Model,
+        list[Segmentation],
+        SimulatedPatient,
+        dict[str, typing.Any],
+    ]
+    one = str | Path | Scan | np.ndarray
+    assert hints["predict"]["scans"] == one | Sequence[one]
+    assert hints["train"]["config"] == ConfigDict | str | Path
+    assert hints["simulate"]["views"] == Sequence[View | str]
+    for name in PUBLIC:
+        assert set(hints[name]) == {*inspect.signature(getattr(msanet_jax, name)).parameters, "return"}
+
+
+def test_import_loads_nothing_heavy_and_shows_the_interface() -> None:
+    program = (
+        "import sys, msanet_jax\nprint({'jax', 'numpy', 'tensorflow', 'flax', 'pydicom'} & set(sys.modules))\n"
+        "print(sorted(name for name in dir(msanet_jax) if not name.startswith('_')))"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout == "set()\n"
+    assert run.stdout == f"set()\n{sorted([*PUBLIC, 'api', 'runtime'])}\n"
 
 
 def test_scans_and_arrays_become_results_in_order() -> None:
