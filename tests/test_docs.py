@@ -13,7 +13,7 @@ from msanet_jax.runs.recipe import flatten
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "colab" / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "colab" / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def test_every_key_has_its_row() -> None:

@@ -202,7 +202,7 @@ def _image_row(
         "recall": counts.recall,
     }
     if surface is not None:
-        found |= {"hd95_mm": surface.hd95_mm, "nsd": surface.nsd}
+        found |= dataclasses.asdict(surface)
     found |= {
         "lesions": len(matched.lesions),
         "detected": sum(lesion.detected for lesion in matched.lesions),

@@ -16,6 +16,9 @@ from msanet_jax.evaluation.bootstrap import Statistic, mean, median, ratio
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.evaluation.pixels import dsc, precision, recall
 
+POOLED = (dsc, precision, recall)
+"""Formulas of (tp, fp, fn); `NAME_pooled` is their value for the sums over all pixels."""
+
 Columns = Mapping[str, np.ndarray]
 """Column of images.csv -> `[images]` float64, NaN where the cell is empty."""
 
@@ -70,8 +73,7 @@ def statistics(table: Columns) -> dict[str, Statistic]:
         return np.where(tp + fn > 0, table[column], np.nan)
 
     found: dict[str, Statistic] = {
-        f"{formula.__name__}_pooled": functools.partial(_pooled, formula, tp, fp, fn)
-        for formula in (dsc, precision, recall)
+        f"{formula.__name__}_pooled": functools.partial(_pooled, formula, tp, fp, fn) for formula in POOLED
     }
     averaged = {"dsc": of_diseased("dsc")}
     if "hd95_mm" in table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,21 @@ def cross_entropy_loss(*, logits: jax.Array, masks: jax.Array) -> jax.Array:
     return optax.losses.sigmoid_binary_cross_entropy(logits, masks).mean()
 
 
+def _dice_term(logits: jax.Array, masks: jax.Array, mapped: bool) -> jax.Array:
+    return soft_dice_loss(probabilities=jax.nn.sigmoid(logits), masks=masks, mapped=mapped)
+
+
+def _cross_entropy_term(logits: jax.Array, masks: jax.Array, mapped: bool) -> jax.Array:
+    return cross_entropy_loss(logits=logits, masks=masks)
+
+
+SUPERVISED: dict[str, Callable[[jax.Array, jax.Array, bool], jax.Array]] = {
+    "dice": _dice_term,
+    "cross_entropy": _cross_entropy_term,
+}
+"""Supervised losses by name: (logits, masks, mapped) -> scalar. `loss.NAME_weight` of the recipe weighs each."""
+
+
 def supervision_weights(levels: int, decay: float) -> tuple[float, ...]:
     """Weights decay^l of the heads, l = 0 at full resolution, divided by their sum.
 
@@ -82,12 +97,11 @@ def deep_supervision_loss(
     *,
     logits: Sequence[jax.Array],
     masks: jax.Array,
-    dice_weight: float,
-    cross_entropy_weight: float,
+    weights: Mapping[str, float],
     decay: float,
     mapped: bool = False,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """sum_l w_l (a Dice_l + b CE_l), w_l as in `supervision_weights`.
+    """sum_l w_l sum_i a_i L_il, L_il the loss i of the head l, w_l as in `supervision_weights`.
 
     The truth of a coarse head is the mean over its pixel: a lesion smaller than that stays as a fraction instead of
     vanishing, and no head is upsampled.
@@ -95,20 +109,17 @@ def deep_supervision_loss(
     Args:
       logits: finest first, `[batch, rows / n, columns / n, 1]` with a whole n each.
       masks: `[batch, rows, columns, 1]` in {0, 1}.
-      dice_weight: a.
-      cross_entropy_weight: b.
+      weights: a_i >= 0 by the names in `SUPERVISED`.
       decay: of the level weights.
       mapped: see `soft_dice_loss`.
 
     Returns:
-      The loss, and Dice and cross-entropy of the full-resolution head for the log.
+      The loss, and `NAME_loss` of the full-resolution head for the log.
 
     Example:
       >>> masks = jnp.array([[1.0, 0.0], [0.0, 0.0]]).reshape(1, 2, 2, 1)
       >>> logits = [jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 1, 1, 1))]  # p = 0.5 in both heads
-      >>> total, parts = deep_supervision_loss(
-      ...     logits=logits, masks=masks, dice_weight=1.0, cross_entropy_weight=0.0, decay=0.5
-      ... )
+      >>> total, parts = deep_supervision_loss(logits=logits, masks=masks, weights={"dice": 1.0}, decay=0.5)
       >>> float(parts["dice_loss"])  # fine head: 1 - (2 x 0.5 + 1) / (2 + 1 + 1)
       0.5
       >>> round(float(total), 4)  # coarse head, truth 0.25: 2 / 7; 2/3 x 1/2 + 1/3 x 2/7
@@ -118,11 +129,10 @@ def deep_supervision_loss(
     parts = {}
     for level, weight in enumerate(supervision_weights(len(logits), decay)):
         truth = mean_pool(masks, masks.shape[1] // logits[level].shape[1])
-        dice = soft_dice_loss(probabilities=jax.nn.sigmoid(logits[level]), masks=truth, mapped=mapped)
-        cross_entropy = cross_entropy_loss(logits=logits[level], masks=truth)
-        total = total + weight * (dice_weight * dice + cross_entropy_weight * cross_entropy)
+        losses = {name: SUPERVISED[name](logits[level], truth, mapped) for name in weights}
+        total = total + weight * sum(weights[name] * loss for name, loss in losses.items())
         if level == 0:
-            parts = {"dice_loss": dice, "cross_entropy_loss": cross_entropy}
+            parts = {f"{name}_loss": loss for name, loss in losses.items()}
     return total, parts
 
 

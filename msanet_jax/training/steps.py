@@ -18,7 +18,7 @@ import optax
 from msanet_jax.networks.discriminator import clip_parameters
 from msanet_jax.networks.layers import AXIS
 from msanet_jax.training.adversaries import Batch, Game, find_adversary
-from msanet_jax.training.losses import deep_supervision_loss
+from msanet_jax.training.losses import SUPERVISED, deep_supervision_loss
 from msanet_jax.training.state import Networks, TrainState, Tree, stream_key
 
 Metrics = dict[str, jax.Array]
@@ -155,8 +155,7 @@ def _generator_loss(
     supervised, metrics = deep_supervision_loss(
         logits=logits,
         masks=batch["mask"],
-        dice_weight=config.loss.dice_weight,
-        cross_entropy_weight=config.loss.cross_entropy_weight,
+        weights={name: config.loss[key] for name in SUPERVISED if (key := f"{name}_weight") in config.loss},
         decay=config.loss.deep_supervision_decay,
         mapped=mapped,
     )

@@ -49,7 +49,7 @@ def test_deep_supervision_is_the_weighted_sum() -> None:
     masks = (jax.random.uniform(key, (2, 8, 8, 1)) > 0.8).astype(jnp.float32)
     logits = [jax.random.normal(key, (2, 8, 8, 1)), jax.random.normal(key, (2, 4, 4, 1))]
     total, parts = deep_supervision_loss(
-        logits=logits, masks=masks, dice_weight=2.0, cross_entropy_weight=3.0, decay=0.5
+        logits=logits, masks=masks, weights={"dice": 2.0, "cross_entropy": 3.0}, decay=0.5
     )
     coarse = masks.reshape(2, 4, 2, 4, 2, 1).mean(axis=(2, 4))
     expected = 0.0
