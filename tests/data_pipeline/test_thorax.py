@@ -123,9 +123,21 @@ def test_shoulders_are_where_the_width_is_half_way(parts: tuple[tuple[int, int],
     assert abs(find_thorax(_scan(_figure(*parts))).row - row) <= 2
 
 
+def test_the_field_ends_with_the_scan() -> None:
+    figure = _figure((60, 70), (30, 40), (500, 200))
+    assert find_thorax(_scan(figure[:380])) == ThoraxBox(380 - 256, 0, 256)
+
+
+def test_a_source_beside_the_patient_is_not_the_body() -> None:
+    figure = _figure((60, 70), (30, 40), (500, 200))
+    marked = figure.copy()
+    marked[20:40, 10:30] = 40
+    assert find_thorax(_scan(marked)) == find_thorax(_scan(figure))
+
+
 def test_a_body_of_few_counts_holds_together() -> None:
-    """One count in three pixels: only smoothing joins them."""
-    expected = _figure((60, 70), (30, 40), (500, 200), counts=0.4)
+    """One count in five pixels: only smoothing joins them."""
+    expected = _figure((60, 70), (30, 40), (500, 200), counts=0.2)
     assert abs(find_thorax(_scan(np.random.default_rng(0).poisson(expected))).row - 150) <= 5
 
 
