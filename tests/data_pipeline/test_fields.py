@@ -47,6 +47,8 @@ def test_counts_are_kept_and_spread_evenly() -> None:
     np.testing.assert_array_equal(field[20:22, 40:42], 100)
     assert field[0, 0] == 2
     np.testing.assert_array_equal(field_counts(np.full((512, 512), 3), Window(0, 0, 512, 512), "thorax"), 12)
+    # A quarter of three counts on every pixel, rounded.
+    np.testing.assert_array_equal(field_counts(np.full((128, 128), 3), Window(0, 0, 128, 128), "thorax"), 1)
 
 
 def test_cutting_by_hand() -> None:

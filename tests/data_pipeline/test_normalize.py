@@ -34,6 +34,13 @@ def test_hot_spots_do_not_move_the_level(body: np.ndarray) -> None:
         assert body_level(np.sqrt(hot.astype(np.float32))).item() == pytest.approx(level, rel=0.03)
 
 
+def test_the_level_by_hand() -> None:
+    """The means of the square roots between half and twice the last level are 86/64, 2, 8/3, 38/9 and 6."""
+    roots = np.repeat([0.0, 2.0, 3.0, 5.0, 8.0], [49, 1, 2, 6, 6]).reshape(8, 8).astype(np.float32)
+    assert body_level(roots).item() == pytest.approx(6.0)
+    np.testing.assert_allclose(normalize(np.square(roots)), roots / 6.0, rtol=1e-6)
+
+
 def test_count_level_drops_out(body: np.ndarray) -> None:
     half = np.random.default_rng(1).binomial(body, 0.5)
     assert normalize(half)[30:, 70:190].mean() == pytest.approx(normalize(body)[30:, 70:190].mean(), rel=0.02)
@@ -47,11 +54,12 @@ def test_noise_is_the_same_everywhere() -> None:
 
 
 def test_same_in_every_library(body: np.ndarray) -> None:
-    stack = np.stack([body, body[::-1]])
+    stack = np.stack([body, 400 * body])
     expected = normalize(stack)
     np.testing.assert_allclose(normalize(jnp.asarray(stack), jnp), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(normalize(tnp.asarray(stack), tnp), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(normalize(body), expected[0], rtol=1e-6)
+    for alone, image in zip(stack, expected, strict=True):  # whatever its neighbours' counts
+        np.testing.assert_allclose(normalize(alone), image, rtol=1e-6)
 
 
 def test_empty_image_stays_zero() -> None:

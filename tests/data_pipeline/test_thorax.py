@@ -98,6 +98,49 @@ def test_box_follows_the_patient(real: np.ndarray) -> None:
     assert find_thorax(_scan(np.vstack([real[200:], np.zeros((200, 256), int)]))).row == 0  # no head in the picture
 
 
+def _figure(*parts: tuple[int, int], counts: float = 40.0) -> np.ndarray:
+    """A body in air: parts of (rows, columns), one below the other from row 100 on."""
+    figure, row = np.zeros((1024, 256)), 100
+    for rows, columns in parts:
+        figure[row : row + rows, 128 - columns // 2 : 128 + columns // 2] = counts
+        row += rows
+    return figure
+
+
+@pytest.mark.parametrize(
+    ("parts", "row"),
+    [
+        # Head of 60 rows, neck of 30, then the trunk; the field begins 90 mm or 40 rows above the shoulders.
+        (((60, 70), (30, 40), (500, 200)), 190 - 40),
+        # The trunk begins 68 mm below the top, so there is no head: the field begins 40 rows above the body.
+        (((30, 40), (500, 200)), 100 - 40),
+        # The same neck of 120 rows or 271 mm has room for a head.
+        (((120, 40), (500, 200)), 220 - 40),
+    ],
+    ids=["head and neck", "neck alone", "head as narrow as the neck"],
+)
+def test_shoulders_are_where_the_width_is_half_way(parts: tuple[tuple[int, int], ...], row: int) -> None:
+    assert abs(find_thorax(_scan(_figure(*parts))).row - row) <= 2
+
+
+def test_the_field_ends_with_the_scan() -> None:
+    figure = _figure((60, 70), (30, 40), (500, 200))
+    assert find_thorax(_scan(figure[:380])) == ThoraxBox(380 - 256, 0, 256)
+
+
+def test_a_source_beside_the_patient_is_not_the_body() -> None:
+    figure = _figure((60, 70), (30, 40), (500, 200))
+    marked = figure.copy()
+    marked[20:40, 10:30] = 40
+    assert find_thorax(_scan(marked)) == find_thorax(_scan(figure))
+
+
+def test_a_body_of_few_counts_holds_together() -> None:
+    """One count in five pixels: only smoothing joins them."""
+    expected = _figure((60, 70), (30, 40), (500, 200), counts=0.2)
+    assert abs(find_thorax(_scan(np.random.default_rng(0).poisson(expected))).row - 150) <= 5
+
+
 def test_finer_pixels_give_a_larger_box(real: np.ndarray) -> None:
     fine = np.kron(real, np.ones((2, 2), int))
     coarse_box, box = find_thorax(_scan(real)), find_thorax(_scan(fine, 1.13))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,15 @@ def _shapes(config: ConfigDict) -> dict:
     return jax.eval_shape(lambda key, x: generator.init(key, x, train=False), jax.random.key(0), image)["params"]
 
 
+def _logit_shapes(generator: nn.Module, image: jax.Array) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return jax.eval_shape(lambda: generator.init_with_output(jax.random.key(0), image, train=False)[0])
+
+
+def _start(generator: nn.Module, image: jax.Array) -> dict:
+    """The start in one program; part by part it takes five times as long."""
+    return jax.jit(lambda: generator.init(jax.random.key(0), image, train=False))()
+
+
 @pytest.mark.parametrize("variants", COUNTS)
 def test_parameter_count(variants: str) -> None:
     assert sum(leaf.size for leaf in jax.tree.leaves(_shapes(get_config(variants)))) == COUNTS[variants]
@@ -55,9 +66,7 @@ def test_switched_off_part_leaves_no_parameters(variant: str, prefix: str, left:
 
 def test_logits_at_every_level(small_config: ConfigDict) -> None:
     generator = create_generator(small_config)
-    image = jnp.zeros((2, 12, 20, 1))
-    variables = generator.init(jax.random.key(0), image, train=False)
-    logits = generator.apply(variables, image, train=False)
+    logits = _logit_shapes(generator, jnp.zeros((2, 12, 20, 1)))
     assert [leaf.shape for leaf in logits] == [(2, 12, 20, 1), (2, 6, 10, 1)]
     assert {leaf.dtype for leaf in logits} == {jnp.dtype("float32")}
 
@@ -65,9 +74,7 @@ def test_logits_at_every_level(small_config: ConfigDict) -> None:
 def test_folded_pixels_keep_the_size_and_their_places(small_config: ConfigDict) -> None:
     small_config.generator.fold_px = 2
     generator = create_generator(small_config)
-    image = jnp.zeros((2, 16, 24, 1))
-    variables = generator.init(jax.random.key(0), image, train=False)
-    logits = generator.apply(variables, image, train=False)
+    logits = _logit_shapes(generator, jnp.zeros((2, 16, 24, 1)))
     assert [leaf.shape for leaf in logits] == [(2, 16, 24, 1), (2, 4, 6, 1)]
     with pytest.raises(ValueError, match="divisible by 8"):
         generator.init(jax.random.key(0), jnp.zeros((1, 16, 20, 1)), train=False)
@@ -80,7 +87,7 @@ def test_computing_again_changes_no_number(small_config: ConfigDict) -> None:
     for remat in (False, True):
         small_config.generator.remat = remat
         generator = create_generator(small_config)
-        variables = generator.init(jax.random.key(0), image, train=False)
+        variables = _start(generator, image)
 
         def loss(parameters: dict, generator: nn.Module, statistics: dict) -> tuple[jax.Array, dict]:
             logits, changed = generator.apply(
@@ -105,16 +112,16 @@ def test_computing_again_changes_no_number(small_config: ConfigDict) -> None:
 def test_untrained_probability_is_the_initial_share(small_config: ConfigDict) -> None:
     generator = create_generator(small_config)
     image = jnp.zeros((1, 16, 16, 1))
-    logits = generator.apply(generator.init(jax.random.key(0), image, train=False), image, train=False)
+    logits = jax.jit(lambda: generator.apply(_start(generator, image), image, train=False))()
     np.testing.assert_allclose(jax.nn.sigmoid(logits[0]), small_config.generator.initial_lesion_share, rtol=1e-4)
 
 
 def test_bfloat16_computes_close_to_float32(small_config: ConfigDict) -> None:
     image = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
-    variables = create_generator(small_config).init(jax.random.key(0), image, train=False)
-    exact = create_generator(small_config).apply(variables, image, train=False)[0]
+    variables = _start(create_generator(small_config), image)
+    exact = jax.jit(lambda: create_generator(small_config).apply(variables, image, train=False)[0])()
     small_config.generator.dtype = "bfloat16"
-    rough = create_generator(small_config).apply(variables, image, train=False)[0]
+    rough = jax.jit(lambda: create_generator(small_config).apply(variables, image, train=False)[0])()
     assert rough.dtype == jnp.float32
     np.testing.assert_allclose(jax.nn.sigmoid(rough), jax.nn.sigmoid(exact), atol=0.02)
 
@@ -138,7 +145,7 @@ def test_cascade_sits_where_it_is_told(small_config: ConfigDict) -> None:
 def test_gains_start_the_parts_as_identity(small_config: ConfigDict) -> None:
     image = jax.random.normal(jax.random.key(1), (1, 16, 16, 1))
     whole = create_generator(small_config)
-    variables = whole.init(jax.random.key(0), image, train=False)
+    variables = _start(whole, image)
     small_config.generator.cascade_dilations = ()
     small_config.generator.multi_scale_dilations = ()
     plain = create_generator(small_config)
@@ -151,14 +158,18 @@ def test_gains_start_the_parts_as_identity(small_config: ConfigDict) -> None:
     )
 
 
+def _drawn(random: np.random.Generator, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Kernels that keep the scale of what passes; norms, gains, biases and statistics between 1/2 and 1."""
+    kernel = random.normal(scale=(2 / np.prod(leaf.shape[:-1])) ** 0.5, size=leaf.shape)
+    return np.asarray(kernel if len(leaf.shape) == 4 else random.uniform(0.5, 1.0, leaf.shape), np.float32)
+
+
 def test_the_generator_written_out(small_config: ConfigDict) -> None:
     """Which part reads which: two levels, a multi-scale module and the cascade at the second, skips behind both."""
     small_config.generator.cascade_level = small_config.generator.multi_scale_from_level = 1
     generator, image = create_generator(small_config), jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
-    variables = jax.jit(lambda: generator.init(jax.random.key(1), image, train=False))()
-    params = jax.tree.map(
-        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), variables["params"]
-    )
+    shapes = jax.eval_shape(lambda: generator.init(jax.random.key(1), image, train=False))
+    variables = jax.tree.map(functools.partial(_drawn, np.random.default_rng(0)), shapes)
     norm = norm_factory("batch", train=False, mapped=False)
 
     def written_out(params: dict) -> tuple[jax.Array, jax.Array]:
@@ -179,8 +190,8 @@ def test_the_generator_written_out(small_config: ConfigDict) -> None:
         _, first = decoded(0, x, fine)
         return first, second
 
-    found = jax.jit(lambda p: generator.apply(variables | {"params": p}, image, train=False))(params)
-    for ours, expected in zip(found, written_out(params), strict=True):
+    found = jax.jit(lambda: generator.apply(variables, image, train=False))()
+    for ours, expected in zip(found, jax.jit(written_out)(variables["params"]), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -188,7 +199,7 @@ def test_dropout_is_for_training(small_config: ConfigDict) -> None:
     small_config.generator.depth, small_config.generator.cascade_dilations = 1, ()
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
     plain = create_generator(small_config)
-    variables = jax.jit(lambda: plain.init(jax.random.key(1), image, train=False))()
+    variables = _start(plain, image)
     small_config.generator.dropout_rate = 0.5
     dropping = create_generator(small_config)
     still = [network.apply(variables, image, train=False)[0] for network in (plain, dropping)]

@@ -41,6 +41,12 @@ def test_a_placed_state_stays_where_it_is() -> None:
     assert len(after.sharding.device_set) == 4
 
 
+def test_every_device_gets_the_next_images() -> None:
+    found = shard({"x": np.arange(16).reshape(8, 2)})["x"]
+    np.testing.assert_array_equal(found[:, :, 0], [[0, 2], [4, 6], [8, 10], [12, 14]])
+    np.testing.assert_array_equal(found[:, :, 1], found[:, :, 0] + 1)
+
+
 @pytest.mark.parametrize(
     ("batch_size", "message"),
     [(0, "must be positive, e.g. --k=4"), (-4, "must be positive"), (6, "not divisible by 4 devices")],

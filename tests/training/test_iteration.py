@@ -235,14 +235,14 @@ def test_each_discriminator_step_is_a_step(small_config: ConfigDict) -> None:
 
 
 def test_the_discriminator_is_clipped_where_the_recipe_says(small_config: ConfigDict) -> None:
-    networks, state = _start(small_config, "multi_scale_l1", "")
+    networks, state = _start(small_config, "patch_gan", "least_squares")
     small_config.discriminator.bound, small_config.discriminator.clip_value = "clip", 0.3
     after, _ = jax.jit(functools.partial(train_iteration, networks, mapped=False))(state, _batch())
     assert [float(after.discriminator_params[name]) for name in "ab"] == pytest.approx([0.3, -0.3])
 
 
 def test_the_average_of_a_late_iteration_moves_by_one_hundredth(small_config: ConfigDict) -> None:
-    networks, state = _start(small_config, "multi_scale_l1", "")
+    networks, state = _start(small_config, "patch_gan", "least_squares")
     small_config.train.ema_decay = 0.99
     state = state.replace(step=jnp.int32(10_000), generator_average={"slope": 5.0, "offset": 7.0})
     after, _ = jax.jit(functools.partial(train_iteration, networks, mapped=False))(state, _batch())
