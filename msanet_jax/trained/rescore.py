@@ -45,7 +45,7 @@ def score_again(
     writable_folder(folder, "--out")
     splits = load_splits(model.config.data, data_dir)
     metrics = score_and_write(
-        model.network,
+        model.probability,
         splits,
         folder=folder,
         config=model.config,

@@ -100,7 +100,7 @@ def test_equals_the_checkpoints_in_a_fresh_process_without_training_code(
     loaded = [load_model([run]) for run in runs]
     assert loaded[0].provenance["dataset"] == "phantom_bone/tiny"
     members = [one.probability(fields) for one in loaded]
-    assert alone.shape == (3, 16, 16)
+    assert alone.shape == (3, 256, 256)
     assert np.std(members[0]) > 0.01  # an untrained network that says something
     assert np.abs(members[0] - members[1]).max() > 0.01
     np.testing.assert_allclose(alone, np.mean(members, axis=0), atol=5e-5)
