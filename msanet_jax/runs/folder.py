@@ -57,7 +57,7 @@ def keep_dataset_version(run: Path, *, dataset: str, version: str | None) -> Non
 def decided_threshold(run: Path, config: ConfigDict) -> float:
     """The probability threshold that a run's test patients were scored with: by recipe, or chosen on validation.
 
-    Earlier versions chose it on the network's grid, where it suits other masks than those of a prediction; that is said.
+    Earlier versions chose it on the network's grid, for other masks than those of a prediction; that is logged.
 
     Raises:
       RequestError: it was to be chosen, and the run's metrics.json, which holds it, cannot be read.

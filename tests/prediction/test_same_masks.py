@@ -1,4 +1,4 @@
-"""Scores are those of what users get: `predict` on the DICOM files of test patients gives the masks that were scored."""
+"""Scores are those of what users get: `predict` on the files of test patients gives the masks that were scored."""
 
 from __future__ import annotations
 

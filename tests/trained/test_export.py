@@ -92,9 +92,7 @@ def test_equals_the_checkpoints_in_a_fresh_process_without_training_code(
     np.save(tmp_path / "fields.npy", fields)
     program = (
         "import sys\nimport numpy as np\n"
-        "from data_pipeline.normalize import bin_counts, normalize
-from msanet_jax.evaluation.field_maps import resample
-from msanet_jax.prediction.predict import load_model\n"
+        "from msanet_jax.prediction.predict import load_model\n"
         f"model = load_model(model={str(model)!r})\n"
         f"np.save({str(tmp_path / 'out.npy')!r}, model.probability(np.load({str(tmp_path / 'fields.npy')!r})))\n"
         f"print([name for name in {TRAINING_CODE!r} if name in sys.modules])"
