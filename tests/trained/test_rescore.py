@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_pipeline import folds, grid
+from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
 from msanet_jax.trained import rescore
 from msanet_jax.trained.model import from_network
@@ -43,3 +44,37 @@ def test_scores_are_on_the_field_grid_and_nothing_is_binned_for_the_truth(
     assert json.loads((folder / "metrics.json").read_text())["test"]["dsc_pooled"] == metrics["test"]["dsc_pooled"]
     assert metrics["test"]["images"] == 10
     assert {path.name for path in (folder / "pictures").iterdir()} >= {"overview.png", "froc.png"}
+
+
+def test_any_model_is_scored_on_any_set_with_its_own_threshold(
+    small_config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exported file on a set that its recipe does not name; nothing is chosen on that set's patients."""
+    small_config.data.folds = 3
+    small_config.evaluate.threshold_rule = "validation"
+    model = from_network(
+        lambda images: (images[..., 0] > 1.6).astype(np.float32) / 4, small_config, {"step": 5}, threshold=0.125
+    )
+    loaded: list[str] = []
+
+    def load(dataset: str, split: str, data_dir: str, field: str) -> BoneScans:
+        loaded.append(dataset)
+        return SCANS[split]
+
+    monkeypatch.setattr(folds, "load_split", load)
+    monkeypatch.setattr(rescore, "load_exported", lambda path: model)
+    file = tmp_path / "any.msanet"
+    file.touch()
+    with pytest.raises(RequestError, match="--out: name a folder"):
+        rescore.score_again(file, on="phantom_bone/other")
+    _, metrics = rescore.score_again(file, on="phantom_bone/other", out=tmp_path / "scores")
+    assert set(loaded) == {"phantom_bone/other"}
+    assert (metrics["threshold"]["value"], metrics["threshold"]["rule"]) == (0.125, "given")
+    assert metrics["provenance"]["dataset"] == "phantom_bone/other"
+    assert metrics["test"]["dsc_pooled"] == 1.0
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(small_config.to_json())
+    monkeypatch.setattr(rescore, "restore", lambda run, *, decided: model if decided else None)
+    folder, _ = rescore.score_again(run, on="phantom_bone/other", split="validation")
+    assert folder == run / "evaluation_phantom_bone_other_validation"
