@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import FIELDS
@@ -88,6 +89,11 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def read_recipe(path: Path) -> ConfigDict:
+    """The recipe of an exported model's first member; raises as `read_member`."""
+    return recipe_from_text(read_member(path, "config_0.json", limit=MAX_TEXT_BYTES).decode("utf-8"))
+
+
 def load_exported(path: Path) -> Model:
     """An exported model, ready to use on this machine's first device.
 
@@ -102,7 +108,7 @@ def load_exported(path: Path) -> Model:
         shape = FIELDS[sides[0]["field"]]
         if list(shape) != sides[1]["shape"][1:] and sides[1].get("grid", "network") != "network":
             raise RequestError(f"{path}: its probability is on a grid that this version does not know; update it")
-        config = recipe_from_text(read_member(path, "config_0.json", limit=MAX_TEXT_BYTES).decode("utf-8"))
+        config = read_recipe(path)
         return Model(
             probability=_program(path, platforms, shape),
             field=sides[0]["field"],
