@@ -30,6 +30,7 @@ from benchmarks.tables import markdown_table, write_results
 from data_pipeline.batches import train_batches
 from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
+from data_pipeline.grid import on_network
 from data_pipeline.pages.palette import BLUE
 from msanet_jax.report.figure import save
 from msanet_jax.runs.recipe import read_recipe
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
     config = load_recipe(options.config)
-    training = load_splits(config.data, options.data_dir)["train"]
+    training = on_network(load_splits(config.data, options.data_dir)["train"], config.data.image_size_px)
 
     def batches(number: int) -> Generator[Batch, None, None]:
         yield from train_batches(

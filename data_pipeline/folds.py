@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
-from data_pipeline.grid import GridSplit, on_grid
+from data_pipeline.grid import GridSplit, on_field
 from data_pipeline.splits import SPLITS, check_disjoint, fold_patients
 
 
 def load_splits(data: ConfigDict, data_dir: str) -> dict[str, GridSplit]:
-    """Training, validation and test images of the recipe's `data` section, on the network's grid.
+    """Training, validation and test images of the recipe's `data` section, on the field's grid.
 
     Args:
       data: the recipe's section; `folds` is 0 for the set's own splits.
@@ -32,7 +32,7 @@ def load_splits(data: ConfigDict, data_dir: str) -> dict[str, GridSplit]:
     splits = {name: load_split(data.dataset, name, data_dir, data.field) for name in SPLITS}
     if data.folds:
         splits = fold_splits(splits, folds=data.folds, fold=data.fold, seed=data.fold_seed)
-    return {name: on_grid(scans, data) for name, scans in splits.items()}
+    return {name: on_field(scans, data) for name, scans in splits.items()}
 
 
 def fold_splits(splits: Mapping[str, BoneScans], *, folds: int, fold: int, seed: int) -> dict[str, BoneScans]:

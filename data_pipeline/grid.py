@@ -1,4 +1,8 @@
-"""A split on the network's grid: what training, scoring, baselines and pictures see of a data set."""
+"""A split with the mask that is scored, on one of two grids.
+
+The field's own grid is that of the data set and of predictions: thresholds are chosen and scores computed there. The
+network's grid has the recipe's `data.image_size_px` columns: training sees that one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from data_pipeline.normalize import bin_counts, binning_factor, normalize
 
 @dataclasses.dataclass(frozen=True)
 class GridSplit:
-    """A split binned to the recipe's image size.
+    """A split on one grid.
 
     Attributes:
       counts: `[n, rows, columns]` int32; counts add up in binning.
@@ -38,34 +42,50 @@ class GridSplit:
 
     @functools.cached_property
     def images(self) -> np.ndarray:
-        """`[n, rows, columns]` float32 normalised uptake, the network's input."""
+        """`[n, rows, columns]` float32 normalised uptake; on the network's grid its input."""
         return normalize(self.counts)
 
 
-def on_grid(scans: BoneScans, data: ConfigDict) -> GridSplit:
-    """Bins a split to the recipe's `data.image_size_px` columns.
+def on_field(scans: BoneScans, data: ConfigDict) -> GridSplit:
+    """A split on the field's own grid, with the recipe's `data.scored_mask`.
+
+    Raises:
+      RequestError: no such mask, or a `data.image_size_px` that does not divide the columns.
+    """
+    if data.scored_mask not in scans.masks:
+        raise RequestError(f"data.scored_mask={data.scored_mask!r} is none of {', '.join(scans.masks)}")
+    binning_factor(scans.counts.shape[-1], data.image_size_px)
+    return GridSplit(
+        counts=scans.counts.astype(np.int32, copy=False),
+        ids=scans.masks[data.scored_mask].astype(np.uint8, copy=False),
+        rows=scans.rows,
+        pixel_sizes_mm=[row.pixel_size_mm for row in scans.rows],
+        version=scans.version,
+    )
+
+
+def on_network(split: GridSplit, image_size_px: int) -> GridSplit:
+    """A split of the field's grid binned to `image_size_px` columns.
 
     A binned pixel is lesion where at least half of it is; it carries the id that most of its lesion pixels have (on a
     tie the id that comes first, row by row).
 
     Raises:
-      RequestError: no mask `data.scored_mask`, or a size that does not divide.
+      RequestError: the size does not divide the columns.
     """
-    if data.scored_mask not in scans.masks:
-        raise RequestError(f"data.scored_mask={data.scored_mask!r} is none of {', '.join(scans.masks)}")
-    factor = binning_factor(scans.counts.shape[-1], data.image_size_px)
+    factor = binning_factor(split.counts.shape[-1], image_size_px)
     return GridSplit(
-        counts=bin_counts(scans.counts, factor).astype(np.int32, copy=False),
-        ids=_binned_ids(scans.masks[data.scored_mask], factor),
-        rows=scans.rows,
-        pixel_sizes_mm=[(factor * row.pixel_size_mm[0], factor * row.pixel_size_mm[1]) for row in scans.rows],
-        version=scans.version,
+        counts=bin_counts(split.counts, factor).astype(np.int32, copy=False),
+        ids=_binned_ids(split.ids, factor),
+        rows=split.rows,
+        pixel_sizes_mm=[(factor * rows_mm, factor * columns_mm) for rows_mm, columns_mm in split.pixel_sizes_mm],
+        version=split.version,
     )
 
 
 def _binned_ids(ids: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
-        return ids.astype(np.uint8, copy=False)
+        return ids
     lesion = 2 * bin_counts((ids > 0).astype(np.int32), factor) >= factor**2
     n, rows, columns = lesion.shape
     blocks = ids.reshape(n, rows, factor, columns, factor).swapaxes(2, 3)[lesion].reshape(-1, factor**2)

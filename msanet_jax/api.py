@@ -32,7 +32,7 @@ def load(source: str | Path | Sequence[str | Path] | None = None, *, flips: bool
       flips: averages over the scan and its mirror image (flip test-time augmentation).
 
     Returns:
-      The model; `model.probability` maps counts `[n, 256, 256]` float32 of thorax fields to probabilities.
+      The model; `model.probability` maps counts `[n, 256, 256]` of thorax fields to probabilities of the same shape.
 
     Raises:
       RequestError: the source cannot be loaded; one line says why.
@@ -159,8 +159,8 @@ def evaluate(
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
     model = load_ensemble(runs, decided=False)
     splits = load_splits(model.config.data, str(data_dir))
-    threshold = decide_threshold(model.network, splits["validation"], config=model.config).value
-    return score(model.network, splits[split], config=model.config, threshold=threshold)
+    threshold = decide_threshold(model.probability, splits["validation"], config=model.config).value
+    return score(model.probability, splits[split], config=model.config, threshold=threshold)
 
 
 def simulate(

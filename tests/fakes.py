@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.features import BoneScans, ImageRow
-from data_pipeline.grid import GridSplit, on_grid
+from data_pipeline.grid import GridSplit, on_field, on_network
 from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import Scan, View
@@ -53,7 +53,7 @@ def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int =
 
 def lesion_split(scans: BoneScans, size_px: int = 16) -> GridSplit:
     """Scans and their mask `lesions` binned to a grid of `size_px` columns."""
-    return on_grid(scans, ConfigDict({"scored_mask": "lesions", "image_size_px": size_px}))
+    return on_network(on_field(scans, ConfigDict({"scored_mask": "lesions", "image_size_px": size_px})), size_px)
 
 
 def fake_split(images: int, *, size_px: int = 16, **options: Any) -> GridSplit:

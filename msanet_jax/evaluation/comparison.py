@@ -242,6 +242,6 @@ def _in_order(name: str, rows: Rows, reference: str, reference_rows: Rows) -> li
         if number(row["tp"]) + number(row["fn"]) != number(base["tp"]) + number(base["fn"]):
             raise RequestError(
                 f"{name} and {reference} were scored against another truth in {row['image_id']}: compare runs of the "
-                "same data.image_size_px and data.scored_mask"
+                "same data.field and data.scored_mask"
             )
     return ordered

@@ -1,20 +1,18 @@
-"""Scores of a probability map maker on a split, against the best single threshold on uptake."""
+"""Scores of a probability on a split, against the best single threshold on uptake; all on the field's grid."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.grid import GridSplit
+from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.evaluation.pixels import dsc
 from msanet_jax.evaluation.protocol import Evaluation, score
-
-Probability = Callable[[np.ndarray], np.ndarray]
-"""Images `[n, rows, columns, 1]` float32 normalised -> lesion probability `[n, rows, columns]` in [0, 1]."""
 
 UPTAKE_BINS = 2000
 UPTAKE_MAX = 10.0
@@ -52,14 +50,14 @@ def evaluate(
 
     Args:
       probability: the model.
-      split: its images.
+      split: its images, on the field's grid.
       config: the recipe; `evaluate` and `seed` are read.
       threshold: probability above which a pixel is lesion; None for `evaluate.threshold`.
       input_zeroed: replaces every input by zeros; a model that then still scores knows more than it should.
       whole: the whole protocol; False for the cheap part that training runs on its validation patients.
     """
-    images = np.zeros_like(split.images) if input_zeroed else split.images
-    maps = probability_maps(probability, images, batch_size=config.evaluate.batch_size)
+    counts = np.zeros_like(split.counts) if input_zeroed else split.counts
+    maps = probability_maps(probability, counts, batch_size=config.evaluate.batch_size)
     threshold = float(config.evaluate.threshold) if threshold is None else threshold
     return score(maps, split, config=config, threshold=threshold, whole=whole)
 
@@ -68,7 +66,7 @@ def score_validation(
     probability: Probability, split: GridSplit, *, config: ConfigDict, threshold: float | None = None
 ) -> Evaluation:
     """The cheap part on the validation patients, by default at the threshold that `evaluate.threshold_rule` gives."""
-    maps = probability_maps(probability, split.images, batch_size=config.evaluate.batch_size)
+    maps = probability_maps(probability, split.counts, batch_size=config.evaluate.batch_size)
     if threshold is None:
         threshold = choose_threshold(maps, split.masks, rules=config.evaluate)
     return score(maps, split, config=config, threshold=threshold, whole=False)
@@ -83,16 +81,16 @@ def decide_threshold(
     return Threshold(summary["threshold"], rule, summary["dsc_pooled"])
 
 
-def probability_maps(probability: Probability, images: np.ndarray, *, batch_size: int) -> np.ndarray:
-    """The model's maps of images `[n, rows, columns]`, float32 of the same shape.
+def probability_maps(probability: Probability, counts: np.ndarray, *, batch_size: int) -> np.ndarray:
+    """The model's maps of fields `[n, rows, columns]`, float32 of the same shape.
 
     Every batch has `batch_size` images; the last one is filled up with zeros.
     """
-    maps = np.zeros(images.shape, np.float32)
-    for begin in range(0, len(images), batch_size):
-        batch = images[begin : begin + batch_size]
+    maps = np.zeros(counts.shape, np.float32)
+    for begin in range(0, len(counts), batch_size):
+        batch = counts[begin : begin + batch_size]
         filled = np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0)))
-        maps[begin : begin + batch_size] = probability(filled[..., None])[: len(batch)]
+        maps[begin : begin + batch_size] = probability(filled)[: len(batch)]
     return maps
 
 
@@ -122,30 +120,41 @@ def choose_threshold(maps: np.ndarray, masks: np.ndarray, *, rules: ConfigDict) 
 
 
 def threshold_baseline(training: GridSplit, test: GridSplit, *, config: ConfigDict) -> Evaluation:
-    """The best single threshold on normalised uptake: tuned on training images for pooled DSC, scored on `test`."""
-    threshold = choose_uptake_threshold(training)
-    return score(test.images, test, config=config, threshold=threshold, probabilities=False)
+    """The best single threshold on uptake: tuned on training images for pooled DSC, scored on `test`.
+
+    Uptake is what the network sees, enlarged as its maps are.
+    """
+    threshold = choose_uptake_threshold(training, image_size_px=config.data.image_size_px)
+    uptake = uptake_maps(config.data.image_size_px)(test.counts)
+    return score(uptake, test, config=config, threshold=threshold, probabilities=False)
 
 
-def choose_uptake_threshold(training: GridSplit) -> float:
+def uptake_maps(image_size_px: int) -> Probability:
+    """Counts of fields -> normalised uptake of the network's grid, enlarged to the field's."""
+    return field_probability(lambda images: images[..., 0], image_size_px)
+
+
+def choose_uptake_threshold(training: GridSplit, *, image_size_px: int) -> float:
     """The threshold on normalised uptake with the highest pooled DSC on the training images."""
     edges = np.linspace(0.0, UPTAKE_MAX, UPTAKE_BINS + 1)[:-1]
-    return round(float(edges[int(dsc_by_threshold(training.images, training.masks, edges).argmax())]), 3)
+    uptake = map(uptake_maps(image_size_px), training.counts)
+    return round(float(edges[int(dsc_by_threshold(uptake, training.masks, edges).argmax())]), 3)
 
 
-def dsc_by_threshold(maps: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def dsc_by_threshold(maps: Iterable[np.ndarray], truth: Iterable[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
     """Pooled DSC of `maps > threshold` for every threshold; 0 where nothing is marked and nothing is lesion.
 
     Args:
-      maps: values, any shape.
-      truth: bool, same shape.
+      maps: values, image by image.
+      truth: bool, of the same shapes.
       thresholds: `[t]`, ascending.
     """
-    # In the maps' own precision, so that `maps > threshold` marks the same pixels here and in scoring.
-    exceeded = np.searchsorted(thresholds.astype(maps.dtype), maps.ravel(), side="left")
-    lesion = truth.ravel()
-    tp, fp = (
-        np.bincount(exceeded[chosen], minlength=len(thresholds) + 1)[::-1].cumsum()[::-1][1:]
-        for chosen in (lesion, ~lesion)
-    )
-    return np.nan_to_num(dsc(tp, fp, np.count_nonzero(lesion) - tp))
+    bins = len(thresholds) + 1
+    lesion, other = np.zeros((2, bins), np.int64)
+    for values, mask in zip(maps, truth, strict=True):
+        # In the maps' own precision, so that `marks` gives the same pixels.
+        exceeded = np.searchsorted(thresholds.astype(values.dtype), values.ravel(), side="left")
+        lesion += np.bincount(exceeded[mask.ravel()], minlength=bins)
+        other += np.bincount(exceeded[~mask.ravel()], minlength=bins)
+    tp, fp = (counts[::-1].cumsum()[::-1][1:] for counts in (lesion, other))
+    return np.nan_to_num(dsc(tp, fp, lesion.sum() - tp))

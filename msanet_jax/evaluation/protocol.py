@@ -19,6 +19,7 @@ from msanet_jax.evaluation import statistics
 from msanet_jax.evaluation.bins import bone_rows, size_rows
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.contours import SurfaceScores, surface_scores
+from msanet_jax.evaluation.field_maps import marks
 from msanet_jax.evaluation.froc import Candidates, Curve, find_candidates, froc_curve, froc_score, froc_scores
 from msanet_jax.evaluation.lesions import ImageLesions, lesion_groups, match_lesions
 from msanet_jax.evaluation.pixels import PixelCounts, count_pixels, quotient
@@ -78,14 +79,14 @@ def score(
       maps: `[n, rows, columns]` lesion probability, or another measure that grows with suspicion.
       split: the images they belong to.
       config: the recipe; `evaluate` and `seed` are read.
-      threshold: a pixel is predicted lesion where its value is above.
+      threshold: of `field_maps.marks`.
       whole: the whole protocol, not only the cheap part.
       probabilities: whether the maps are probabilities, so that calibration, precision-recall and FROC mean something.
     """
     rules = config.evaluate
     images, lesions, candidates = [], [], []
     for row, ids, pixel_size_mm, values in zip(split.rows, split.ids, split.pixel_sizes_mm, maps, strict=True):
-        truth, prediction = ids > 0, values > threshold
+        truth, prediction = ids > 0, marks(values, threshold)
         matched = match_lesions(
             ids,
             prediction,

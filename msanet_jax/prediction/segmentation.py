@@ -7,13 +7,13 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from data_pipeline.fields import field_counts, find_window
 from data_pipeline.normalize import body_level
 from data_pipeline.scan import Scan
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px, find_thorax
 from data_pipeline.windows import ThoraxBox, Window, crop, cut, paste
+from msanet_jax.evaluation.field_maps import marks, resample
 from msanet_jax.prediction.lesion_list import list_lesions
 from msanet_jax.runs.notices import model_notice
 from msanet_jax.runtime.versions import versions
@@ -66,10 +66,12 @@ def model_input(scan: Scan, place: Place, field: str) -> np.ndarray:
 
 
 def onto_scan(probability: np.ndarray, window: Window, shape: tuple[int, int]) -> np.ndarray:
-    """Probability on the network's grid -> [rows, columns] float32 of the scan; 0 outside the window."""
-    factors = (window.rows / probability.shape[0], window.columns / probability.shape[1])
-    enlarged = ndimage.zoom(probability.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)
-    return paste(np.clip(enlarged, 0.0, 1.0).astype(np.float32), window, shape)
+    """Probability on the field's grid -> [rows, columns] float32 of the scan; 0 outside the window.
+
+    Where the scan has the field's pixels nothing changes; elsewhere the map is interpolated linearly.
+    """
+    resampled = resample(probability, (window.rows, window.columns))
+    return paste(resampled.astype(np.float32, copy=False), window, shape)
 
 
 def segmentation(
@@ -80,14 +82,14 @@ def segmentation(
     Args:
       scan: the scan.
       place: where the model looked.
-      probability: the model's output for it.
-      threshold: lesion is above it.
+      probability: the model's output for it, on the field's grid.
+      threshold: of `field_maps.marks`.
       model: for the record.
       source: the file's name in the record; default the scan's own.
     """
     box = place.box
     whole = onto_scan(probability, place.window, scan.counts.shape)
-    mask = whole > threshold
+    mask = marks(whole, threshold)
     level = float(body_level(np.sqrt(cut(scan.counts, place.window).astype(np.float64)), np).item()) ** 2
     lesions = [
         {**row, "uptake_mean": _over(row["counts_mean"], level), "uptake_max": _over(row["counts_max"], level)}

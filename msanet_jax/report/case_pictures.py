@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from data_pipeline.grid import GridSplit
 from data_pipeline.pages.palette import FALSE, HIT, MISSED, rgb
+from msanet_jax.evaluation.field_maps import marks
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.report.figure import save
 
@@ -25,7 +26,7 @@ def write_pictures(folder: Path, evaluation: Evaluation, split: GridSplit, foote
     """Writes the worst, median and best cases by DSC, one PNG each, and overview.png with all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen = _choose_cases(evaluation)
-    predictions = evaluation.probabilities > evaluation.summary["threshold"]
+    predictions = marks(evaluation.probabilities, evaluation.summary["threshold"])
     for label, number in chosen:
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         axes = figure.subplots(1, 3)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
+from data_pipeline.fields import field_shape
 from data_pipeline.files import writable_folder, write_text
-from msanet_jax.runs.recipe import differing_keys, read_config
+from msanet_jax.runs.recipe import differing_keys, field_of, read_config
+
+LOG = logging.getLogger(__name__)
 
 
 def prepare(run: Path, config: ConfigDict) -> None:
@@ -53,6 +57,8 @@ def keep_dataset_version(run: Path, *, dataset: str, version: str | None) -> Non
 def decided_threshold(run: Path, config: ConfigDict) -> float:
     """The probability threshold that a run's test patients were scored with: by recipe, or chosen on validation.
 
+    Earlier versions chose it on the network's grid, for other masks than those of a prediction; that is logged.
+
     Raises:
       RequestError: it was to be chosen, and the run's metrics.json, which holds it, cannot be read.
     """
@@ -60,9 +66,17 @@ def decided_threshold(run: Path, config: ConfigDict) -> float:
         return float(config.evaluate.threshold)
     path = run / "metrics.json"
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["threshold"]["value"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        chosen = float(content["threshold"]["value"])
+        on_field = "scored_pixels" in content.get("rules", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"{path}: holds the threshold that was chosen on the validation patients, and cannot be read; finish the "
             f"run with main.py --workdir={run}"
         ) from error
+    if not on_field and int(config.data.image_size_px) != field_shape(field_of(config))[1]:
+        LOG.warning(
+            "%s: its threshold %g was chosen on the network's grid; msanet evaluate %s --out=%s chooses it anew",
+            *(path, chosen, run, run),
+        )
+    return chosen

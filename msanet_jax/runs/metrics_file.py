@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_json, write_text
+from msanet_jax.evaluation.field_maps import SCORED_PIXELS
 from msanet_jax.evaluation.lesions import CLUSTER_MM, HIGH_CONTRAST, LARGE_MM, LOW_CONTRAST, SMALL_MM
 from msanet_jax.runs.notices import scores_notice
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # comparing runs reads metrics.json without waiting for Tenso
     from msanet_jax.evaluation.evaluate import Threshold
     from msanet_jax.evaluation.protocol import Evaluation
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def write_metrics(
@@ -77,6 +78,7 @@ def rules(config: ConfigDict) -> dict[str, Any]:
     evaluate = config.evaluate
     return {
         "scored_mask": config.data.scored_mask,
+        "scored_pixels": SCORED_PIXELS,
         "lesion_overlap_min": evaluate.lesion_overlap_min,
         "small_below_mm": SMALL_MM,
         "large_above_mm": LARGE_MM,

@@ -28,6 +28,7 @@ def model_card(
         members=manifest["provenance"].get("members", [manifest["provenance"]]),
         scores=scores,
         # Imported scans may be simulated ones; the run's own note says what its scores are.
+        on_field=all("scored_pixels" in score.get("rules", {}) for score in scores),
         notes=list(dict.fromkeys(score["note"] for score in scores if "note" in score)),
         simulated=dataset.startswith("phantom_bone/"),
         whole=whole,

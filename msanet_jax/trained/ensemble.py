@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.runs.recipe import field_of
-from msanet_jax.trained.model import Model, from_network
+from msanet_jax.trained.model import Model
 from msanet_jax.trained.restore import restore
 
 
@@ -33,14 +34,15 @@ def load_ensemble(runs: Sequence[Path], *, decided: bool = True) -> Model:
     if len(members) == 1:
         return first
 
-    def network(images: np.ndarray) -> np.ndarray:
-        total = first.network(images).astype(np.float64)
+    def probability(fields: np.ndarray) -> np.ndarray:
+        total = first.probability(fields).astype(np.float64)
         for member in members[1:]:
-            total += member.network(images)
-        return (total / len(members)).astype(np.float32)
+            total += member.probability(fields)
+        mean: np.ndarray = (total / len(members)).astype(np.float32)
+        return mean
 
     provenance = ensemble_provenance([member.provenance for member in members])
-    return from_network(network, first.config, provenance, threshold=first.threshold)
+    return dataclasses.replace(first, probability=probability, provenance=provenance, networks=None, state=None)
 
 
 def load_members(runs: Sequence[Path], *, decided: bool = True) -> list[Model]:

@@ -1,4 +1,4 @@
-"""Checkpoints -> one exported model: counts of thorax fields in, lesion probability out, nothing else needed."""
+"""Checkpoints -> one exported model: counts of fields in, lesion probability out, nothing else needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from data_pipeline import phantom
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.files import whole_files, writable_folder, write_text
-from data_pipeline.normalize import bin_counts, binning_factor, normalize
+from data_pipeline.normalize import binning_factor
+from msanet_jax.evaluation.field_maps import SCORED_PIXELS, field_probability
 from msanet_jax.runs.notices import model_notice, public_dataset_name
 from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.card import model_card
@@ -90,23 +91,21 @@ def export_model(
 
 
 def counts_to_probability(members: Sequence[Model], weights: str) -> Fields:
-    """The exported function: counts `[b, rows, columns]` of a field -> the members' mean probability, binned alike."""
-    _, factor = _grid(members)
+    """The exported function: counts `[b, rows, columns]` of a field -> the members' mean probability there."""
     stored = [(*_of_run(member), _weights(member, weights)) for member in members]
 
-    def probability(counts: jax.Array) -> jax.Array:
-        image = normalize(bin_counts(counts, factor, xp=jnp), xp=jnp)[..., None]
+    def network(image: jax.Array) -> jax.Array:
         total = jnp.zeros(image.shape[:-1], jnp.float32)
         for networks, state, (params, statistics) in stored:
             kept = state.replace(generator_average=_as_float32(params), generator_statistics=_as_float32(statistics))
             total = total + evaluation_step(networks, kept, image).astype(jnp.float32)
         return total / len(members)
 
-    return probability
+    return field_probability(network, members[0].image_size_px, xp=jnp)
 
 
 def _grid(members: Sequence[Model]) -> tuple[tuple[int, int], int]:
-    """Rows and columns that go in, and how many of them make one that comes out."""
+    """Rows and columns of the field, and how many of them make one that the network sees."""
     shape = field_shape(members[0].field)
     return shape, binning_factor(shape[1], members[0].image_size_px)
 
@@ -152,8 +151,10 @@ def _manifest(members: Sequence[Model], weights: str, program_bytes: int) -> dic
             "dtype": "float32",
         },
         "output": {
-            "what": f"probability of lesion; each value covers {factor} x {factor} pixels of the input",
-            "shape": ["b", rows // factor, columns // factor],
+            "what": "probability of lesion in every pixel of the input"
+            + (f"; the network saw {factor} x {factor} pixels as one" if factor > 1 else ""),
+            "grid": SCORED_PIXELS,
+            "shape": ["b", rows, columns],
             "dtype": "float32",
         },
         "threshold": first.threshold,

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import FIELDS
+from msanet_jax.evaluation.field_maps import Probability, resample
 from msanet_jax.runs.recipe import recipe_from_text
 from msanet_jax.runtime.cores import over_cores, usable_cores
 from msanet_jax.trained.model import Model
@@ -88,6 +89,11 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def read_recipe(path: Path) -> ConfigDict:
+    """The recipe of an exported model's first member; raises as `read_member`."""
+    return recipe_from_text(read_member(path, "config_0.json", limit=MAX_TEXT_BYTES).decode("utf-8"))
+
+
 def load_exported(path: Path) -> Model:
     """An exported model, ready to use on this machine's first device.
 
@@ -99,20 +105,25 @@ def load_exported(path: Path) -> Model:
         platforms, sides = manifest["platforms"], (manifest["input"], manifest["output"])
         if list(FIELDS.get(sides[0]["field"], ())) != sides[0]["shape"][1:]:
             raise RequestError(f"{path}: takes {sides[0]['field']!r}, a field that this version does not know")
+        shape = FIELDS[sides[0]["field"]]
+        if list(shape) != sides[1]["shape"][1:] and sides[1].get("grid", "network") != "network":
+            raise RequestError(f"{path}: its probability is on a grid that this version does not know; update it")
+        config = read_recipe(path)
         return Model(
-            probability=_program(path, platforms),
+            probability=_program(path, platforms, shape),
             field=sides[0]["field"],
-            image_size_px=int(sides[1]["shape"][2]),
+            image_size_px=int(config.data.image_size_px),
             threshold=float(manifest["threshold"]),
             batch_size=int(manifest["batch_size"]),
             provenance={**manifest["provenance"], "file": path.name},
-            config=recipe_from_text(read_member(path, "config_0.json", limit=MAX_TEXT_BYTES).decode("utf-8")),
+            config=config,
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise RequestError(f"{path}: its manifest lacks {error}; export it again") from None
 
 
-def _program(path: Path, platforms: list[str]) -> Callable[[np.ndarray], np.ndarray]:
+def _program(path: Path, platforms: list[str], shape: tuple[int, int]) -> Probability:
+    """The file's program; what earlier versions left on the network's grid is enlarged to the field's."""
     import jax
     import jax.export
 
@@ -131,6 +142,7 @@ def _program(path: Path, platforms: list[str]) -> Callable[[np.ndarray], np.ndar
     cores = usable_cores() if platform == "cpu" else 1
 
     def probability(fields: np.ndarray) -> np.ndarray:
-        return over_cores(lambda piece: np.asarray(call(piece)), np.asarray(fields, np.float32), cores=cores)
+        maps = over_cores(lambda piece: np.asarray(call(piece)), np.asarray(fields, np.float32), cores=cores)
+        return np.asarray(resample(maps, shape))
 
     return probability

@@ -1,4 +1,4 @@
-"""Scores a finished run again."""
+"""Scores a finished run again, or any model on any annotated data set."""
 
 from __future__ import annotations
 
@@ -6,58 +6,96 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
 from data_pipeline.folds import load_splits
+from msanet_jax.runs.notices import public_dataset_name
 from msanet_jax.runs.recipe import read_config
+from msanet_jax.trained.exported import default_model, load_exported
+from msanet_jax.trained.model import Model
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.outcome import score_and_write
 
 SCORED_SPLITS = ("test", "validation")
+DEFAULT = "default"
+"""Names the model that came with this installation."""
 
 
 def score_again(
-    run: Path, *, split: str = "test", out: Path | None = None, data_dir: str = "data", threshold: float | None = None
+    source: Path,
+    *,
+    on: str | None = None,
+    split: str = "test",
+    out: Path | None = None,
+    data_dir: str = "data",
+    threshold: float | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Scores the best checkpoint of a run on a split.
+    """Scores a model on a split.
 
     Args:
-      run: folder of a training.
+      source: folder of a training, whose best checkpoint is scored; a file made by `msanet export`; or `default`.
+      on: any data set: a name, or a folder that `msanet import` wrote; None for the model's own.
       split: `test` or `validation`.
-      out: folder of the results, made if absent; None for `evaluation_SPLIT` in the run's folder.
+      out: folder of the results, made if absent; None for `evaluation_SPLIT` or `evaluation_SET_SPLIT` in a run's
+        folder.
       data_dir: folder of the built data sets.
-      threshold: probability above which a pixel is lesion; None for the rule of the run's recipe.
+      threshold: probability above which a pixel is lesion; None for the rule of the run's recipe on its own set, for
+        the model's threshold elsewhere.
 
     Returns:
       The folder and what its metrics.json holds.
 
     Raises:
-      RequestError: no such run or split, no readable checkpoint, or a folder that cannot be written.
+      RequestError: no such model, set or split, no readable checkpoint, or a folder that cannot be written.
     """
     begin = time.perf_counter()
     if split not in SCORED_SPLITS:
         raise RequestError(f"--split={split}: must be one of {', '.join(SCORED_SPLITS)}")
     if threshold is not None and not 0.0 < threshold < 1.0:
         raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
-    folder = run / f"evaluation_{split}" if out is None else out
-    _check_protocol_keys(run)
-    model = restore(run, decided=False)
+    exported = str(source) == DEFAULT or source.is_file()
+    if exported and out is None:
+        raise RequestError("--out: name a folder for the results of a model that is no run")
+    model = _load(source, exported=exported, decided=on is not None)
+    name = "" if on is None else f"{public_dataset_name(on).replace('/', '_')}_"
+    folder = source / f"evaluation_{name}{split}" if out is None else out
     writable_folder(folder, "--out")
-    splits = load_splits(model.config.data, data_dir)
+    config = _scored_on(model, on)
     metrics = score_and_write(
-        model.network,
-        splits,
+        model.probability,
+        load_splits(config.data, data_dir),
         folder=folder,
-        config=model.config,
+        config=config,
         split=split,
-        threshold=threshold,
+        threshold=model.threshold if threshold is None and (exported or on is not None) else threshold,
         step=model.provenance["step"],
         begin=begin,
     )
     return folder, metrics
 
 
-def _check_protocol_keys(run: Path) -> None:
+def _load(source: Path, *, exported: bool, decided: bool) -> Model:
+    if exported:
+        path = default_model() if str(source) == DEFAULT else source
+        model = load_exported(path)
+        _check_protocol_keys(model.config, str(path))
+        return model
+    _check_protocol_keys(read_config(source), str(source / "config.json"))
+    return restore(source, decided=decided)
+
+
+def _scored_on(model: Model, on: str | None) -> ConfigDict:
+    """The model's recipe with the data set that it is scored on."""
+    config = ConfigDict(model.config).copy_and_resolve_references()
+    if on is not None:
+        with config.unlocked():
+            config.data.dataset, config.data.field, config.data.folds = on, model.field, 0
+    return config
+
+
+def _check_protocol_keys(config: ConfigDict, name: str) -> None:
     needed = (
         "threshold_rule",
         "surface_tolerance_mm",
@@ -67,10 +105,9 @@ def _check_protocol_keys(run: Path) -> None:
         "froc_peak_distance_mm",
         "froc_hit_distance_mm",
     )
-    config = read_config(run)
     missing = [key for key in needed if key not in config.get("evaluate", {})]
     if missing:
         raise RequestError(
-            f"{run / 'config.json'} comes from an older version: it lacks evaluate.{missing[0]}; "
+            f"{name} comes from an older version: it lacks evaluate.{missing[0]}; "
             "train the run again, or add the keys of configs/msanet.py"
         )

@@ -8,26 +8,33 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from data_pipeline.grid import GridSplit
-from msanet_jax.evaluation.evaluate import Probability, choose_uptake_threshold
+from msanet_jax.evaluation.evaluate import choose_uptake_threshold, uptake_maps
+from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.networks.catalogue import BASELINES
 
 CLUSTERS = 5
 ITERATIONS = 50
 
 
-def fit_baseline(model: str, *, training: GridSplit) -> Probability:
+def fit_baseline(model: str, *, training: GridSplit, image_size_px: int) -> Probability:
     """The baseline of that name.
 
     `threshold` tunes one threshold t on normalised uptake x for the pooled DSC of the training images and gives
     x / (x + t), which exceeds 1/2 where x exceeds t; `kmeans` has nothing to tune (`kmeans_probability`).
+
+    Args:
+      model: one of `BASELINES`.
+      training: on the field's grid.
+      image_size_px: columns that a baseline sees, as a network of this recipe would.
     """
     assert model in BASELINES
     if model == "kmeans":
-        return kmeans_probability
-    threshold = choose_uptake_threshold(training)
+        return field_probability(kmeans_probability, image_size_px)
+    uptake_of = uptake_maps(image_size_px)
+    threshold = choose_uptake_threshold(training, image_size_px=image_size_px)
 
-    def probability(images: np.ndarray) -> np.ndarray:
-        uptake = images[..., 0].astype(np.float64)
+    def probability(counts: np.ndarray) -> np.ndarray:
+        uptake = uptake_of(counts).astype(np.float64)
         return (uptake / np.maximum(uptake + threshold, np.finfo(np.float64).tiny)).astype(np.float32)
 
     return probability

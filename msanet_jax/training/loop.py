@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 from data_pipeline.batches import steps_per_epoch, train_batches
 from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation.evaluate import score_validation
+from msanet_jax.evaluation.field_maps import field_probability
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.report.case_pictures import validation_panels
 from msanet_jax.runtime.hosts import raise_if_lost_peer, share, stop_agreed
@@ -39,8 +41,8 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
     Args:
       config: the recipe.
       run: folder prepared by `folder.prepare`.
-      training: images the networks learn from.
-      validation: images of other patients; they choose the best checkpoint.
+      training: images the networks learn from, on the network's grid.
+      validation: images of other patients, on the field's grid; they choose the best checkpoint.
 
     Returns:
       The state of the best checkpoint.
@@ -153,14 +155,15 @@ class Validator:
         self._validation = validation
         self._checkpoints = checkpoints
         self._telemetry = telemetry
-        self._probability = compile_probability(networks)
+        self._network = compile_probability(networks)
         self._images_every = max(1, round(networks.config.train.image_every_epochs * networks.steps_per_epoch))
         self._images_next = 0
 
     def __call__(self, step: int, state: TrainState) -> Evaluation:
         """Evaluates `state`, writes scores and panels, saves the checkpoint if it is the best."""
         config = self._networks.config
-        evaluation = score_validation(lambda images: self._probability(state, images), self._validation, config=config)
+        probability = field_probability(functools.partial(self._network, state), config.data.image_size_px)
+        evaluation = score_validation(probability, self._validation, config=config)
         scores = {key: value for key, value in evaluation.summary.items() if isinstance(value, int | float)}
         self._telemetry.validation(step, scores)
         if evaluation.summary["dsc_pooled"] > self._checkpoints.best().dsc_pooled:

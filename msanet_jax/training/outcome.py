@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.datasets import is_simulated
 from data_pipeline.grid import GridSplit
-from msanet_jax.evaluation.evaluate import Probability, decide_threshold, evaluate, threshold_baseline
+from msanet_jax.evaluation.evaluate import decide_threshold, evaluate, threshold_baseline
+from msanet_jax.evaluation.field_maps import Probability
 from msanet_jax.report.case_pictures import write_pictures
 from msanet_jax.report.curves import write_score_plots
 from msanet_jax.runs.cases import compact_cases, write_cases
@@ -45,8 +46,8 @@ def score_and_write(
     With several processes all call it; the primary alone writes.
 
     Args:
-      probability: the network.
-      splits: `train`, `validation` and the scored one.
+      probability: the model.
+      splits: `train`, `validation` and the scored one, on the field's grid.
       folder: an existing folder.
       config: the recipe.
       split: the scored one.

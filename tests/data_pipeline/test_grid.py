@@ -1,4 +1,4 @@
-"""A split on the network's grid, by hand and against a plain loop."""
+"""A split on the network's grid, by hand and against a plain loop; on the field's grid nothing is binned."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_pipeline.features import BoneScans
-from data_pipeline.grid import on_grid
+from data_pipeline.grid import GridSplit, on_field, on_network
 from data_pipeline.normalize import normalize
 from tests.fakes import fake_scans
 
 
 def _data(size_px: int, mask: str = "lesions") -> ConfigDict:
     return ConfigDict({"image_size_px": size_px, "scored_mask": mask})
+
+
+def _binned(scans: BoneScans, size_px: int) -> GridSplit:
+    return on_network(on_field(scans, _data(size_px)), size_px)
 
 
 def _scans(ids: np.ndarray) -> BoneScans:
@@ -28,7 +32,7 @@ def test_binning_by_majority_and_most_frequent_id() -> None:
     ids[0, :2, 2:] = [[3, 0], [0, 0]]  # one of four: nothing
     ids[0, 2:, :2] = [[4, 0], [0, 4]]  # two of four: lesion 4
     ids[0, 2:, 2:] = [[0, 6], [5, 0]]  # a tie: the first
-    split = on_grid(_scans(ids), _data(2))
+    split = _binned(_scans(ids), 2)
     np.testing.assert_array_equal(split.counts, np.full((1, 2, 2), 4))
     np.testing.assert_array_equal(split.ids[0], [[1, 0], [4, 6]])
     np.testing.assert_array_equal(split.masks[0], [[True, False], [True, True]])
@@ -40,7 +44,7 @@ def test_binning_by_majority_and_most_frequent_id() -> None:
 def test_ids_against_a_loop_over_the_blocks(factor: int) -> None:
     """Oblong images crowded with small lesions."""
     ids = np.random.default_rng(0).choice([0, 0, 1, 2, 3, 9], size=(3, 32, 16)).astype(np.uint8)
-    split = on_grid(_scans(ids), _data(16 // factor))
+    split = _binned(_scans(ids), 16 // factor)
     assert split.ids.shape == split.images.shape == (3, 32 // factor, 16 // factor)
     for image, row, column in np.ndindex(split.ids.shape):
         rows, columns = (slice(place * factor, (place + 1) * factor) for place in (row, column))
@@ -53,15 +57,28 @@ def test_pixels_grow_and_images_are_normalised() -> None:
     """Rows and columns of the scan's pixels differ."""
     scans = fake_scans(2)
     scans.rows[1] = scans.rows[1].__class__("b", "p", "anterior", (2.0, 3.0), [])
-    split = on_grid(scans, _data(4))
+    split = _binned(scans, 4)
     assert split.pixel_sizes_mm == [(8.0, 8.0), (8.0, 12.0)]
     summed = scans.counts.reshape(2, 4, 4, 4, 4).sum(axis=(2, 4))
     np.testing.assert_array_equal(split.counts, summed)
     np.testing.assert_array_equal(split.images, normalize(summed))
 
 
+def test_the_field_keeps_its_pixels() -> None:
+    scans = fake_scans(2)
+    split = on_field(scans, _data(4))
+    np.testing.assert_array_equal(split.counts, scans.counts)
+    np.testing.assert_array_equal(split.ids, scans.masks["lesions"])
+    assert split.pixel_sizes_mm == [(2.0, 2.0), (2.0, 2.0)]
+    whole = on_network(split, 16)
+    np.testing.assert_array_equal(whole.counts, split.counts)
+    np.testing.assert_array_equal(whole.ids, split.ids)
+
+
 def test_impossible_requests_are_named() -> None:
     with pytest.raises(ValueError, match="scored_mask='guess' is none of lesions"):
-        on_grid(fake_scans(2), _data(16, "guess"))
+        on_field(fake_scans(2), _data(16, "guess"))
     with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):
-        on_grid(fake_scans(2), _data(10))
+        on_field(fake_scans(2), _data(10))
+    with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):
+        on_network(on_field(fake_scans(2), _data(16)), 10)

@@ -155,7 +155,7 @@ def test_unknown_score() -> None:
         compare_runs({"a": _rows([5]), "b": _rows([5])}, scores=("accuracy",))
 
 
-def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 2, data: str | None = None) -> Path:
+def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 3, data: str | None = None) -> Path:
     folder.mkdir(parents=True)
     content = {"schema_version": version, "note": scores_notice(simulated=True), "split": split, "images": rows}
     if data is not None:
@@ -180,7 +180,7 @@ def test_folders(tmp_path: Path) -> None:
     assert run_names([tmp_path / "a" / "test", tmp_path / "b" / "test"]) == ["a", "b"]
     mixed = [Path("a/x"), Path("a/y"), Path("b/x")]
     assert run_names(mixed) == [str(path) for path in mixed]
-    with pytest.raises(RequestError, match="schema version 1, expected 2"):
+    with pytest.raises(RequestError, match="schema version 1, expected 3"):
         compare_folders([first, _write(tmp_path / "old", [], version=1)])
     with pytest.raises(RequestError, match=r"no metrics\.json"):
         compare_folders([first, tmp_path])

@@ -21,6 +21,7 @@ from msanet_jax.evaluation.evaluate import (
     score_validation,
     threshold_baseline,
 )
+from msanet_jax.evaluation.field_maps import Network, Probability, field_probability
 from msanet_jax.evaluation.protocol import Evaluation, score
 from msanet_jax.report.case_pictures import validation_panels, write_pictures
 from msanet_jax.report.curves import write_curves
@@ -29,14 +30,17 @@ from tests.fakes import fake_split, level_split
 SPLIT = fake_split(10)
 
 
-def _oracle(config: ConfigDict) -> object:
-    """Knows bright pixels: a model of what the images show."""
-    return lambda images: (images[..., 0] > 1.6).astype(np.float32)
+def _of(network: Network) -> Probability:
+    return field_probability(network, 16)
+
+
+ORACLE = _of(lambda images: (images[..., 0] > 1.6).astype(np.float32))
+"""Knows bright pixels: a model of what the images show."""
 
 
 @pytest.fixture
 def perfect(small_config: ConfigDict) -> Evaluation:
-    return evaluate(_oracle(small_config), SPLIT, config=small_config)
+    return evaluate(ORACLE, SPLIT, config=small_config)
 
 
 def test_a_perfect_model(perfect: Evaluation) -> None:
@@ -57,7 +61,7 @@ def test_a_perfect_model(perfect: Evaluation) -> None:
 
 
 def test_all_positive_by_hand(small_config: ConfigDict) -> None:
-    result = evaluate(lambda images: np.ones(images.shape[:3], np.float32), SPLIT, config=small_config).summary
+    result = evaluate(_of(lambda images: np.ones(images.shape[:3], np.float32)), SPLIT, config=small_config).summary
     lesion_pixels, pixels = 8 * 16, 10 * 256
     assert result["precision_pooled"] == pytest.approx(lesion_pixels / pixels)
     assert result["recall_pooled"] == 1.0
@@ -65,7 +69,7 @@ def test_all_positive_by_hand(small_config: ConfigDict) -> None:
 
 
 def test_zeroed_input_collapses(small_config: ConfigDict) -> None:
-    result = evaluate(_oracle(small_config), SPLIT, config=small_config, input_zeroed=True).summary
+    result = evaluate(ORACLE, SPLIT, config=small_config, input_zeroed=True).summary
     assert result["dsc_pooled"] == 0.0
 
 
@@ -83,21 +87,21 @@ def test_baseline_finds_the_best_threshold(small_config: ConfigDict) -> None:
 def test_baseline_is_tuned_on_the_training_images(small_config: ConfigDict) -> None:
     """In training lesions take up more than the rest, in the test less: a threshold of the test would find them."""
     training, test = level_split(lesion=4, other=3), level_split(lesion=3, other=4)
-    assert choose_uptake_threshold(training) == 3.0
+    assert choose_uptake_threshold(training, image_size_px=16) == 3.0
     result = threshold_baseline(training, test, config=small_config)
     assert result.summary["threshold"] == 3.0
     assert result.summary["dsc_pooled"] == result.summary["precision_pooled"] == 0.0
     assert result.summary["images"] == 4
     assert not result.curves
     # The best of the test images marks both squares: 4 x 4 pixels each.
-    assert choose_uptake_threshold(test) == 1.0
+    assert choose_uptake_threshold(test, image_size_px=16) == 1.0
     best = threshold_baseline(test, test, config=small_config).summary
     assert (best["precision_pooled"], best["recall_pooled"]) == (0.5, 1.0)
     assert best["intervals"]["dsc_pooled"] == pytest.approx((2 / 3, 2 / 3))
 
 
 def test_baseline_reaches_an_uptake_of_ten() -> None:
-    assert choose_uptake_threshold(level_split(lesion=10, other=9, side=32)) == 9.0
+    assert choose_uptake_threshold(level_split(lesion=10, other=9, side=32), image_size_px=32) == 9.0
 
 
 def test_dsc_by_threshold_by_hand() -> None:
@@ -137,16 +141,16 @@ def test_validation_uses_the_rule_and_only_the_cheap_part(small_config: ConfigDi
     def shy(images: np.ndarray) -> np.ndarray:
         return np.where(images[..., 0] > 1.6, np.float32(0.4), np.float32(0.2))
 
-    fixed = score_validation(shy, SPLIT, config=small_config)
+    fixed = score_validation(_of(shy), SPLIT, config=small_config)
     assert fixed.summary["dsc_pooled"] == 0.0
     small_config.evaluate.threshold_rule = "validation"
-    chosen = score_validation(shy, SPLIT, config=small_config)
+    chosen = score_validation(_of(shy), SPLIT, config=small_config)
     assert chosen.summary["dsc_pooled"] == 1.0
     assert chosen.summary["threshold"] == 0.399
     assert "intervals" not in chosen.summary
     assert "hd95_mm_mean" not in chosen.summary
     assert not chosen.curves
-    whole = evaluate(shy, SPLIT, config=small_config, threshold=0.399)
+    whole = evaluate(_of(shy), SPLIT, config=small_config, threshold=0.399)
     shared = set(chosen.summary) & set(whole.summary)
     assert {"dsc_pooled", "lesion_recall", "lesions_small"} <= shared
     np.testing.assert_equal({key: whole.summary[key] for key in shared}, {key: chosen.summary[key] for key in shared})
@@ -159,9 +163,9 @@ def test_threshold_is_that_of_the_recipe_where_none_is_given(small_config: Confi
     def flat(images: np.ndarray) -> np.ndarray:
         return np.full(images.shape[:3], constant, np.float32)
 
-    result = evaluate(flat, SPLIT, config=small_config, whole=False).summary
+    result = evaluate(_of(flat), SPLIT, config=small_config, whole=False).summary
     assert (result["threshold"], result["recall_pooled"]) == (0.25, 1.0)
-    given = evaluate(flat, SPLIT, config=small_config, threshold=0.375, whole=False).summary
+    given = evaluate(_of(flat), SPLIT, config=small_config, threshold=0.375, whole=False).summary
     assert (given["threshold"], given["recall_pooled"]) == (0.375, 0.0)
 
 
@@ -171,7 +175,7 @@ def test_zeroed_input_is_zero(small_config: ConfigDict) -> None:
     def shifted(images: np.ndarray) -> np.ndarray:
         return images[..., 0] + np.float32(0.125)
 
-    result = evaluate(shifted, SPLIT, config=small_config, threshold=0.25, input_zeroed=True, whole=False)
+    result = evaluate(_of(shifted), SPLIT, config=small_config, threshold=0.25, input_zeroed=True, whole=False)
     assert (result.probabilities == 0.125).all()
 
 
@@ -179,12 +183,12 @@ def test_every_image_is_scored_once_in_its_place() -> None:
     """10 images in batches of 4: the last batch is filled up with two blank ones."""
     batches = []
 
-    def probability(images: np.ndarray) -> np.ndarray:
-        batches.append(images)
-        return images[..., 0]
+    def probability(counts: np.ndarray) -> np.ndarray:
+        batches.append(counts)
+        return counts / np.float32(256)
 
-    np.testing.assert_array_equal(probability_maps(probability, SPLIT.images, batch_size=4), SPLIT.images)
-    assert [batch.shape for batch in batches] == [(4, 16, 16, 1)] * 3
+    np.testing.assert_array_equal(probability_maps(probability, SPLIT.counts, batch_size=4), SPLIT.counts / 256)
+    assert [batch.shape for batch in batches] == [(4, 16, 16)] * 3
     assert not batches[-1][2:].any()
 
 

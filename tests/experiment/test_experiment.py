@@ -48,7 +48,7 @@ for number in (2 * fold, 2 * fold + 1):
     for group in GROUPS:
         row |= {f"lesions_{group}": 1, f"detected_{group}": 1, f"lesion_dsc_sum_{group}": 0.5}
     rows.append(row)
-content = dict(schema_version=2, note="not comparable with the 0.6671", split="test", images=rows)
+content = dict(schema_version=3, note="not comparable with the 0.6671", split="test", images=rows)
 if pathlib.Path("provenance.json").exists():
     content["provenance"] = json.loads(pathlib.Path("provenance.json").read_text())[folder.parent.name]
 if pathlib.Path("needs_data").exists() and not (pathlib.Path(options["--data_dir"]) / "built").exists():

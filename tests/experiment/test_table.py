@@ -52,7 +52,7 @@ def results(tmp_path: Path) -> dict[str, Any]:
         (tmp_path / run.name).mkdir(parents=True)
         # A failed run's file is that of an earlier attempt: nothing reads it.
         rows = _rows((0, 0) if found is None else found)
-        content = {"schema_version": 2, "note": "not comparable", "split": "test", "images": rows}
+        content = {"schema_version": 3, "note": "not comparable", "split": "test", "images": rows}
         (tmp_path / run.name / "metrics.json").write_text(json.dumps(content))
     write_results(study, record, workdir=tmp_path)
     return json.loads((tmp_path / "results.json").read_text())

@@ -247,7 +247,7 @@ def test_kmeans_finds_the_brightest_of_five_levels() -> None:
 
 def test_threshold_baseline_cuts_where_the_sweep_does() -> None:
     split = fake_split(8)
-    tuned = choose_uptake_threshold(split)
-    probability = fit_baseline("threshold", training=split)
-    np.testing.assert_array_equal(probability(split.images[..., None]) > 0.5, split.images > tuned)
-    assert not probability(np.zeros((1, 16, 16, 1), np.float32)).any()
+    tuned = choose_uptake_threshold(split, image_size_px=16)
+    probability = fit_baseline("threshold", training=split, image_size_px=16)
+    np.testing.assert_array_equal(probability(split.counts) > 0.5, split.images > tuned)
+    assert not probability(np.zeros((1, 16, 16), np.int32)).any()

@@ -23,6 +23,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.normalize import bin_counts, normalize
 from data_pipeline.readers import read_scans
 from data_pipeline.scan import Scan, View
+from msanet_jax.evaluation.field_maps import resample
 from msanet_jax.prediction.files import parse_formats
 from msanet_jax.prediction.follow_up import compare, earlier_of, read_results
 from msanet_jax.prediction.matching import match_positions, match_views
@@ -339,20 +340,25 @@ def test_flips_average_the_mirror_image() -> None:
     model = with_flips(Model(left_of, "thorax", 4, 0.5, 1, {}))
     np.testing.assert_array_equal(model.probability(np.zeros((1, 4, 4))), np.full((1, 4, 4), 1.5))
     assert model.provenance == {"flips": True}
-    with pytest.raises(RequestError, match="takes counts alone"):
-        model.network(np.zeros((1, 4, 4, 1)))
     # x weighted by its column c gives (x c + x (3 - c)) / 2 = 1.5 x.
-    scored = with_flips(from_network(lambda images: images[..., 0] * np.arange(4.0), get_config("smoke"), {}))
-    images = np.arange(16.0, dtype=np.float32).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(scored.network(images), 1.5 * images[..., 0])
+    weighted = with_flips(Model(lambda fields: fields * np.arange(4.0), "thorax", 4, 0.5, 1, {}))
+    fields = np.arange(16.0, dtype=np.float32).reshape(1, 4, 4)
+    np.testing.assert_array_equal(weighted.probability(fields), 1.5 * fields)
 
 
 def test_the_network_inside_a_model_sees_binned_and_normalised_counts() -> None:
     counts = np.random.default_rng(0).poisson(20.0, (2, 256, 256)).astype(np.float32)
     config = get_config("smoke")
-    model = from_network(lambda images: images[..., 0], config, {"step": 3}, threshold=0.25)
+    seen = []
+
+    def network(images: np.ndarray) -> np.ndarray:
+        seen.append(images)
+        return images[..., 0]
+
+    model = from_network(network, config, {"step": 3}, threshold=0.25)
     images = normalize(bin_counts(counts, 256 // config.data.image_size_px, xp=np), xp=np)
-    np.testing.assert_array_equal(model.probability(counts), images.astype(np.float32))
+    np.testing.assert_array_equal(model.probability(counts), resample(images, (256, 256)))
+    np.testing.assert_array_equal(seen[0][..., 0], images)
     assert (model.threshold, model.batch_size) == (0.25, config.evaluate.batch_size)
     digest = hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()
     assert model.provenance == {"step": 3, "config_sha256": digest}

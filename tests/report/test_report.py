@@ -19,6 +19,7 @@ from configs.msanet import get_config
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.pages import interval_text, number
 from msanet_jax import cli
+from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.report.data import paired_differences, read_runs
 from msanet_jax.report.page import page
 from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
@@ -31,8 +32,11 @@ SPLITS["test"].rows[0].lesion_rows[0] |= {"bone": "sternum", "size_mm": 40.0}
 HOSTILE = "</script><b>&"
 
 
-def _probability(sharpness: float, centre: float) -> Any:
-    return lambda images: (1 / (1 + np.exp(-sharpness * (images[..., 0] - centre)))).astype(np.float32)
+def _probability(sharpness: float, centre: float) -> Probability:
+    def network(images: np.ndarray) -> np.ndarray:
+        return (1 / (1 + np.exp(-sharpness * (images[..., 0] - centre)))).astype(np.float32)
+
+    return field_probability(network, 16)
 
 
 def _config() -> ConfigDict:

@@ -18,6 +18,7 @@ from PIL import Image
 from data_pipeline.errors import RequestError
 from data_pipeline.files import nan_to_null
 from msanet_jax.evaluation.evaluate import Threshold, decide_threshold
+from msanet_jax.evaluation.field_maps import field_probability
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.evaluation.protocol import Evaluation
 from msanet_jax.runs.metrics_file import csv_text, read_metrics, rules, write_metrics
@@ -50,7 +51,7 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _write(folder: Path, config: ConfigDict, probability: Any = _probability, **more: Any) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    score_and_write(probability, SPLITS, folder=folder, config=config, step=7, begin=0.0, **more)
+    score_and_write(field_probability(probability, 16), SPLITS, folder=folder, config=config, step=7, begin=0.0, **more)
     return json.loads((folder / "metrics.json").read_text())
 
 
@@ -92,7 +93,9 @@ def test_pictures_are_drawn(lesions: bool, small_config: ConfigDict, tmp_path: P
     split = SPLITS["test"]
     if not lesions:
         split = dataclasses.replace(split, ids=np.zeros_like(split.ids))
-    outcome.write_score_plots(tmp_path, outcome.evaluate(_probability, split, config=small_config), "footer")
+    outcome.write_score_plots(
+        tmp_path, outcome.evaluate(field_probability(_probability, 16), split, config=small_config), "footer"
+    )
     assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
     for name in PICTURES:
         with Image.open(tmp_path / name) as picture:
@@ -104,7 +107,8 @@ def test_the_schema_refuses_what_it_does_not_know(small_config: ConfigDict, tmp_
     content = _write(tmp_path / "run", small_config)
     for change in (
         {"more": 1},
-        {"schema_version": 1},
+        {"schema_version": 2},
+        {"rules": content["rules"] | {"scored_pixels": "network"}},
         {"split": "validation"},
         {"test": content["test"] | {"lesion_recall_tiny": 0.5}},
         {"test": content["test"] | {"dsc_pooled": 1.5}},
@@ -170,7 +174,7 @@ def test_undefined_becomes_null_and_empty(small_config: ConfigDict, tmp_path: Pa
 
 @pytest.mark.usefixtures("without_pictures")
 def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path) -> None:
-    fixed = decide_threshold(_probability, SPLITS["validation"], config=small_config)
+    fixed = decide_threshold(field_probability(_probability, 16), SPLITS["validation"], config=small_config)
     assert (fixed.value, fixed.rule) == (0.5, "fixed")
     small_config.evaluate.threshold_rule = "validation"
     content = _write(tmp_path / "run", small_config, probability=lambda images: 0.4 * _probability(images))
@@ -205,7 +209,7 @@ LEVELS = {
 
 
 def _scored(folder: Path, config: ConfigDict, probability: Any, **more: Any) -> dict[str, Any]:
-    score_and_write(probability, LEVELS, folder=folder, config=config, step=7, begin=0.0, **more)
+    score_and_write(field_probability(probability, 16), LEVELS, folder=folder, config=config, step=7, begin=0.0, **more)
     return json.loads((folder / "metrics.json").read_text())
 
 
@@ -254,6 +258,7 @@ def test_rules_are_the_numbers_of_the_recipe(small_config: ConfigDict) -> None:
     small_config.evaluate.lesion_overlap_min = 0.2
     assert rules(small_config) == {
         "scored_mask": small_config.data.scored_mask,
+        "scored_pixels": "field",
         "lesion_overlap_min": 0.2,
         "small_below_mm": 15.0,
         "large_above_mm": 30.0,

@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_text
+from data_pipeline.normalize import bin_counts, normalize
+from msanet_jax.evaluation.field_maps import resample
 from msanet_jax.prediction.predict import load_model
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.recipe import read_config
@@ -68,6 +70,7 @@ def model(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
             {
                 "test": {"dsc_pooled": 0.25, "images": 3, "intervals": {"dsc_pooled": [0.125, 0.5]}},
                 "threshold_baseline": {"dsc_pooled": 0.1},
+                "rules": {"scored_pixels": "field"},
                 "images": [{"patient": "someone"}],
             }
         )
@@ -100,7 +103,7 @@ def test_equals_the_checkpoints_in_a_fresh_process_without_training_code(
     loaded = [load_model([run]) for run in runs]
     assert loaded[0].provenance["dataset"] == "phantom_bone/tiny"
     members = [one.probability(fields) for one in loaded]
-    assert alone.shape == (3, 16, 16)
+    assert alone.shape == (3, 256, 256)
     assert np.std(members[0]) > 0.01  # an untrained network that says something
     assert np.abs(members[0] - members[1]).max() > 0.01
     np.testing.assert_allclose(alone, np.mean(members, axis=0), atol=5e-5)
@@ -168,9 +171,13 @@ def test_what_travels_with_it(model: Path, runs: list[Path]) -> None:
         "not comparable with the 0.6671",
         "`phantom_bone/tiny`",
         "the network's output, not calibrated",
+        "`[b, 256, 256]`. Lesion is what exceeds 0.5.",
+        "Threshold and scores are for the field's own pixels",
     ):
         assert words in card, words
     manifest = read_manifest(model)
+    assert (manifest["output"]["grid"], manifest["output"]["shape"]) == ("field", ["b", 256, 256])
+    assert "the network saw 16 x 16 pixels as one" in manifest["output"]["what"]
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
     assert [member["checkpoint"] for member in manifest["provenance"]["members"]] == ["fold0", "fold1"]
 
@@ -222,6 +229,33 @@ def test_damaged_and_foreign_models(model: Path, tmp_path: Path) -> None:
         load_exported(tmp_path)
 
 
+def test_files_of_before_are_enlarged(model: Path, tmp_path: Path) -> None:
+    """Their program ends on the network's grid, and their manifest names none."""
+    fields = _fields(2)
+
+    def network_grid(counts: jax.Array) -> jax.Array:
+        return normalize(bin_counts(counts, 16, xp=jnp), xp=jnp) / 4
+
+    (batch,) = jax.export.symbolic_shape("b")
+    shape = jax.ShapeDtypeStruct((batch, 256, 256), jnp.float32)
+    manifest = read_manifest(model)
+    manifest["output"] = {"what": "each value covers 16 x 16 pixels", "shape": ["b", 16, 16], "dtype": "float32"}
+    old = tmp_path / "old.msanet"
+    with zipfile.ZipFile(model) as new, zipfile.ZipFile(old, "w") as archive:
+        archive.writestr("config_0.json", new.read("config_0.json"))
+        archive.writestr("program.jax", jax.export.export(jax.jit(network_grid), platforms=["cpu"])(shape).serialize())
+        archive.writestr("manifest.json", json.dumps(manifest))
+    loaded = load_exported(old)
+    expected = resample(normalize(bin_counts(fields, 16)) / 4, (256, 256))
+    np.testing.assert_allclose(loaded.probability(fields), expected, atol=1e-6)
+    assert loaded.image_size_px == 16
+    manifest["output"]["grid"] = "scan"
+    with zipfile.ZipFile(old, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("manifest.json", json.dumps(manifest))
+    with pytest.raises(RequestError, match="on a grid that this version does not know"):
+        load_exported(old)
+
+
 def test_refusals(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="name one of them"):
         load_model(runs, tmp_path / "x.msanet")
@@ -252,7 +286,9 @@ def test_runs_of_another_size_are_not_averaged() -> None:
         check_same_input([Path("a"), Path("b")], configs[:2])
 
 
-def test_threshold_chosen_on_validation_patients_is_the_models(runs: list[Path], tmp_path: Path) -> None:
+def test_threshold_chosen_on_validation_patients_is_the_models(
+    runs: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(runs[1], run)
     assert load_model([run]).threshold == 0.5  # the recipe's
@@ -261,7 +297,13 @@ def test_threshold_chosen_on_validation_patients_is_the_models(runs: list[Path],
     write_text(run / "config.json", config.to_json())
     scored = {"split": "validation", "validation": {"dsc_pooled": None}, "threshold": {"value": 0.3125}}
     (run / "metrics.json").write_text(json.dumps(scored))
+    with caplog.at_level("WARNING"):
+        assert load_model([run]).threshold == 0.3125
+    assert "0.3125 was chosen on the network's grid; msanet evaluate" in caplog.text
+    caplog.clear()
+    (run / "metrics.json").write_text(json.dumps(scored | {"rules": {"scored_pixels": "field"}}))
     assert load_model([run]).threshold == 0.3125
+    assert not caplog.records
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(RequestError, match=r"bad\.json: not a readable metrics\.json \(it holds no scores\)"):
         export_model([run], tmp_path / "x.msanet", metrics=tmp_path / "bad.json")

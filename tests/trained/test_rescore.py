@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from data_pipeline import folds, grid
+from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
 from msanet_jax.trained import rescore
 from msanet_jax.trained.model import from_network
@@ -20,29 +19,62 @@ from tests.fakes import fake_scans
 SCANS = {"train": fake_scans(8), "validation": fake_scans(6, seed=1), "test": fake_scans(10, seed=2)}
 
 
-def test_one_scoring_bins_every_split_once(
+def test_scores_are_on_the_field_grid_and_nothing_is_binned_for_the_truth(
     small_config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """16 pixels become 8: of each of the three splits counts and lesion mask go through the binning once."""
+    """16 pixels become 8 for the network; counts, masks and scores keep the 16 of the field."""
     small_config.data.image_size_px = 8
-    binned: Counter[int] = Counter()
-    summed = grid.bin_counts
 
-    def counted(values: np.ndarray, factor: int) -> Any:
-        binned[len(values)] += 1
-        assert factor == 2
-        return summed(values, factor)
+    def no_binning(*_: object) -> None:
+        raise AssertionError
 
     def load(dataset: str, split: str, data_dir: str, field: str) -> BoneScans:
         return SCANS[split]
 
     model = from_network(lambda images: (images[..., 0] > 1.4).astype(np.float32), small_config, {"step": 5})
-    monkeypatch.setattr(grid, "bin_counts", counted)
+    monkeypatch.setattr(grid, "bin_counts", no_binning)
     monkeypatch.setattr(folds, "load_split", load)
     monkeypatch.setattr(rescore, "restore", lambda run, *, decided: model)
     (tmp_path / "config.json").write_text(small_config.to_json())
     folder, metrics = rescore.score_again(tmp_path)
-    assert binned == {len(scans.rows): 2 for scans in SCANS.values()}
+    assert metrics["rules"]["scored_pixels"] == "field"
+    assert sum(row["pixels"] for row in metrics["calibration"]) == 10 * 16 * 16
+    truth = SCANS["test"].masks[small_config.data.scored_mask] > 0
+    assert sum(row["tp"] + row["fn"] for row in metrics["images"]) == truth.sum()
     assert json.loads((folder / "metrics.json").read_text())["test"]["dsc_pooled"] == metrics["test"]["dsc_pooled"]
     assert metrics["test"]["images"] == 10
     assert {path.name for path in (folder / "pictures").iterdir()} >= {"overview.png", "froc.png"}
+
+
+def test_any_model_is_scored_on_any_set_with_its_own_threshold(
+    small_config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exported file on a set that its recipe does not name; nothing is chosen on that set's patients."""
+    small_config.data.folds = 3
+    small_config.evaluate.threshold_rule = "validation"
+    model = from_network(
+        lambda images: (images[..., 0] > 1.6).astype(np.float32) / 4, small_config, {"step": 5}, threshold=0.125
+    )
+    loaded: list[str] = []
+
+    def load(dataset: str, split: str, data_dir: str, field: str) -> BoneScans:
+        loaded.append(dataset)
+        return SCANS[split]
+
+    monkeypatch.setattr(folds, "load_split", load)
+    monkeypatch.setattr(rescore, "load_exported", lambda path: model)
+    file = tmp_path / "any.msanet"
+    file.touch()
+    with pytest.raises(RequestError, match="--out: name a folder"):
+        rescore.score_again(file, on="phantom_bone/other")
+    _, metrics = rescore.score_again(file, on="phantom_bone/other", out=tmp_path / "scores")
+    assert set(loaded) == {"phantom_bone/other"}
+    assert (metrics["threshold"]["value"], metrics["threshold"]["rule"]) == (0.125, "given")
+    assert metrics["provenance"]["dataset"] == "phantom_bone/other"
+    assert metrics["test"]["dsc_pooled"] == 1.0
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(small_config.to_json())
+    monkeypatch.setattr(rescore, "restore", lambda run, *, decided: model if decided else None)
+    folder, _ = rescore.score_again(run, on="phantom_bone/other", split="validation")
+    assert folder == run / "evaluation_phantom_bone_other_validation"

@@ -17,7 +17,7 @@ from data_pipeline.datasets import is_simulated, load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
 from data_pipeline.fields import field_counts, field_ids, field_shape, find_window
-from data_pipeline.grid import on_grid
+from data_pipeline.grid import on_field, on_network
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.folder import SPLITS, read_data_set
 from data_pipeline.readers.stated import Stated
@@ -111,7 +111,7 @@ def test_sets_that_cannot_be_loaded(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"data.scored_mask='reader_1' is none of lesions"):
         data = get_config("smoke").data
         data.scored_mask = "reader_1"
-        on_grid(load_split(str(folder), "test", str(tmp_path)), data)
+        on_field(load_split(str(folder), "test", str(tmp_path)), data)
 
 
 def test_windows_cut_as_the_thorax_does_and_whole_bodies_from_the_top() -> None:
@@ -146,13 +146,13 @@ def _oblong(images: int) -> BoneScans:
 def test_batches_and_scores_of_oblong_images() -> None:
     config = get_config("smoke")
     config.data.image_size_px = 8
-    split = on_grid(_oblong(6), config.data)
-    batch = next(train_batches(split, augment=config.augment, batch_size=4, seed=1))
+    split = on_field(_oblong(6), config.data)
+    batch = next(train_batches(on_network(split, 8), augment=config.augment, batch_size=4, seed=1))
     assert batch["image"].shape == batch["mask"].shape == (4, 16, 8, 1)
     order = iter(np.split(split.masks.astype(np.float32), 3))
     config.evaluate.batch_size = 2
-    evaluation = evaluate(lambda images: next(order), split, config=config)
-    assert evaluation.probabilities.shape == (6, 16, 8)
+    evaluation = evaluate(lambda counts: next(order), split, config=config)
+    assert evaluation.probabilities.shape == (6, 32, 16)
     assert evaluation.summary["dsc_pooled"] == 1.0
 
 
