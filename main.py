@@ -3,7 +3,7 @@
 python main.py --config=configs/msanet.py:cpu --workdir=runs/first
 
 Exit codes: 0 done; 2 the request cannot be carried out (one line says why); 69 another process of the run is gone; 75
-stopped by SIGTERM, saved: the same command goes on. Several hosts or processes: docs/scaling.md.
+stopped by SIGTERM, saved: run the same command again to continue. Several hosts or processes: docs/scaling.md.
 Research software, not for diagnosis.
 """
 
@@ -27,11 +27,13 @@ PROCESS_FLAGS = ("distributed", "coordinator_address", "num_processes", "process
 flags.DEFINE_boolean(
     "distributed",
     None,
-    "One of several processes; Slurm, Open MPI 4, Kubernetes and Cloud TPU say which (docs/scaling.md).",
+    "Run as one of several processes. Slurm, Open MPI 4, Kubernetes and Cloud TPU set the rest (docs/scaling.md).",
 )
-flags.DEFINE_string("coordinator_address", None, "host:port of process 0, where nothing says it.")
-flags.DEFINE_integer("num_processes", None, "Processes of the run, where nothing says it.", lower_bound=1)
-flags.DEFINE_integer("process_id", None, "Number of this process, from 0, where nothing says it.", lower_bound=0)
+flags.DEFINE_string("coordinator_address", None, "host:port of process 0, if the cluster does not set it.")
+flags.DEFINE_integer("num_processes", None, "Number of processes, if the cluster does not set it.", lower_bound=1)
+flags.DEFINE_integer(
+    "process_id", None, "Number of this process, from 0, if the cluster does not set it.", lower_bound=0
+)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -60,7 +62,7 @@ def run(arguments: Sequence[str]) -> None:
             hosts.raise_if_lost_peer(error)
             raise
     except Preempted as event:
-        print(f"main.py: {event}; the same command goes on", file=sys.stderr)
+        print(f"main.py: {event}; run the same command again to continue", file=sys.stderr)
         sys.exit(ExitCode.PREEMPTED)
     except hosts.LostPeerError:
         hosts.leave(ExitCode.LOST_PEER)

@@ -54,7 +54,7 @@ def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone |
     phantom_set = name == PhantomBone.name and config in known
     if not phantom_set and not is_data_set(dataset):
         names = ", ".join(f"{PhantomBone.name}/{entry}" for entry in known)
-        raise RequestError(f"data.dataset={dataset!r} is none of {names}, nor a folder that `msanet import` wrote")
+        raise RequestError(f"data.dataset={dataset!r} must be one of {names}, or a folder that `msanet import` wrote")
     # TFDS warns of every configuration that it did not know beforehand.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:

@@ -24,6 +24,6 @@ class ExitCode(enum.IntEnum):
     LOST_PEER = 69
     """Another process of a distributed run is gone."""
     PREEMPTED = 75
-    """Stopped by SIGTERM and saved: the same command goes on."""
+    """Stopped by SIGTERM and saved; the same command continues."""
     INTERRUPTED = 130
     """Ctrl-C."""

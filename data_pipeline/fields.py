@@ -20,7 +20,7 @@ def field_shape(field: str) -> tuple[int, int]:
       RequestError: no such field.
     """
     if field not in FIELDS:
-        raise RequestError(f"data.field={field!r} is none of {', '.join(FIELDS)}")
+        raise RequestError(f"data.field={field!r} must be one of {', '.join(FIELDS)}")
     return FIELDS[field]
 
 

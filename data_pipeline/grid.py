@@ -53,7 +53,7 @@ def on_field(scans: BoneScans, data: ConfigDict) -> GridSplit:
       RequestError: no such mask, or a `data.image_size_px` that does not divide the columns.
     """
     if data.scored_mask not in scans.masks:
-        raise RequestError(f"data.scored_mask={data.scored_mask!r} is none of {', '.join(scans.masks)}")
+        raise RequestError(f"data.scored_mask={data.scored_mask!r} must be one of {', '.join(scans.masks)}")
     binning_factor(scans.counts.shape[-1], data.image_size_px)
     return GridSplit(
         counts=scans.counts.astype(np.int32, copy=False),

@@ -3,7 +3,7 @@
 Command:   msanet experiment experiments/large_table.py --workdir=runs/large_table
 Budget:    the same epochs, images, augmentation and optimiser of the generator for both; wall time is reported.
 Size:      2 trainings on phantom_bone/large (128 px, about 1.9 million parameters each), either of about ten times the
-           work of one of experiments/paper_table.py. Stop it whenever you like; the same command goes on.
+           work of one of experiments/paper_table.py. Stop it whenever you like; run the same command again to continue.
 Question:  with few patients (experiments/paper_table.py) a large network may only learn them by heart; here what the
            parts of MSA-Net are worth is limited by the network and not by the data.
 Scores are scores on simulated scans: they are not comparable with the paper's 0.6671.

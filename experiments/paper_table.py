@@ -3,7 +3,7 @@
 Command:   msanet experiment experiments/paper_table.py --workdir=runs/paper_table
 Budget:    the same epochs, images, augmentation and optimiser of the generator for all; wall time is reported.
 Size:      13 networks and 2 baselines x 3 folds of phantom_bone/cpu: 39 trainings of a few minutes on 2 CPU cores each.
-           Stop it whenever you like; the same command goes on.
+           Stop it whenever you like; run the same command again to continue.
 Ablations: concatenated pairs and 3 pyramid levels are MSA-Net itself; the rows show what changing them does.
 Scores are scores on simulated scans: they are not comparable with the paper's 0.6671.
 """

@@ -145,12 +145,12 @@ def evaluate(
       >>> score = msanet_jax.evaluate("runs/first").summary  # doctest: +SKIP
       >>> msanet_jax.evaluate("runs/first", split="tests")
       Traceback (most recent call last):
-      data_pipeline.errors.RequestError: split 'tests' is none of train, validation, test
+      data_pipeline.errors.RequestError: split 'tests' must be one of train, validation, test
     """
     from data_pipeline.splits import SPLITS
 
     if split not in SPLITS:
-        raise RequestError(f"split {split!r} is none of train, validation, test")
+        raise RequestError(f"split {split!r} must be one of train, validation, test")
     from data_pipeline.folds import load_splits
     from msanet_jax.evaluation.evaluate import decide_threshold
     from msanet_jax.evaluation.evaluate import evaluate as score

@@ -35,7 +35,7 @@ Training is `python main.py --config=configs/msanet.py --workdir=RUN`.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carries out a command line and returns its exit code."""
+    """Runs a command line and returns its exit code."""
     options = _parser().parse_args(arguments)
     keep_compiled_programs()
     # Orbax reports every checkpoint through absl, for its developers; messages of this project do not go that way.

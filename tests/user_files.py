@@ -184,7 +184,7 @@ def bad_files(source: Path) -> dict[str, str]:
     save_picture(np.kron(lesion_mask(), np.ones((2, 2), np.uint8)), source / "wide_mask.png")
     return {
         "short.dcm": "truncated",
-        "text.dcm": "is no DICOM",
+        "text.dcm": "is not a DICOM",
         "header_only.dcm": "has no pixel data",
         "strange.dcm": "cannot be decoded",
         "ct.dcm": "modality CT",

@@ -163,7 +163,7 @@ def _segments(
     if segment not in kinds:
         raise ScanError(f"shows segment {segment}, which is not described; describe it")
     if form not in ("BINARY", "FRACTIONAL"):
-        raise ScanError("is of a type that is none of BINARY, FRACTIONAL, LABELMAP; export it as BINARY")
+        raise ScanError("has a type other than BINARY, FRACTIONAL, LABELMAP; export it as BINARY")
     if form == "BINARY":
         return [(segment, pixels > 0)]
     region = pixels >= 0.5 * float(header.get("MaximumFractionalValue", 255))

@@ -190,7 +190,7 @@ def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | Non
     Raises:
       ScanError: damaged, or an unknown label.
     """
-    damaged = ScanError(f"{path}: is no readable Pascal VOC annotation; export it again")
+    damaged = ScanError(f"{path}: is not a readable Pascal VOC annotation; export it again")
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise damaged

@@ -178,6 +178,6 @@ def _read_numpy(path: Path, target: Target) -> np.ndarray:
     if values.ndim == 3 and target.paged:
         values = values[target.page]
     if values.ndim != 2:
-        raise ScanError(f"{path}: an array of shape {values.shape} is no mask; save [rows, columns]")
+        raise ScanError(f"{path}: an array of shape {values.shape} is not a mask; save [rows, columns]")
     check_size(values.shape, str(path))
     return np.asarray(values)

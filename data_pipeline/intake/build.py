@@ -72,7 +72,7 @@ class ImportOutcome:
     Attributes:
       entries: images of the set.
       splits: split -> patients.
-      problems: a line for every file that was passed over or lacks its counterpart.
+      problems: a line for every file that was skipped or lacks its counterpart.
       notes: lines about what was left out on purpose.
     """
 

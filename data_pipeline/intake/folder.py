@@ -263,7 +263,7 @@ def _read_splits(path: Path, patients: set[str]) -> dict[str, tuple[str, ...]]:
     allowed = (*SPLITS, LEFT_OUT)
     for name, members in content.items():
         if name not in allowed:
-            raise RequestError(f"{path}: split {name!r} is none of {', '.join(allowed)}")
+            raise RequestError(f"{path}: split {name!r} must be one of {', '.join(allowed)}")
         if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
             raise RequestError(f"{path}: {name} must be a list of patients")
     try:
@@ -290,7 +290,7 @@ def _entry(row: Mapping[str, str], folder: Path, where: str) -> ImageEntry:
     try:
         view = View(row["view"])
     except ValueError:
-        raise RequestError(f"{where}: view {row['view']!r} is none of {', '.join(View)}") from None
+        raise RequestError(f"{where}: view {row['view']!r} must be one of {', '.join(View)}") from None
     try:
         pixel = (float(row["pixel_row_mm"]), float(row["pixel_column_mm"]))
         thorax = ThoraxBox(*(int(row[name]) for name in _THORAX))

@@ -82,7 +82,7 @@ def recognise(source: Source, *, name: str, told: Labels) -> Layout:
       RequestError: the source has not the layout that was asked for, or the layout's own description is damaged.
     """
     if name not in FORMATS:
-        raise RequestError(f"--format={name}: is none of {', '.join(FORMATS)}")
+        raise RequestError(f"--format={name}: must be one of {', '.join(FORMATS)}")
     if name == "auto":
         name = next((known for known, test in _TESTS.items() if test(source)), "files")
     elif name in _ASKED_TESTS and not _ASKED_TESTS[name](source):

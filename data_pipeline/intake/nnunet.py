@@ -20,7 +20,7 @@ def write_nnunet(data_set: Path, out: Path) -> int:
     """Writes the folder; returns the number of cases.
 
     Raises:
-      RequestError: `data_set` is no data set folder, holds no mask, or counts above 65535; or `out` cannot be written.
+      RequestError: `data_set` is not a data set, has no mask, or has counts above 65535; or `out` cannot be written.
     """
     folder = read_data_set(data_set)
     cases: dict[str, list[str]] = {split: [] for split in SPLITS}

@@ -227,7 +227,7 @@ class _Sorted:
         elif isinstance(content, dict) and "PhantomBone" in str(content.get("note", "")) and "views" in content:
             self.patients[str(PurePosixPath(file.name).parent)] = content["views"]
         elif content is None:
-            self.problems.append((file, "is no readable JSON; remove it, or export the annotation again"))
+            self.problems.append((file, "is not a readable JSON; remove it, or export the annotation again"))
         elif (
             names.stem_of(file.name).endswith("_lesions") and isinstance(content, dict) and set(content) == {"lesions"}
         ):
@@ -248,7 +248,7 @@ class _Sorted:
 
 
 def peek(path: Path) -> tuple[str, str, bool, str]:
-    """Modality, SOP instance UID, whether simulated, and the patient; empty where the file is no DICOM."""
+    """Modality, SOP instance UID, whether simulated, and the patient; empty where the file is not a DICOM."""
     with quiet(), contextlib.suppress(Exception):  # what is wrong with a scan its reader says
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_PEEKED))
         kind = [str(part) for part in header.get("ImageType", None) or ()]

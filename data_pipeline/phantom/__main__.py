@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"phantom: {error}", file=sys.stderr)
         return ExitCode.REFUSED
     except KeyboardInterrupt:
-        print("phantom: interrupted; the same command goes on", file=sys.stderr)
+        print("phantom: interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     return 0
 

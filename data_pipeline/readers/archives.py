@@ -129,7 +129,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) ->
             written = _copy(packed, file, member.file_size)
     except OutOfTime:
         target.unlink(missing_ok=True)
-        return "takes too long to unpack; passed over"
+        return "takes too long to unpack; skipped"
     except Exception as error:  # every method of packing has its own faults
         if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
             raise
@@ -141,7 +141,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) ->
         return f"cannot be unpacked ({type(error).__name__}); pack it again"
     if written > member.file_size:
         target.unlink()
-        return "larger than the archive says; passed over"
+        return "larger than the archive says; skipped"
     return ""
 
 
@@ -150,14 +150,14 @@ def _objection(member: zipfile.ZipInfo, name: PurePosixPath) -> str:
     if not name.parts:
         return "has no name; pack it again"
     if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-        return "a path out of the archive; passed over"
+        return "a path out of the archive; skipped"
     if stat.S_ISLNK(member.external_attr >> 16):
         return "a symbolic link in an archive is not followed; pack the file itself"
     if member.flag_bits & 1:
         return "encrypted; unpack it with its password and name the folder"
     size, packed = member.file_size, max(member.compress_size, 1)
     if size > MAX_FILE_BYTES:
-        return f"{size / 2**20:.0f} MiB; no planar scan is that large; passed over"
+        return f"{size / 2**20:.0f} MiB; no planar scan is that large; skipped"
     if size > MEMBER_RATIO_FROM_BYTES and size > MAX_RATIO * packed:
         return f"would unpack to {size / 2**20:.0f} MiB, {size / packed:.0f} times its size: refused"
     return ""

@@ -87,7 +87,7 @@ def _open(path: Path) -> pydicom.Dataset:
             return header
     except Exception:  # any text fails somehow; the message below says it
         pass
-    raise ScanError(f"{path}: is no DICOM, PNG, JPEG, TIFF, NPY or NIfTI file; export the scan in one of these formats")
+    raise ScanError(f"{path}: is not a DICOM, PNG, JPEG, TIFF, NPY or NIfTI file; export it as one of these")
 
 
 def _check_planar(header: pydicom.Dataset, path: Path) -> None:

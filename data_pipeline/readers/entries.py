@@ -12,7 +12,7 @@ _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "dicomdir", "@eadir", "$recyc
 
 
 class Problem(str):
-    """A line about what was passed over: the name, and the reason with what to do.
+    """A line about what was skipped: the name, and the reason with what to do.
 
     Attributes:
       reason: the line without the name, for records that may name nobody.

@@ -112,7 +112,7 @@ def read_numpy(path: Path, stated: Stated | None = None) -> list[Scan]:
         views, values = [view], values.reshape(-1, *values.shape[-2:])
     else:
         raise ScanError(
-            f"{path}: an array of shape {values.shape} is no planar scan; save [rows, columns] or [2, rows, columns]"
+            f"{path}: an array of shape {values.shape} is not a planar scan; save [rows, columns] or [2, rows, columns]"
         )
     scans = []
     for number, (frame, view) in enumerate(zip(values, views, strict=True)):

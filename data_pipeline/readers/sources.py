@@ -1,4 +1,4 @@
-"""A file, folder, zip or DICOMDIR -> the files in it that a reader may open; what is unsafe is passed over and told."""
+"""A file, folder, zip or DICOMDIR -> the files in it that a reader may open; what is unsafe is skipped and told."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source:
 
     Attributes:
       files: sorted by name, numbers by value.
-      problems: one line for everything that was passed over, with the reason and what to do.
+      problems: one line for everything that was skipped, with the reason and what to do.
     """
 
     files: tuple[SourceFile, ...]
@@ -101,7 +101,7 @@ def _walk(folder: Path) -> Source:
     problems: list[Problem] = []
 
     def cannot_list(error: OSError) -> None:
-        problems.append(Problem(error.filename, f"cannot be read ({error.strerror}); passed over"))
+        problems.append(Problem(error.filename, f"cannot be read ({error.strerror}); skipped"))
 
     for here, folders, names in os.walk(folder, onerror=cannot_list):
         place = Path(here)
@@ -147,7 +147,7 @@ def _dicomdir(source: Path) -> Source:
     try:
         listed = read_or_refuse(source, _referenced)
     except RequestError:
-        raise RequestError(f"{source}: is no readable DICOMDIR; name the folder instead") from None
+        raise RequestError(f"{source}: is not a readable DICOMDIR; name the folder instead") from None
     root = source.parent.resolve()
     files: dict[str, SourceFile] = {}
     problems: list[Problem] = []
@@ -157,10 +157,10 @@ def _dicomdir(source: Path) -> Source:
             path = _on_disc(source.parent, parts)
             inside = path is None or path.resolve().is_relative_to(root)
         except (OSError, ValueError) as error:  # a null byte, a name too long
-            problems.append(Problem(f"{source}: {name}", f"is no name of a file ({type(error).__name__}); passed over"))
+            problems.append(Problem(f"{source}: {name}", f"is not a name of a file ({type(error).__name__}); skipped"))
             continue
         if not inside:
-            problems.append(Problem(f"{source}: {name}", "lies out of the disc's folder; passed over"))
+            problems.append(Problem(f"{source}: {name}", "lies out of the disc's folder; skipped"))
         elif path is None:
             problems.append(Problem(f"{source}: {name}", "is listed, but not there; copy the whole disc"))
         else:

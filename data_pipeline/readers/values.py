@@ -53,7 +53,7 @@ def to_counts(values: np.ndarray, source: str) -> tuple[np.ndarray, tuple[str, .
       ScanError: not a count image.
     """
     if values.ndim != 2:
-        raise ScanError(f"{source}: an array of shape {values.shape} is no planar scan; save [rows, columns]")
+        raise ScanError(f"{source}: an array of shape {values.shape} is not a planar scan; save [rows, columns]")
     check_size(values.shape, source)
     if values.dtype.kind not in "iuf":
         raise ScanError(f"{source}: values of type {values.dtype} are no counts (a mask?); save integer counts")

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from data_pipeline.errors import ExitCode
 
-HELP = "look through a data set: figures, problems, a page of thumbnails"
+HELP = "check a data set: figures, problems, a page of thumbnails"
 DESCRIPTION = (
-    "Checks a folder that `msanet import` wrote, prints its problems with the remedy and writes check.json and "
-    "check.html into it. Exit code: 0 nothing found, 1 problems found, 2 the folder cannot be read."
+    "Checks a folder made by `msanet import`. Prints each problem and what to do, and writes check.json and check.html "
+    "into the folder. Exit codes: 0 no problem, 1 problems found, 2 the folder cannot be read."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of `msanet import`")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where check.json and check.html go (default: DATASET)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of check.json and check.html (default: DATASET)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar; problems only")
 
 

@@ -11,10 +11,10 @@ from data_pipeline.errors import ExitCode
 
 HELP = "train and compare the models of an experiment file"
 DESCRIPTION = (
-    "Carries out the runs of an experiment file such as experiments/paper_table.py, one process after the other or "
-    "one on each device, and writes results.md, results.csv and results.json. The same command continues an "
-    "interrupted study; finished runs are kept, failed ones are reported, passed over, and tried again next time. "
-    "Exit code 1: some runs failed; 75: stopped by a signal, saved."
+    "Trains and scores the models of an experiment file such as experiments/paper_table.py, one after the other or one "
+    "on each device. Writes results.md, results.csv and results.json. Run the same command again to continue an "
+    "interrupted study. Finished runs are kept; failed runs are tried again. Exit codes: 1 some runs failed, 75 stopped "
+    "by a signal and saved."
 )
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", default="", metavar="A,B", help="a process on each: numbers of GPUs, or cpu0,cpu1,... for cores"
     )
-    parser.add_argument("--table", action="store_true", help="only write the table of what is finished")
+    parser.add_argument("--table", action="store_true", help="only write the table of the finished runs")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -18,10 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", required=True, nargs="+", action="extend", type=Path, metavar="RUN", help="folders of trainings"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the model, e.g. model.msanet")
-    parser.add_argument("--weights", choices=("float32", "float16"), default="float32", help="type they are kept in")
-    parser.add_argument("--metrics", type=Path, metavar="FILE", help="metrics.json of the whole (default: the runs')")
-    parser.add_argument("--data-card", type=Path, metavar="FILE", help="Markdown on the training data, of own sets")
-    parser.add_argument("--card", type=Path, metavar="FILE", help="write the model card here too, e.g. model_card.md")
+    parser.add_argument(
+        "--weights", choices=("float32", "float16"), default="float32", help="data type of the stored weights"
+    )
+    parser.add_argument(
+        "--metrics", type=Path, metavar="FILE", help="metrics.json of the mean (default: those of the runs)"
+    )
+    parser.add_argument("--data-card", type=Path, metavar="FILE", help="Markdown card of your training data")
+    parser.add_argument("--card", type=Path, metavar="FILE", help="also write the model card here, e.g. model_card.md")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ HELP = "make a data set of your own scans and masks"
 DESCRIPTION = (
     "Reads scans (NM DICOM, PNG, TIFF, NPY, NIfTI) and their annotations (mask PNG or NIfTI, DICOM SEG, LabelMe, COCO, "
     "Pascal VOC, nnU-Net) and writes a folder for training: --config.data.dataset=DATASET. Patients get pseudonyms; "
-    "names, numbers and dates are not copied. docs/your_data.md says how masks find their scans."
+    "names, numbers and dates are not copied. docs/your_data.md describes how masks are matched to scans."
 )
 
 
@@ -42,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scans-without-mask",
         choices=("left-out", "no-lesion"),
         default="left-out",
-        help="left-out of training and scores, or no-lesion: they get an empty mask",
+        help="left-out: not used for training and scores; no-lesion: they get an empty mask",
     )
     parser.add_argument(
         "--patient-from",
         choices=("auto", "header", "folder", "file"),
         default="auto",
-        help="what tells patients apart (auto: the DICOM header, else the file's path without the view)",
+        help="how patients are identified (auto: the DICOM header, else the path of the file without the view)",
     )
     scan_flags.add_arguments(parser)
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: a new one)")

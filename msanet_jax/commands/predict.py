@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folder of a training; the probabilities of several are averaged",
     )
-    parser.add_argument("--model", type=Path, metavar="FILE", help="made by msanet export (default: the one shipped)")
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE", help="file made by msanet export (default: the packaged model)"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the results")
     parser.add_argument("--threshold", type=float, help="probability above which a pixel is lesion (default: recipe's)")
     parser.add_argument("--tta", action="store_true", help="average over the scan and its mirror image")
@@ -56,12 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patient-from",
         choices=("auto", "header", "folder", "file"),
         default="auto",
-        help="what tells patients apart (auto: the DICOM header, else the file's path without the view)",
+        help="how patients are identified (auto: the DICOM header, else the path of the file without the view)",
     )
     parser.add_argument(
         "--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: $MSANET_PSEUDONYM_KEY)"
     )
-    parser.add_argument("--compare", type=Path, metavar="EARLIER", help="results folder of an earlier time")
+    parser.add_argument(
+        "--compare", type=Path, metavar="EARLIER", help="results of an earlier scan of the same patients"
+    )
     parser.add_argument("--overwrite", action="store_true", help="remove results of an earlier run from --out first")
     parser.add_argument("--debug", action="store_true", help="print where the program failed; may quote headers")
     scan_flags.add_arguments(parser)
@@ -96,8 +100,8 @@ def run(options: argparse.Namespace) -> int:
         ),
     )
     if not options.quiet:
-        failed = f", {len(outcome.failed)} file(s) passed over" if outcome.failed else ""
-        left_out = f", {outcome.left_out} file(s) that are no scans left out" if outcome.left_out else ""
+        failed = f", {len(outcome.failed)} file(s) skipped" if outcome.failed else ""
+        left_out = f", {outcome.left_out} other file(s) ignored" if outcome.left_out else ""
         print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
     if not outcome.failed:
         return ExitCode.DONE

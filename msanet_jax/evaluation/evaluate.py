@@ -110,7 +110,7 @@ def choose_threshold(maps: np.ndarray, masks: np.ndarray, *, rules: ConfigDict) 
     """
     rule, fixed = rules.threshold_rule, float(rules.threshold)
     if rule not in THRESHOLD_RULES:
-        raise RequestError(f"evaluate.threshold_rule={rule!r} is none of {', '.join(THRESHOLD_RULES)}")
+        raise RequestError(f"evaluate.threshold_rule={rule!r} must be one of {', '.join(THRESHOLD_RULES)}")
     if rule == "fixed":
         return fixed
     edges = np.linspace(0.0, 1.0, PROBABILITY_BINS + 1)[1:-1]

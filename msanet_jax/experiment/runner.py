@@ -26,7 +26,7 @@ LOCK = ".lock"
 
 
 class StudyInterrupted(Exception):  # noqa: N818 - an event, not an error
-    """A signal arrived; every run is saved and the same command goes on."""
+    """A signal arrived; every run is saved; the same command continues the study."""
 
 
 @dataclasses.dataclass
@@ -67,7 +67,7 @@ def carry_out(
     devices: Sequence[str] = ("",),
     progress: bool = True,
 ) -> list[Run]:
-    """Trains what has no scores yet; a run that fails is reported in one line and passed over.
+    """Trains what has no scores yet; a run that fails is reported in one line and skipped.
 
     Args:
       study: what to do.
@@ -116,9 +116,9 @@ def carry_out(
                 else:
                     failed.append(entry.run)
                     reason = journal.outcomes[entry.run.name].reason
-                    bar.write(f"{entry.run.name} failed, passed over: {reason}", file=sys.stderr)
+                    bar.write(f"{entry.run.name} failed, skipped: {reason}", file=sys.stderr)
     except KeyboardInterrupt as error:
-        raise StudyInterrupted("stopped; the same command goes on") from error
+        raise StudyInterrupted("stopped; run the same command again to continue") from error
     finally:
         _stop(active, journal)
         signal.signal(signal.SIGTERM, former)
@@ -144,7 +144,7 @@ def _prepare_data(study: Study, runs: Sequence[Run], *, data_dir: Path, progress
     try:
         process.communicate(json.dumps([run.arguments for run in runs]).encode())
     except KeyboardInterrupt as error:
-        raise StudyInterrupted("stopped; the same command goes on") from error
+        raise StudyInterrupted("stopped; run the same command again to continue") from error
     finally:
         process.terminate()
         process.wait()
@@ -164,7 +164,7 @@ def environment(device: str) -> dict[str, str]:
         return os.environ | {"CUDA_VISIBLE_DEVICES": device, "TPU_VISIBLE_CHIPS": device}
     if device.startswith("cpu") and device[3:].isdecimal():
         if int(device[3:]) not in _cores():
-            raise RequestError(f"--devices: {device} is none of this machine's cores {sorted(_cores())}")
+            raise RequestError(f"--devices: {device} must be one of this machine's cores {sorted(_cores())}")
         return os.environ | {"JAX_PLATFORMS": "cpu"}
     raise RequestError(f"--devices: {device!r} is neither a number nor cpuN")
 
@@ -196,7 +196,7 @@ def _settle(entry: _Active, journal: Journal, workdir: Path) -> bool:
     code, seconds = entry.process.returncode, time.monotonic() - entry.begin
     if code == ExitCode.PREEMPTED:
         journal.end(entry.run, state=STARTED, seconds=seconds)
-        raise StudyInterrupted(f"{entry.run.name} was stopped from outside; the same command goes on")
+        raise StudyInterrupted(f"{entry.run.name} was stopped from outside; run the same command again to continue")
     folder = workdir / entry.run.name
     if code == 0 and (folder / "metrics.json").is_file():
         journal.end(entry.run, state=FINISHED, seconds=seconds)

@@ -117,7 +117,7 @@ def _check(path: Path, config: Any) -> None:
     if twice:
         raise RequestError(f"{path}: models occur twice: {', '.join(twice)}")
     if config.reference not in names:
-        raise RequestError(f"{path}: reference {config.reference!r} is none of the models {', '.join(names)}")
+        raise RequestError(f"{path}: reference {config.reference!r} must be one of the models {', '.join(names)}")
     if config.folds == 1 or config.folds < 0 or not config.seeds:
         raise RequestError(f"{path}: folds must be 0 or at least 2, and seeds not empty")
 

@@ -56,7 +56,7 @@ def _named(name: str) -> ModuleType:
     if name in BASELINES:
         raise RequestError(f"model {name!r} learns nothing and has no network to load")
     if name not in network_names():
-        raise RequestError(f"model={name!r} is none of {', '.join((*network_names(), *BASELINES))}")
+        raise RequestError(f"model={name!r} must be one of {', '.join((*network_names(), *BASELINES))}")
     return _peer(name)
 
 

@@ -76,7 +76,7 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     head = f"{scans} scan{'s' if scans != 1 else ''} segmented"
-    head += f", {failures} file{'s' if failures != 1 else ''} passed over" if failures else ""
+    head += f", {failures} file{'s' if failures != 1 else ''} skipped" if failures else ""
     head += f"; the first {len(tiles)} are shown" if scans > len(tiles) else ""
     figure.text(0.12 / width, 1 - 0.14 / height, head, fontsize=11, weight="bold", color=INK, va="top")
     figure.text(0.12 / width, 1 - 0.4 / height, notice, fontsize=8, color=FAINT, va="top", parse_math=False)

@@ -89,7 +89,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
         elif name in FORMATS:
             chosen.append(name)
         elif name not in ("json", ""):
-            raise RequestError(f"--formats={text}: {name!r} is none of {', '.join(FORMATS)}, json, default, all")
+            raise RequestError(f"--formats={text}: {name!r} must be one of {', '.join(FORMATS)}, json, default, all")
     return tuple(name for name in FORMATS if name in chosen)
 
 
@@ -190,7 +190,7 @@ def _impossible(result: Segmentation, formats: Sequence[str], header: Any) -> di
     if "seg" not in formats:
         return {}
     if header is None:
-        return {"seg": "the source is no DICOM file with the UIDs that a segmentation must reference"}
+        return {"seg": "the source is not a DICOM file with the UIDs that a segmentation must reference"}
     return {} if result.lesions else {"seg": "nothing is marked; DICOM knows no segmentation without segments"}
 
 

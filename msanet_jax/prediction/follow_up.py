@@ -30,7 +30,7 @@ def read_results(folder: Path) -> dict[str, list[Record]]:
       RequestError: no such folder, or none of its files is a record of this program.
     """
     if not folder.is_dir():
-        raise RequestError(f"--compare={folder}: is no folder of results")
+        raise RequestError(f"--compare={folder}: is not a folder of results")
     patients: dict[str, list[Record]] = {}
     for path in sorted(folder.glob("*.json")):
         try:

@@ -116,7 +116,7 @@ def predict_files(
 ) -> Outcome:
     """Segments every scan in `sources` and writes what docs/outputs.md describes.
 
-    A file that cannot be used is reported on stderr in one line and passed over.
+    A file that cannot be used is reported on stderr in one line and skipped.
 
     Args:
       sources: DICOM, PNG, JPEG, TIFF, NPY or NIfTI files, folders or zips of them, DICOMDIRs.
@@ -145,7 +145,7 @@ def predict_with(
             raise RequestError(f"--compare={request.compare}: is the folder of the new results; choose another --out")
         earlier = read_results(request.compare)
     if request.patient_from not in PATIENT_FROM:
-        raise RequestError(f"--patient-from={request.patient_from}: is none of {', '.join(PATIENT_FROM)}")
+        raise RequestError(f"--patient-from={request.patient_from}: must be one of {', '.join(PATIENT_FROM)}")
     with _key(request.key_file):
         if request.anonymous and not has_own_key():
             _tell(

@@ -55,7 +55,7 @@ class Tally:
 
     Attributes:
       found: files that were found so far.
-      done: files that were read or passed over.
+      done: files that were read or skipped.
       left_out: files that are no scans, see `choice.Choice`.
       dicoms: scans read of DICOM files, their folders and their patients.
     """

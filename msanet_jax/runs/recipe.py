@@ -101,11 +101,11 @@ def run_file(path: Path) -> ModuleType:
     """A Python file that defines `get_config`, as a module; whatever it raises comes through.
 
     Raises:
-      RequestError: it is no Python file.
+      RequestError: it is not a Python file.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise RequestError(f"{path}: is no Python file")
+        raise RequestError(f"{path}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -115,7 +115,7 @@ def read_config(run: Path) -> ConfigDict:
     """The recipe of a run, from its config.json.
 
     Raises:
-      RequestError: `run` is no run folder, or its config.json is damaged.
+      RequestError: `run` is not a run folder, or its config.json is damaged.
     """
     path = run / "config.json"
     try:

@@ -170,7 +170,7 @@ def raise_if_lost_peer(error: Exception) -> None:
         return
     print(
         f"another process of this run is gone ({str(error).splitlines()[0][:300]}); end the rest and start all again: "
-        "the same command goes on from the last checkpoint",
+        "run the same command again to continue from the last checkpoint",
         file=sys.stderr,
         flush=True,
     )

@@ -60,7 +60,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     manifest = json.loads(read_member(path, MANIFEST, limit=MAX_TEXT_BYTES))
     if manifest.get("format") != "msanet" or not isinstance(manifest.get("format_version"), int):
-        raise RequestError(f"{path}: is no exported model; make one with msanet export")
+        raise RequestError(f"{path}: is not an exported model; make one with msanet export")
     if manifest["format_version"] > FORMAT_VERSION:
         raise RequestError(
             f"{path}: format {manifest['format_version']} is newer than this version of msanet-jax; update it"
@@ -72,7 +72,7 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
     """A member of the zip.
 
     Raises:
-      RequestError: the file cannot be read, is no zip, lacks the member, or the member exceeds `limit` bytes.
+      RequestError: the file cannot be read, is not a zip, lacks the member, or the member exceeds `limit` bytes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,7 +84,7 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
     except IsADirectoryError:
         raise RequestError(f"{path}: is a folder; a run's folder goes to --checkpoint") from None
     except (zipfile.BadZipFile, EOFError, KeyError):
-        raise RequestError(f"{path}: is no exported model, or damaged; make one with msanet export") from None
+        raise RequestError(f"{path}: is not an exported model, or damaged; make one with msanet export") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
 

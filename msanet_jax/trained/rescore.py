@@ -57,7 +57,7 @@ def score_again(
         raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
     exported = str(source) == DEFAULT or source.is_file()
     if exported and out is None:
-        raise RequestError("--out: name a folder for the results of a model that is no run")
+        raise RequestError("--out: name a folder for the results of a model that is not a run")
     model = _load(source, exported=exported, decided=on is not None)
     name = "" if on is None else f"{public_dataset_name(on).replace('/', '_')}_"
     folder = source / f"evaluation_{name}{split}" if out is None else out

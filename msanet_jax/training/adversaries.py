@@ -156,5 +156,5 @@ def find_adversary(config: ConfigDict) -> Adversary:
     """
     name = config.adversary.objective
     if name not in ADVERSARIES:
-        raise RequestError(f"adversary.objective={name!r} is none of {', '.join(ADVERSARIES)}")
+        raise RequestError(f"adversary.objective={name!r} must be one of {', '.join(ADVERSARIES)}")
     return ADVERSARIES[name]

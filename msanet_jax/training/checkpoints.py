@@ -161,7 +161,7 @@ def _restore_shared(
 
 
 def _restore_newest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
-    """Tries the newest first and says which ones were passed over."""
+    """Tries the newest first and says which ones were skipped."""
     steps = sorted(manager.all_steps(), reverse=True)
     failures = []
     for step in steps:

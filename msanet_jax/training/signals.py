@@ -10,7 +10,7 @@ import jax
 
 
 class Preempted(Exception):  # noqa: N818 - an event, not an error
-    """SIGTERM arrived; the state is saved and the same command goes on from it."""
+    """SIGTERM arrived; the state is saved; the same command continues from it."""
 
 
 class StopOnSigterm:

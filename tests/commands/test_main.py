@@ -95,7 +95,7 @@ def test_stopped_run_ends_as_the_unbroken_one(
     _, said = process.communicate()
     assert process.returncode == code, said[-3000:]
     if blow is signal.SIGTERM:
-        assert "saved; the same command goes on" in said
+        assert "saved; run the same command again to continue" in said
         assert "Traceback" not in said
     assert not (workdir / "metrics.json").exists()
     result = _run(_command(workdir, data_dir), environment)

@@ -76,7 +76,7 @@ def test_the_field_keeps_its_pixels() -> None:
 
 
 def test_impossible_requests_are_named() -> None:
-    with pytest.raises(ValueError, match="scored_mask='guess' is none of lesions"):
+    with pytest.raises(ValueError, match="scored_mask='guess' must be one of lesions"):
         on_field(fake_scans(2), _data(16, "guess"))
     with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):
         on_field(fake_scans(2), _data(10))

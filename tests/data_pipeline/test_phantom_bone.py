@@ -64,7 +64,7 @@ def test_interrupted_build_goes_on(calls: list[int], tmp_path: Path, monkeypatch
 
 
 def test_unknown_set_and_unwritable_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'phantom_bone/huge' is none of phantom_bone/full"):
+    with pytest.raises(ValueError, match="'phantom_bone/huge' must be one of phantom_bone/full"):
         load_split("phantom_bone/huge", "train", str(tmp_path))
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):

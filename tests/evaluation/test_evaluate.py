@@ -133,7 +133,7 @@ def test_threshold_rules(small_config: ConfigDict) -> None:
     small_config.evaluate.threshold = 0.1
     assert choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate) == 0.2
     small_config.evaluate.threshold_rule = "test"
-    with pytest.raises(RequestError, match="threshold_rule='test' is none of fixed, validation"):
+    with pytest.raises(RequestError, match="threshold_rule='test' must be one of fixed, validation"):
         choose_threshold(maps, SPLIT.masks, rules=small_config.evaluate)
 
 

@@ -85,7 +85,7 @@ def test_a_failed_run_is_passed_over_and_tried_again(study: Path, capsys: pytest
     out = study.parents[1] / "out"
     assert _experiment(study) == 1
     said = capsys.readouterr()
-    assert "broken/fold1_seed0 failed, passed over: exit code 3: ValueError: no luck today" in said.err
+    assert "broken/fold1_seed0 failed, skipped: exit code 3: ValueError: no luck today" in said.err
     assert "1 run(s) of the table are missing" in said.err
     assert "| broken | 1 of 2 |" in said.out
     assert "not comparable with the 0.6671" in said.out
@@ -248,7 +248,7 @@ def test_an_interrupted_study_goes_on(study: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
-    assert "the same command goes on" in said
+    assert "run the same command again to continue" in said
     outcome = json.loads((out / "experiment.json").read_text())["runs"]
     assert {name: entry["state"] for name, entry in outcome.items()} == {"a/fold0_seed0": "started"}
     for name in ("slow", "mended"):
@@ -277,7 +277,7 @@ def test_another_study_is_refused(study: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"names": '("b",)'}, "reference 'a' is none of the models b"),
+        ({"names": '("b",)'}, "reference 'a' must be one of the models b"),
         ({"names": '("a", "a")'}, "models occur twice: a"),
         ({"overrides": "oops"}, "NameError"),
     ],

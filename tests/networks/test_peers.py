@@ -107,7 +107,7 @@ def test_wrong_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"model 'unet': .*cascade_dilations"):
         create_generator(config)
     config.model = "resnet"
-    with pytest.raises(ValueError, match=r"model='resnet' is none of msanet, .*unet.*kmeans"):
+    with pytest.raises(ValueError, match=r"model='resnet' must be one of msanet, .*unet.*kmeans"):
         create_generator(config)
     config.model = "kmeans"
     with pytest.raises(ValueError, match="no network"):

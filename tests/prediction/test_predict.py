@@ -237,7 +237,7 @@ def test_bad_file_is_passed_over(network: UptakeNetwork, tmp_path: Path, capsys:
     assert outcome.failed == (bad, tmp_path / "absent.npy")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith(f"{bad}: is no DICOM")
+    assert lines[0].startswith(f"{bad}: is not a DICOM")
     assert _written(tmp_path / "out") == _all_of("a", "b")
 
 

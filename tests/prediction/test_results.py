@@ -273,7 +273,7 @@ def test_follow_up(tmp_path: Path) -> None:
 
 
 def test_follow_up_of_nobody(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is no folder of results"):
+    with pytest.raises(RequestError, match="is not a folder of results"):
         read_results(tmp_path / "none")
     with pytest.raises(RequestError, match="holds no results"):
         read_results(tmp_path)

@@ -28,7 +28,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="unknown variant nothing"):
         read_recipe(f"{ROOT / 'configs' / 'msanet.py'}:nothing")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(RequestError, match=r"notes\.txt: is no Python file"):
+    with pytest.raises(RequestError, match=r"notes\.txt: is not a Python file"):
         run_file(tmp_path / "notes.txt")
 
 

@@ -193,8 +193,8 @@ def test_half_precision_weights(runs: list[Path], model: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a zip", "is no exported model, or damaged"),
-        (b"", "is no exported model, or damaged"),
+        (b"not a zip", "is not an exported model, or damaged"),
+        (b"", "is not an exported model, or damaged"),
     ],
 )
 def test_files_that_are_no_models(content: bytes, message: str, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_damaged_and_foreign_models(model: Path, tmp_path: Path) -> None:
     manifest = read_manifest(model)
     for change, message in (
         ({"format_version": 99}, "newer than this version"),
-        ({"format": "other"}, "is no exported model"),
+        ({"format": "other"}, "is not an exported model"),
         ({"platforms": ["tpu"]}, "is for tpu, this machine's JAX runs on cpu"),
         ({"threshold": None}, "its manifest lacks"),
         ({"input": {"field": "hand", "shape": ["b", 1, 1]}}, "a field that this version does not know"),

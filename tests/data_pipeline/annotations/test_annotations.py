@@ -249,7 +249,7 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path: Path) -> 
     }  # fmt: skip
     for text in ("no xml", "<other/>", '<!DOCTYPE a [<!ENTITY b "c">]>' + VOC, VOC.replace("<xmin>1<", "<xmin>z<")):
         (tmp_path / "0001.xml").write_text(text)
-        with pytest.raises(ScanError, match=r"0001.xml: is no readable Pascal VOC"):
+        with pytest.raises(ScanError, match=r"0001.xml: is not a readable Pascal VOC"):
             voc_boxes(tmp_path / "0001.xml", labels={})
 
 

@@ -236,4 +236,4 @@ def test_ten_thousand_foreign_files_take_a_few_lines(tmp_path: Path) -> None:
         (source / f"{number}.dat").write_bytes(b"no scan")
     outcome, _ = imported(source)
     assert len(outcome.problems) == 4
-    assert outcome.problems[-1].startswith("197 more files: is no DICOM")
+    assert outcome.problems[-1].startswith("197 more files: is not a DICOM")

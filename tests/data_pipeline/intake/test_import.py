@@ -407,7 +407,7 @@ def test_nothing_is_left_of_an_import_that_fails(
     assert "cannot be written" in refused(str(source), f"--out={tmp_path / 'file' / 'set'}")
     out = f"--out={tmp_path / 'set'}"
     assert "must be NAME=KIND" in refused(str(source), out, "--labels", "x=hot")
-    assert "is none of auto" in refused(str(source), out, "--format", "dicomweb")
+    assert "must be one of auto" in refused(str(source), out, "--format", "dicomweb")
     assert "has not that layout" in refused(str(source), out, "--format", "bs80k")
     assert "leave something for training" in refused(str(source), out, "--test-share", "1")
 

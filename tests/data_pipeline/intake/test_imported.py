@@ -104,11 +104,11 @@ def test_sets_that_cannot_be_loaded(folder: Path, tmp_path: Path) -> None:
             load_split(str(folder), "train", str(tmp_path))
     finally:
         splits.write_text(original)
-    with pytest.raises(RequestError, match=r"data.field='legs' is none of thorax, whole_body"):
+    with pytest.raises(RequestError, match=r"data.field='legs' must be one of thorax, whole_body"):
         load_split(str(folder), "train", str(tmp_path), "legs")
     with pytest.raises(RequestError, match=r"nor a folder that `msanet import` wrote"):
         load_split(str(tmp_path), "train", str(tmp_path))
-    with pytest.raises(RequestError, match=r"data.scored_mask='reader_1' is none of lesions"):
+    with pytest.raises(RequestError, match=r"data.scored_mask='reader_1' must be one of lesions"):
         data = get_config("smoke").data
         data.scored_mask = "reader_1"
         on_field(load_split(str(folder), "test", str(tmp_path)), data)

@@ -115,4 +115,4 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     foreign = tmp_path / "patient_0000"
     foreign.mkdir()
     assert main(["--patients", "1", "--seed", "4", "--out", str(tmp_path)]) == 2
-    assert "is no simulated patient" in capsys.readouterr().err
+    assert "is not a simulated patient" in capsys.readouterr().err

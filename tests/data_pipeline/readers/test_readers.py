@@ -270,8 +270,8 @@ def test_dicom_with_the_preamble_of_a_tiff(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.dcm", b"This is a letter about a scan.\n" * 40, "is no DICOM, PNG, JPEG, TIFF, NPY or NIfTI file"),
-        ("short.dcm", b"hello", "is no DICOM"),
+        ("text.dcm", b"This is a letter about a scan.\n" * 40, "is not a DICOM, PNG, JPEG, TIFF, NPY or NIfTI file"),
+        ("short.dcm", b"hello", "is not a DICOM"),
         ("empty.dcm", b"", "empty"),
         ("list.npz", b"PK\x03\x04" + bytes(200), "archive"),
         ("cut.png", b"\x89PNG\r\n\x1a\n" + bytes(60), "cannot be decoded"),
@@ -382,7 +382,7 @@ def test_pickled_array_is_never_executed(tmp_path: Path) -> None:
     np.save(path, np.array([Trap()], dtype=object), allow_pickle=True)
     _assert_refused(path, "pickled")
     (tmp_path / "bare.npy").write_bytes(pickle.dumps(Trap()))
-    _assert_refused(tmp_path / "bare.npy", "is no DICOM")
+    _assert_refused(tmp_path / "bare.npy", "is not a DICOM")
     assert not flag.exists()
 
 
