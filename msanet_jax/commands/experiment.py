@@ -13,8 +13,8 @@ HELP = "train and compare the models of an experiment file"
 DESCRIPTION = (
     "Trains and scores the models of an experiment file such as experiments/paper_table.py, one after the other or one "
     "on each device. Writes results.md, results.csv and results.json. Run the same command again to continue an "
-    "interrupted study. Finished runs are kept; failed runs are tried again. Exit codes: 1 some runs failed, 75 stopped "
-    "by a signal and saved."
+    "interrupted study. Finished runs are kept; failed runs are tried again. Exit codes: 1 some runs failed, 75 "
+    "stopped by a signal and saved."
 )
 
 
