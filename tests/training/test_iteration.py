@@ -181,6 +181,9 @@ def test_an_iteration_is_the_written_out_descent(small_config: ConfigDict, objec
     assert found == pytest.approx(moved, abs=1e-5)
     found = [float(after.generator_params[name]) for name in ("slope", "offset")]
     assert found == pytest.approx(generator - RATE_GENERATOR * total, abs=1e-5)
+    # At step 1 the average keeps (1 + 1) / (10 + 1) of what it was.
+    found = [float(after.generator_average[name]) for name in ("slope", "offset")]
+    assert found == pytest.approx(generator - 9 / 11 * RATE_GENERATOR * total, abs=1e-5)
     supervised, adversarial = _supervised(generator, wide), towards_truth(generator)
     assert {name: float(value) for name, value in metrics.items()} == pytest.approx(
         {
