@@ -100,7 +100,7 @@ def stream(model: Model, folder: Path, out: Path) -> dict[str, Any]:
     Raises:
       RuntimeError: a scan failed.
     """
-    request = Request(progress=False)
+    request = Request(progress=False, overwrite=True)
     begin = time.perf_counter()
     outcome, memory = with_memory(lambda: predict_with(model, [folder], out=out, request=request))
     seconds = time.perf_counter() - begin

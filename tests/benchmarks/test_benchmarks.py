@@ -92,8 +92,8 @@ def test_help_does_without_what_is_not_installed(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
-        ("configs/absent.py", "No such file"),
-        ("README.md", "no Python file"),
+        ("configs/absent.py", "no such recipe"),
+        ("README.md", "not a Python file"),
         ("configs/msanet.py:gpu", "unknown variant gpu"),
     ],
 )

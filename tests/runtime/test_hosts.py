@@ -17,6 +17,7 @@ import pytest
 
 from configs.msanet import get_config
 from data_pipeline.folds import load_splits
+from data_pipeline.grid import on_network
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
 from msanet_jax.runtime import hosts
@@ -38,7 +39,7 @@ TALK = """
 import json, sys, time
 import numpy as np
 from data_pipeline.errors import RequestError
-from msanet_jax import hosts
+from msanet_jax.runtime import hosts
 
 number = int(sys.argv[1])
 hosts.join(distributed=None, coordinator_address=sys.argv[2], num_processes=2, process_id=number)
@@ -129,7 +130,8 @@ def _unbroken(run: Path, data_dir: Path) -> None:
     config.update_from_flattened_dict(SMALL)
     splits = load_splits(config.data, str(data_dir))
     prepare(run, config)
-    train(config, run=run, training=splits["train"], validation=splits["validation"])
+    training = on_network(splits["train"], config.data.image_size_px)
+    train(config, run=run, training=training, validation=splits["validation"])
 
 
 def _rows(run: Path) -> dict[tuple[int, str], dict[str, float]]:

@@ -100,12 +100,12 @@ def test_run_leaves_history_events_and_checkpoints(finished: Path) -> None:
 
 def test_model_is_the_best_checkpoint(finished: Path) -> None:
     model = restore(finished)
-    image = np.ones((3, 16, 16, 1), np.float32)
-    maps = model.network(image)
+    counts = np.full((3, 16, 16), 9, np.int32)
+    maps = model.probability(counts)
     assert maps.shape == (3, 16, 16)
     assert model.provenance["step"] in (4, 8)
     assert model.config.train.batch_size == 8
-    np.testing.assert_array_equal(maps, restore(finished).network(image))
+    np.testing.assert_array_equal(maps, restore(finished).probability(counts))
 
 
 # The storage library leaves coroutines behind when a read fails.

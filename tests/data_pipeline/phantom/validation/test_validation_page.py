@@ -49,5 +49,5 @@ def test_page_has_every_figure_and_the_remaining_differences(real: np.ndarray, p
     assert text.count("| yes |") == 19
     assert "not clinically validated" in text
     differences = text.partition("## Where simulated and real still differ to the eye\n\n")[2].splitlines()
-    assert len(differences) == 10
+    assert len(differences) == 7
     assert all(line.startswith("- ") and line.endswith(".") for line in differences)
