@@ -85,7 +85,7 @@ def test_one_number_for_every_patient_is_told(tmp_path: Path, capsys: pytest.Cap
     for way in ("folder", "file"):
         assert len(_patients(_run([tmp_path / "in"], tmp_path / way, patient_from=way))) == 3
         assert capsys.readouterr().err == ""
-    with pytest.raises(RequestError, match="--patient-from=name: is none of"):
+    with pytest.raises(RequestError, match="--patient-from=name: must be one of"):
         _run([tmp_path / "in"], tmp_path / "name", patient_from="name")
 
 

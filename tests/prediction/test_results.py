@@ -119,7 +119,7 @@ def test_seg_where_there_can_be_none(tmp_path: Path) -> None:
     file = _two_views(tmp_path / "empty.dcm", _counts(), _counts((90, 90, 5)))
     _run([tmp_path / "a.npy", file], tmp_path / "out", formats="seg")
     assert {path.name for path in (tmp_path / "out").glob("*.dcm")} == {"empty_posterior_seg.dcm"}
-    assert "no DICOM" in _json(tmp_path / "out" / "a.json")["not_written"]["seg"]
+    assert "not a DICOM" in _json(tmp_path / "out" / "a.json")["not_written"]["seg"]
     assert "nothing is marked" in _json(tmp_path / "out" / "empty_anterior.json")["not_written"]["seg"]
 
 
@@ -329,7 +329,7 @@ def test_formats() -> None:
     assert parse_formats("seg,png") == ("png", "seg")
     assert parse_formats("json") == ()
     assert parse_formats("default,nifti") == ("png", "npy", "overlay", "csv", "nifti", "sheet")
-    with pytest.raises(RequestError, match="'jpg' is none of png"):
+    with pytest.raises(RequestError, match="'jpg' must be one of png"):
         parse_formats("jpg")
 
 

@@ -163,10 +163,10 @@ def test_edits_that_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str]) 
     (folder / "splits.json").write_text(json.dumps(splits | {"train": splits["train"][1:]}))
     refused(f"patient {patient} is in no split")
     (folder / "splits.json").write_text(json.dumps(splits | {"training": []}))
-    refused("split 'training' is none of train")
+    refused("split 'training' must be one of train")
     (folder / "splits.json").write_text(json.dumps(splits))
     for old, new, words in (
-        (",anterior,", ",front,", "line 2: view 'front' is none of anterior"),
+        (",anterior,", ",front,", "line 2: view 'front' must be one of anterior"),
         ("4.5,4.5", "4.5,wide", "line 2: pixel sizes"),
         ("counts/", "../", "lies out of the data set"),
         ("counts/", "count/", "is not there"),

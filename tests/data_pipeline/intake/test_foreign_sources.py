@@ -85,7 +85,7 @@ def test_segments_that_are_lesions(tmp_path: Path, label: str, meaning: str) -> 
         ({"label": "no lesion", "meaning": "Neoplasm"}, "segment 1: label 'no lesion' negates"),
         ({"PixelData": (lesion_mask() // 3).tobytes()}, "frame 1 lies below one half everywhere"),
         ({"SegmentationType": "LABELMAP"}, "frame 1 holds the value 255, which no segment describes"),
-        ({"SegmentationType": "ODD"}, "is of a type that is none of"),
+        ({"SegmentationType": "ODD"}, "has a type other than"),
     ],
 )
 def test_segments_that_are_not_understood(tmp_path: Path, options: dict[str, Any], said: str) -> None:

@@ -106,7 +106,7 @@ def test_sets_that_cannot_be_loaded(folder: Path, tmp_path: Path) -> None:
         splits.write_text(original)
     with pytest.raises(RequestError, match=r"data.field='legs' must be one of thorax, whole_body"):
         load_split(str(folder), "train", str(tmp_path), "legs")
-    with pytest.raises(RequestError, match=r"nor a folder that `msanet import` wrote"):
+    with pytest.raises(RequestError, match=r"or a folder that `msanet import` wrote"):
         load_split(str(tmp_path), "train", str(tmp_path))
     with pytest.raises(RequestError, match=r"data.scored_mask='reader_1' must be one of lesions"):
         data = get_config("smoke").data

@@ -144,5 +144,5 @@ def test_dicomdir_gives_the_files_it_references(tmp_path: Path) -> None:
         assert len(found.files) == 1
         assert "not there; copy the whole disc" in found.problems[0]
     (tmp_path / "disc" / "DICOMDIR").write_text("no index")
-    with pytest.raises(RequestError, match="no readable DICOMDIR"), open_source(tmp_path / "disc" / "DICOMDIR"):
+    with pytest.raises(RequestError, match="not a readable DICOMDIR"), open_source(tmp_path / "disc" / "DICOMDIR"):
         pass
