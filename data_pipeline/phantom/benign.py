@@ -20,7 +20,6 @@ FLAT_MM = 9.0
 
 PAGET_BONES = ("hip", "femur", "lumbar", "scapula", "tibia", "skull")
 FRACTURE_MM = (8.0, 20.0)
-PROSTHESIS_MM = (28.0, 40.0)
 COLD_GAIN = -0.95
 BALL_POINTS = 400
 SOFT_CONTRAST = {

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.readers import budget
-from data_pipeline.readers.orientation import AS_STORED, orientation_of, upright
+from data_pipeline.readers.orientation import AS_STORED, orientation_of
 from data_pipeline.readers.pseudonyms import pseudonym
 from data_pipeline.readers.settle import StoredImage, settle, view_of_path
 from data_pipeline.readers.stated import Stated
@@ -93,18 +93,6 @@ def nifti_stem(name: str) -> str:
     """File name without `.nii` or `.nii.gz`."""
     lower = name.lower()
     return name[: -len(".nii.gz")] if lower.endswith(".nii.gz") else name.rsplit(".", 1)[0]
-
-
-def read_planar_nifti(path: Path, view: View = View.UNKNOWN) -> tuple[np.ndarray, tuple[float, float] | None, bool]:
-    """Values `[rows, columns]` upright, (row, column) spacing in mm or None, and whether the orientation was assumed.
-
-    Raises:
-      ScanError: damaged, or more than one slice.
-    """
-    plane = read_plane(path)
-    turn = plane.orientation(view)
-    size = plane.pixel_size_mm
-    return upright(plane.values, turn), size and ((size[1], size[0]) if turn >= 5 else size), plane.silent
 
 
 def read_plane(path: Path) -> PlanarNifti:
