@@ -67,8 +67,8 @@ def _score_masks(options: argparse.Namespace) -> int:
     from data_pipeline.files import writable_folder, write_json, write_text
     from msanet_jax.evaluation.mask_folders import score_masks
     from msanet_jax.runs.metrics_file import csv_text, rules
+    from msanet_jax.runs.model_file import default_model, read_recipe
     from msanet_jax.runs.notices import NOTICE
-    from msanet_jax.trained.exported import default_model, read_recipe
 
     if options.pixel_mm is None or options.out is None:
         raise RequestError("--truth: say --pixel-mm too, which mask files do not state, and --out, the results' folder")

@@ -31,8 +31,9 @@ from msanet_jax.prediction.scan_batches import segment_scans
 from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
 from msanet_jax.prediction.summary import Collector
+from msanet_jax.runs.model_file import default_model
 from msanet_jax.runs.notices import model_notice
-from msanet_jax.trained.exported import default_model, load_exported
+from msanet_jax.trained.exported import load_exported
 from msanet_jax.trained.model import Model, with_flips
 
 _NO_USE_GOING_ON = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -22,11 +22,12 @@ from data_pipeline.fields import field_shape
 from data_pipeline.files import whole_files, writable_folder, write_text
 from data_pipeline.normalize import binning_factor
 from msanet_jax.evaluation.field_maps import SCORED_PIXELS, field_probability
+from msanet_jax.runs.model_file import FORMAT_VERSION, MANIFEST, PROGRAM
 from msanet_jax.runs.notices import model_notice, public_dataset_name
 from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.card import model_card
 from msanet_jax.trained.ensemble import ensemble_provenance, load_members
-from msanet_jax.trained.exported import FORMAT_VERSION, MANIFEST, PLATFORMS, PROGRAM, load_exported
+from msanet_jax.trained.exported import PLATFORMS, load_exported
 from msanet_jax.trained.model import Model
 from msanet_jax.training.state import Networks, TrainState
 from msanet_jax.training.steps import evaluation_step

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
 from data_pipeline.folds import load_splits
+from msanet_jax.runs.model_file import default_model
 from msanet_jax.runs.notices import public_dataset_name
 from msanet_jax.runs.recipe import read_config
-from msanet_jax.trained.exported import default_model, load_exported
+from msanet_jax.trained.exported import load_exported
 from msanet_jax.trained.model import Model
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.outcome import score_and_write

@@ -23,10 +23,11 @@ from data_pipeline.normalize import bin_counts, normalize
 from msanet_jax.evaluation.field_maps import resample
 from msanet_jax.prediction.predict import load_model
 from msanet_jax.runs.folder import prepare
+from msanet_jax.runs.model_file import read_manifest
 from msanet_jax.runs.recipe import read_config
 from msanet_jax.trained.ensemble import check_same_input
 from msanet_jax.trained.export import _config_text, _read_scores, export_model
-from msanet_jax.trained.exported import load_exported, read_manifest
+from msanet_jax.trained.exported import load_exported
 from msanet_jax.training.checkpoints import Checkpoints
 from msanet_jax.training.state import create_networks, create_state
 
@@ -270,7 +271,7 @@ def test_refusals(runs: list[Path], tmp_path: Path) -> None:
 
 
 def test_without_any_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("msanet_jax.trained.exported.DEFAULT_MODEL", tmp_path / "none.msanet")
+    monkeypatch.setattr("msanet_jax.runs.model_file.DEFAULT_MODEL", tmp_path / "none.msanet")
     with pytest.raises(RequestError, match=r"--checkpoint=RUN .* or --model=FILE\.msanet") as refusal:
         load_model()
     assert "\n" not in str(refusal.value)
