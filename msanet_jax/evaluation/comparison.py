@@ -6,6 +6,9 @@ Interval: 95 % percentiles of the differences. Two-sided p: the level at which s
 twice the smaller share of samples on either side of it, with one added to count and samples so that it is never 0.
 Over several compared runs p is corrected by Holm's step-down rule (Scand J Stat 6:65, 1979), score by score.
 
+A score that only some images have, such as HD95, is compared on the images that have it in both runs: their number
+stands beside it. Else a run that misses most lesions could win on the few that it finds.
+
 The interval speaks of other patients, not of other trainings: several seeds are pooled, not drawn.
 """
 
@@ -20,7 +23,7 @@ import numpy as np
 
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
-from msanet_jax.evaluation.statistics import columns, number, statistics
+from msanet_jax.evaluation.statistics import Columns, averaged, columns, number, statistics
 
 SCORES = (
     "dsc_pooled",
@@ -53,7 +56,7 @@ class Comparison:
       low, high: ends of the difference's 95 % interval.
       p: two-sided; NaN where the difference is undefined.
       p_holm: corrected for the number of runs compared with the reference in this score.
-      patients, images: on which it rests.
+      patients, images: that count in this score, in both runs.
     """
 
     score: str
@@ -110,45 +113,58 @@ def compare_runs(
         reference = next(iter(names), "")
     if len(names) < 2 or reference not in runs:
         raise RequestError(f"a comparison needs two runs or more, one of them the reference; got {', '.join(names)}")
-    keys = [_key(row) for row in runs[reference]]
     ordered = {name: _in_order(name, runs[name], reference, runs[reference]) for name in names}
     patients = [str(row["patient"]) for row in ordered[reference]]
     weights = bootstrap_weights(patients, samples=samples, seed=seed)
-    tables = {name: statistics(columns(rows)) for name, rows in ordered.items()}
-    unknown = [score for score in scores if any(score not in table for table in tables.values())]
-    if unknown:
-        raise RequestError(f"no such score: {', '.join(unknown)}; there are {', '.join(tables[reference])}")
+    tables = {name: columns(rows) for name, rows in ordered.items()}
+    for name, table in tables.items():
+        if unknown := [score for score in scores if score not in statistics(table)]:
+            known = ", ".join(statistics(table))
+            raise RequestError(f"{name}: no such score: {', '.join(unknown)}; there are {known}")
+    pairs = {name: _shared(tables[name], tables[reference]) for name in names if name != reference}
     found = []
     for score in scores:
-        base, base_samples = tables[reference][score], tables[reference][score](weights)
-        group = []
-        for name in names:
-            if name == reference:
-                continue
-            statistic = tables[name][score]
-            differences = statistic(weights) - base_samples
-            low, high = interval(differences)
-            own, other = value(statistic, len(keys)), value(base, len(keys))
-            group.append(
-                Comparison(
-                    score=score,
-                    run=name,
-                    reference=reference,
-                    value=own,
-                    reference_value=other,
-                    difference=own - other,
-                    low=low,
-                    high=high,
-                    p=two_sided_p(differences),
-                    p_holm=float("nan"),
-                    patients=len(set(patients)),
-                    images=len(keys),
-                )
-            )
+        group = [_compared(score, name, reference, own, base, patients, weights) for name, (own, base) in pairs.items()]
         corrected = holm([entry.p for entry in group])
         found += [dataclasses.replace(entry, p_holm=p) for entry, p in zip(group, corrected, strict=True)]
     order = {name: place for place, name in enumerate(names)}
     return sorted(found, key=lambda entry: order[entry.run])
+
+
+def _shared(own: Columns, base: Columns) -> tuple[Columns, Columns]:
+    """Both tables with a cell undefined in both where it is undefined in one."""
+    undefined = {name: np.isnan(own[name]) | np.isnan(base[name]) for name in own.keys() & base.keys()}
+    first, second = (
+        {name: np.where(undefined[name], np.nan, table[name]) for name in table if name in undefined}
+        for table in (own, base)
+    )
+    return first, second
+
+
+def _compared(
+    score: str, run: str, reference: str, own: Columns, base: Columns, patients: Sequence[str], weights: np.ndarray
+) -> Comparison:
+    """One score of one run; its `p_holm` is still missing."""
+    statistic, base_statistic = statistics(own)[score], statistics(base)[score]
+    differences = statistic(weights) - base_statistic(weights)
+    low, high = interval(differences)
+    value_, reference_value = value(statistic, len(patients)), value(base_statistic, len(patients))
+    values = averaged(own).get(score.removesuffix("_mean").removesuffix("_median"), np.zeros(len(patients)))
+    counted = [patient for patient, number_ in zip(patients, values, strict=True) if not math.isnan(number_)]
+    return Comparison(
+        score=score,
+        run=run,
+        reference=reference,
+        value=value_,
+        reference_value=reference_value,
+        difference=value_ - reference_value,
+        low=low,
+        high=high,
+        p=two_sided_p(differences),
+        p_holm=float("nan"),
+        patients=len(set(counted)),
+        images=len(counted),
+    )
 
 
 def check_same_data(provenances: Mapping[str, Mapping[str, Any]]) -> None:

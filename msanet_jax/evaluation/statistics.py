@@ -69,16 +69,10 @@ def statistics(table: Columns) -> dict[str, Statistic]:
     tp, fp, fn = table["tp"], table["fp"], table["fn"]
     images = np.ones_like(tp)
 
-    def of_diseased(column: str) -> np.ndarray:
-        return np.where(tp + fn > 0, table[column], np.nan)
-
     found: dict[str, Statistic] = {
         f"{formula.__name__}_pooled": functools.partial(_pooled, formula, tp, fp, fn) for formula in POOLED
     }
-    averaged = {"dsc": of_diseased("dsc")}
-    if "hd95_mm" in table:
-        averaged |= {"hd95_mm": table["hd95_mm"], "nsd": of_diseased("nsd")}
-    for name, values in averaged.items():
+    for name, values in averaged(table).items():
         found[f"{name}_mean"] = functools.partial(mean, values=values)
         found[f"{name}_median"] = functools.partial(median, values=values)
     quotients = {
@@ -94,6 +88,29 @@ def statistics(table: Columns) -> dict[str, Statistic]:
         quotients[f"lesion_dsc_mean_{group}"] = (table[f"lesion_dsc_sum_{group}"], lesions)
     for name, (numerator, denominator) in quotients.items():
         found[name] = functools.partial(ratio, numerator=numerator, denominator=denominator)
+    return found
+
+
+def averaged(table: Columns) -> dict[str, np.ndarray]:
+    """Values of which `NAME_mean` and `NAME_median` are taken, NaN in the images that do not count.
+
+    DSC and NSD count in images with a lesion, HD95 where truth and prediction both have one.
+
+    Args:
+      table: of `columns`.
+
+    Example:
+      >>> cells = {"tp": [2, 0], "fn": [1, 0], "dsc": [0.5, 0.0]}  # the second image has no lesion
+      >>> averaged({name: np.array(values, float) for name, values in cells.items()})
+      {'dsc': array([0.5, nan])}
+    """
+
+    def of_diseased(column: str) -> np.ndarray:
+        return np.where(table["tp"] + table["fn"] > 0, table[column], np.nan)
+
+    found = {"dsc": of_diseased("dsc")}
+    if "hd95_mm" in table:
+        found |= {"hd95_mm": table["hd95_mm"], "nsd": of_diseased("nsd")}
     return found
 
 

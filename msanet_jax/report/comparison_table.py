@@ -68,9 +68,9 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
 
 
 def _heading(comparisons: Sequence[Comparison], split: str) -> str:
-    first = comparisons[0]
     return (
-        f"{first.patients} {split} patients, {first.images} images; difference = run - reference, paired bootstrap "
+        f"{max(entry.patients for entry in comparisons)} {split} patients, "
+        f"{max(entry.images for entry in comparisons)} images; difference = run - reference, paired bootstrap "
         "over patients, p two-sided, Holm over the compared runs."
     )
 

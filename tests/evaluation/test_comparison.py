@@ -99,6 +99,26 @@ def test_undefined_scores() -> None:
     assert "| - |" in markdown([entry])
 
 
+def test_distances_are_compared_on_the_images_that_both_runs_have() -> None:
+    """A run that marks two of eight images, both well, does not beat one that marks all eight by its own average."""
+    few, all_ = _rows([5, 5, 0, 0, 0, 0, 0, 0]), _rows([5] * 8)
+    for number, (one, other) in enumerate(zip(few, all_, strict=True)):
+        one |= {"hd95_mm": 2.0 if number < 2 else None, "nsd": 1.0 if number < 2 else 0.0}
+        other |= {"hd95_mm": 1.0 if number < 2 else 90.0, "nsd": 0.5}
+    distance, surface = compare_runs({"all": all_, "few": few}, scores=("hd95_mm_mean", "nsd_mean"), samples=400)
+    assert (distance.value, distance.reference_value, distance.difference) == (2.0, 1.0, 1.0)
+    assert (distance.low, distance.high) == (1.0, 1.0)
+    assert (distance.images, distance.patients, surface.images) == (2, 2, 8)
+    assert surface.difference == 2 / 8 - 0.5
+    assert markdown([distance]).endswith("| 2 |")
+    (reversed_,) = compare_runs({"few": few, "all": all_}, scores=("hd95_mm_mean",), samples=400)
+    assert (reversed_.difference, reversed_.images) == (-1.0, 2)
+    for row in few:
+        row["hd95_mm"] = None
+    (nothing,) = compare_runs({"all": all_, "few": few}, scores=("hd95_mm_median",), samples=400)
+    assert nothing.images == 0 and math.isnan(nothing.difference) and math.isnan(nothing.p)
+
+
 def test_p_by_hand() -> None:
     assert two_sided_p(np.array([1.0, 2.0, 3.0, -1.0])) == pytest.approx(2 * 2 / 5)
     assert two_sided_p(np.array([-1.0] * 99)) == pytest.approx(0.02)
@@ -169,7 +189,8 @@ def test_folders(tmp_path: Path) -> None:
     text = compare_folders([first, second], scores=("recall_pooled",))
     assert "4 test patients, 4 images" in text
     assert "not comparable" in text
-    assert "| recall_pooled | msanet | 0.600 | unet | 0.500 | +0.100 | +0.100 to +0.100 | < 0.001 | < 0.001 |" in text
+    numbers = "0.600 | unet | 0.500 | +0.100 | +0.100 to +0.100 | < 0.001 | < 0.001 | 4 |"
+    assert f"| recall_pooled | msanet | {numbers}" in text
     content = json.loads(compare_folders([first, second], style="json"))
     assert content["split"] == "test"
     assert content["comparisons"][0]["difference"] == pytest.approx(12 / 16 - 10 / 15)
