@@ -35,6 +35,8 @@ RUNTIME = [
     "nibabel>=5.3",
     # jax.export writes and reads its files with it and does not bring it.
     "flatbuffers>=25.1",
+    # The weights in an exported model.
+    "safetensors>=0.5",
     "tqdm>=4.66",
     "jinja2>=3.1",
     "shtab>=1.7",

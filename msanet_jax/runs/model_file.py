@@ -1,11 +1,12 @@
 """The file of an exported model: a zip with a compiled-for-anywhere program and all that should travel with it.
 
-manifest.json     what goes in and out, threshold, versions, where it comes from
-program.jax       jax.export artefact (StableHLO) for cpu, cuda and tpu, weights included
-config_N.json     recipe of member N
-metrics_N.json    its scores, where the run has any
-data_card.md      the data it was trained on
-model_card.md     what it is, its scores and limits
+manifest.json          what goes in and out, threshold, versions, where it comes from
+program.jax            jax.export artefact (StableHLO) for cpu, cuda and tpu, weights included
+config_N.json          recipe of member N
+weights_N.safetensors  its weights and running statistics by name; files of earlier versions lack them
+metrics_N.json         its scores, where the run has any
+data_card.md           the data it was trained on
+model_card.md          what it is, its scores and limits
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
@@ -23,6 +25,7 @@ from msanet_jax.runs.recipe import recipe_from_text
 FORMAT_VERSION = 1
 MANIFEST, PROGRAM = "manifest.json", "program.jax"
 MAX_PROGRAM_BYTES = 4 << 30
+"""Of the program and of the weights."""
 MAX_TEXT_BYTES = 64 << 20
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "trained" / "default.msanet"
@@ -80,6 +83,28 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def read_recipe(path: Path) -> ConfigDict:
-    """The recipe of an exported model's first member; raises as `read_member`."""
-    return recipe_from_text(read_member(path, "config_0.json", limit=MAX_TEXT_BYTES).decode("utf-8"))
+def read_recipe(path: Path, member: int = 0) -> ConfigDict:
+    """The recipe of one of an exported model's members; raises as `read_member`."""
+    return recipe_from_text(read_member(path, f"config_{member}.json", limit=MAX_TEXT_BYTES).decode("utf-8"))
+
+
+def weights_name(member: int) -> str:
+    """Name in the zip of a member's weights."""
+    return f"weights_{member}.safetensors"
+
+
+def has_weights(path: Path) -> bool:
+    """Whether a readable model carries weights next to its program; those of earlier versions do not."""
+    with zipfile.ZipFile(path) as archive:
+        return weights_name(0) in archive.namelist()
+
+
+def read_weights(path: Path, member: int = 0) -> dict[str, np.ndarray]:
+    """Weights of one of an exported model's members by name; raises as `read_member`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(read_member(path, weights_name(member), limit=MAX_PROGRAM_BYTES))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RequestError(f"{path}: {weights_name(member)} is damaged ({error}); take another copy") from None

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
+from msanet_jax.evaluation.field_maps import Probability
 from msanet_jax.runs.recipe import field_of
 from msanet_jax.trained.model import Model
 from msanet_jax.trained.restore import restore
@@ -33,16 +34,26 @@ def load_ensemble(runs: Sequence[Path], *, decided: bool = True) -> Model:
     first = members[0]
     if len(members) == 1:
         return first
+    return dataclasses.replace(
+        first,
+        probability=mean_probability([member.probability for member in members]),
+        provenance=ensemble_provenance([member.provenance for member in members]),
+        networks=None,
+        state=None,
+    )
+
+
+def mean_probability(members: Sequence[Probability]) -> Probability:
+    """1/K sum_k p_k, of one or several."""
 
     def probability(fields: np.ndarray) -> np.ndarray:
-        total = first.probability(fields).astype(np.float64)
+        total = members[0](fields).astype(np.float64)
         for member in members[1:]:
-            total += member.probability(fields)
+            total += member(fields)
         mean: np.ndarray = (total / len(members)).astype(np.float32)
         return mean
 
-    provenance = ensemble_provenance([member.provenance for member in members])
-    return dataclasses.replace(first, probability=probability, provenance=provenance, networks=None, state=None)
+    return probability
 
 
 def load_members(runs: Sequence[Path], *, decided: bool = True) -> list[Model]:

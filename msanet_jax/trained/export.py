@@ -14,6 +14,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from safetensors.numpy import save
 
 import data_pipeline
 from data_pipeline import phantom
@@ -22,7 +23,7 @@ from data_pipeline.fields import field_shape
 from data_pipeline.files import whole_files, writable_folder, write_text
 from data_pipeline.normalize import binning_factor
 from msanet_jax.evaluation.field_maps import SCORED_PIXELS, field_probability
-from msanet_jax.runs.model_file import FORMAT_VERSION, MANIFEST, PROGRAM
+from msanet_jax.runs.model_file import FORMAT_VERSION, MANIFEST, PROGRAM, weights_name
 from msanet_jax.runs.notices import model_notice, public_dataset_name
 from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.card import model_card
@@ -31,6 +32,7 @@ from msanet_jax.trained.exported import PLATFORMS, load_exported
 from msanet_jax.trained.model import Model
 from msanet_jax.training.state import Networks, TrainState
 from msanet_jax.training.steps import evaluation_step
+from msanet_jax.training.weights import named_weights
 
 WEIGHTS = ("float32", "float16")
 EXPORTED_WITH = ("msanet-jax", "jax", "jaxlib", "flax", "numpy")
@@ -74,6 +76,7 @@ def export_model(
     members = load_members(runs)
     configs = [member.config for member in members]
     program = _program(members, weights)
+    binaries = {PROGRAM: program} | {weights_name(n): _named(member, weights) for n, member in enumerate(members)}
     scores = _read_scores([metrics] if metrics else [run / "metrics.json" for run in runs], required=bool(metrics))
     dataset = public_dataset_name(str(configs[0].data.dataset))
     texts = {f"config_{number}.json": _config_text(config) for number, config in enumerate(configs)}
@@ -82,10 +85,10 @@ def export_model(
     manifest = _manifest(members, weights, len(program))
     writable_folder(out.parent, "--out")
     with whole_files(out.parent, [out.name]) as beside:
-        (beside / out.name).write_bytes(_packed(manifest, program, texts))
+        (beside / out.name).write_bytes(_packed(manifest, binaries, texts))
         manifest["check"] = _compare(members, beside / out.name)
         texts["model_card.md"] = model_card(manifest, list(scores.values()), dataset=dataset, whole=metrics is not None)
-        (beside / out.name).write_bytes(_packed(manifest, program, texts))
+        (beside / out.name).write_bytes(_packed(manifest, binaries, texts))
     if card is not None:
         write_text(writable_folder(card.parent, "--card") / card.name, texts["model_card.md"])
     return manifest
@@ -129,6 +132,11 @@ def _weights(member: Model, weights: str) -> tuple[Any, Any]:
     _, state = _of_run(member)
     kept = (state.generator_average, state.generator_statistics)
     return jax.tree.map(lambda leaf: np.asarray(leaf).astype(weights), kept)
+
+
+def _named(member: Model, weights: str) -> bytes:
+    """The same numbers as those of the program, for other versions of the compiler and for further training."""
+    return save({name: leaf.astype(weights) for name, leaf in named_weights(_of_run(member)[1]).items()})
 
 
 def _as_float32(tree: Any) -> Any:
@@ -212,10 +220,10 @@ def _data_card(path: Path | None, dataset: str) -> str:
         raise RequestError(f"--data-card={path}: cannot be read ({error.strerror})") from None
 
 
-def _packed(manifest: Mapping[str, Any], program: bytes, texts: Mapping[str, str]) -> bytes:
+def _packed(manifest: Mapping[str, Any], binaries: Mapping[str, bytes], texts: Mapping[str, str]) -> bytes:
     """The same content gives the same bytes: members carry no date."""
     packed = io.BytesIO()
-    members = {MANIFEST: json.dumps(manifest, indent=2).encode(), PROGRAM: program}
+    members = {MANIFEST: json.dumps(manifest, indent=2).encode(), **binaries}
     members |= {name: text.encode() for name, text in texts.items()}
     with zipfile.ZipFile(packed, "w") as archive:
         for name, content in members.items():

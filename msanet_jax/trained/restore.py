@@ -7,14 +7,12 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.errors import RequestError
 from msanet_jax.runs.folder import decided_threshold
 from msanet_jax.runs.notices import public_dataset_name
-from msanet_jax.runs.recipe import read_config
 from msanet_jax.trained.model import Model, from_network
-from msanet_jax.training.checkpoints import CheckpointError, Checkpoints, abstract_state
+from msanet_jax.training.checkpoints import restore_run
 from msanet_jax.training.devices import compile_probability
-from msanet_jax.training.state import Networks, TrainState, create_networks
+from msanet_jax.training.state import Networks, TrainState
 
 
 def restore(run: Path, *, decided: bool = True) -> Model:
@@ -29,18 +27,8 @@ def restore(run: Path, *, decided: bool = True) -> Model:
       CheckpointError: no run, no checkpoint, damaged, or of another network than the run's config.json says.
       RequestError: see `decided_threshold`.
     """
-    try:
-        config = read_config(run)
-    except RequestError as error:
-        raise CheckpointError(str(error)) from error
-    networks = create_networks(config, steps_per_epoch=1)
-    if not (run / "checkpoints").is_dir():
-        raise CheckpointError(f"{run}: no checkpoint; train this run first: main.py --workdir={run}")
-    checkpoints = Checkpoints(run, keep=config.train.keep_checkpoints)
-    try:
-        state = checkpoints.restore_best(abstract_state(networks))
-    finally:
-        checkpoints.close()
+    networks, state = restore_run(run)
+    config = networks.config
     provenance = {
         "checkpoint": run.resolve().name,
         "step": int(state.step),

@@ -12,8 +12,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from data_pipeline.errors import RequestError
+from msanet_jax.runs.recipe import read_config, recipe_from_text
 from msanet_jax.runtime.hosts import from_primary, is_primary, share, wait_for_all
-from msanet_jax.training.state import Networks, TrainState, create_state
+from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
+from msanet_jax.training.weights import differing_arrays
 
 LOG = logging.getLogger(__name__)
 
@@ -114,6 +116,26 @@ def abstract_state(networks: Networks) -> TrainState:
     return jax.eval_shape(lambda: create_state(networks))
 
 
+def restore_run(run: Path) -> tuple[Networks, TrainState]:
+    """Networks of a run by its config.json and the state of its best checkpoint; every process has to call.
+
+    Raises:
+      CheckpointError: no run, no checkpoint, damaged, or of another network than the run's config.json says.
+    """
+    try:
+        recipe = from_primary(lambda: read_config(run).to_json())
+        if not from_primary((run / "checkpoints").is_dir):
+            raise CheckpointError(f"{run}: no checkpoint; train this run first: main.py --workdir={run}")
+    except RequestError as error:
+        raise CheckpointError(str(error)) from error
+    networks = create_networks(recipe_from_text(recipe), steps_per_epoch=1)
+    checkpoints = Checkpoints(run, keep=networks.config.train.keep_checkpoints)
+    try:
+        return networks, checkpoints.restore_best(abstract_state(networks))
+    finally:
+        checkpoints.close()
+
+
 def _manager(folder: Path, *, keep: int) -> ocp.CheckpointManager:
     folder.mkdir(parents=True, exist_ok=True)
     # Without this orbax would wait for the other processes, which do not take part.
@@ -199,14 +221,8 @@ def _check_same_network(manager: ocp.CheckpointManager, step: int, saved: Any, l
         leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
         return {_path(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
 
-    found, expected = shapes(saved), shapes(like)
-    if found != expected:
-        differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-        first = differing[0]
-        raise CheckpointError(
-            f"{manager.directory}/{step}: checkpoint of another network: {len(differing)} arrays differ, first "
-            f"{first}: {found.get(first, 'absent')} in the file, {expected.get(first, 'absent')} by config.json"
-        )
+    if (difference := differing_arrays(shapes(saved), shapes(like))) is not None:
+        raise CheckpointError(f"{manager.directory}/{step}: checkpoint of another network: {difference} by config.json")
 
 
 def _path(path: tuple[Any, ...]) -> str:

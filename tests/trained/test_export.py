@@ -23,7 +23,7 @@ from data_pipeline.normalize import bin_counts, normalize
 from msanet_jax.evaluation.field_maps import resample
 from msanet_jax.prediction.predict import load_model
 from msanet_jax.runs.folder import prepare
-from msanet_jax.runs.model_file import read_manifest
+from msanet_jax.runs.model_file import read_manifest, read_weights
 from msanet_jax.runs.recipe import read_config
 from msanet_jax.trained.ensemble import check_same_input
 from msanet_jax.trained.export import _config_text, _read_scores, export_model
@@ -157,6 +157,8 @@ def test_what_travels_with_it(model: Path, runs: list[Path]) -> None:
         "program.jax",
         "config_0.json",
         "config_1.json",
+        "weights_0.safetensors",
+        "weights_1.safetensors",
         "metrics_0.json",
         "data_card.md",
         "model_card.md",
@@ -189,6 +191,8 @@ def test_half_precision_weights(runs: list[Path], model: Path, tmp_path: Path) -
     # Two networks at four bytes a weight against one at two; one at four would leave less between them.
     assert both["program_bytes"] - half["program_bytes"] > 6 * half["parameters"][0]
     assert 1e-6 < half["check"]["max_abs_difference"] < 0.05
+    for name, leaf in read_weights(model).items():
+        np.testing.assert_array_equal(read_weights(tmp_path / "half.msanet")[name], leaf.astype(np.float16))
 
 
 @pytest.mark.parametrize(
@@ -206,9 +210,12 @@ def test_files_that_are_no_models(content: bytes, message: str, tmp_path: Path) 
 
 def test_damaged_and_foreign_models(model: Path, tmp_path: Path) -> None:
     def altered(name: str, content: bytes) -> Path:
+        """As earlier versions wrote it, without weights."""
         path = tmp_path / "altered.msanet"
         with zipfile.ZipFile(model) as old, zipfile.ZipFile(path, "w") as new:
             for entry in old.namelist():
+                if entry.startswith("weights_"):
+                    continue
                 new.writestr(entry, content if entry == name else old.read(entry))
         return path
 

@@ -1,0 +1,35 @@
+"""An exported model built anew from its weights and recipes, for where its program cannot run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from msanet_jax.evaluation.field_maps import Probability
+from msanet_jax.runs.model_file import read_recipe, read_weights
+from msanet_jax.trained.ensemble import mean_probability
+from msanet_jax.trained.restore import from_state
+from msanet_jax.training.checkpoints import abstract_state
+from msanet_jax.training.state import create_networks
+from msanet_jax.training.weights import with_weights
+
+
+def rebuilt(path: Path, members: int) -> Probability:
+    """What the program computes, by this version's networks and this JAX's compiler.
+
+    Args:
+      path: a file that carries its weights.
+      members: how many networks it is the mean of.
+
+    Raises:
+      RequestError: a member is missing or damaged, or its weights do not fit its recipe.
+    """
+    return mean_probability([_member(path, member) for member in range(members)])
+
+
+def _member(path: Path, member: int) -> Probability:
+    networks = create_networks(read_recipe(path, member), steps_per_epoch=1)
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract_state(networks))
+    return from_state(networks, with_weights(empty, read_weights(path, member), source=str(path)), {}).probability
