@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from data_pipeline.pages import palette
 
@@ -44,6 +46,7 @@ def _environment(folder: Path) -> Environment:
         "p_value": p_value,
         "percent": percent,
         "data_uri": data_uri,
+        "script_hash": script_hash,
         "rgb": palette.rgb,
     }
     environment.globals |= {"palette": palette, "notice": NOTICE}
@@ -70,6 +73,11 @@ def p_value(p: float | None, *, unknown: str = "–") -> str:
 def percent(share: float | None) -> str:
     """A change in whole percent, as `+13 %`; empty for None. A small decrease is +0, not -0."""
     return "" if share is None else f"{round(100 * share):+d} %"
+
+
+def script_hash(script: str) -> Markup:
+    """The source that a Content-Security-Policy allows for this script in the page, and for no other."""
+    return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'")
 
 
 def data_uri(content: bytes | str, kind: str) -> str:

@@ -103,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
         failed = f", {len(outcome.failed)} file(s) skipped" if outcome.failed else ""
         left_out = f", {outcome.left_out} other file(s) ignored" if outcome.left_out else ""
         print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
+        if outcome.index is not None:
+            print(f"Open {outcome.index.resolve()} in a browser.")
     if not outcome.failed:
         return ExitCode.DONE
     return ExitCode.SOME_FAILED if outcome.written else ExitCode.REFUSED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import warnings
 from pathlib import Path
@@ -14,12 +15,14 @@ from PIL import Image
 from scipy import ndimage
 
 from data_pipeline.pages.palette import FAINT, FIELD, INK, LESION, rgb
+from data_pipeline.windows import crop
 from msanet_jax.prediction.overlay import black_level
 from msanet_jax.prediction.segmentation import Segmentation
 
 SHOWN_MAX = 60
 _TILE_HEIGHT_PX, _TILE_WIDTH_PX = 360, 180
 _COLUMNS_MAX = 12
+_THUMBNAIL_PX = 288
 _TILE_IN, _CAPTION_IN, _HEAD_IN, _DPI = 1.35, 0.42, 0.75, 130
 
 
@@ -41,17 +44,37 @@ class Tile:
 def tile(result: Segmentation, name: str) -> Tile:
     """The whole scan in inverse grey with filled marks and the thorax field."""
     counts = result.scan.counts
-    grey = 255.0 * (1.0 - np.clip(np.sqrt(counts / black_level(counts)), 0.0, 1.0))
     factor = min(_TILE_HEIGHT_PX / counts.shape[0], _TILE_WIDTH_PX / counts.shape[1])
-    size = (max(1, round(counts.shape[1] * factor)), max(1, round(counts.shape[0] * factor)))
-    small = np.asarray(Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BOX))
-    picture = np.repeat(small[:, :, None], 3, axis=2)
+    picture = _grey(counts, black_level(counts), factor)
     _frame(picture, result, factor)
-    edges = _outline(result.mask, size)
-    picture[edges] = rgb(LESION)
+    picture[_outline(result.mask, picture.shape[1::-1])] = rgb(LESION)
     count = result.record["lesion_count"]
     caption = f"{result.scan.view.value}, {count} marked" if result.scan.view != "unknown" else f"{count} marked"
     return Tile(picture, name, caption)
+
+
+def thumbnail(result: Segmentation) -> bytes:
+    """PNG of the thorax field with outlined marks; of the whole scan where marks lie outside the field."""
+    inside = crop(result.mask, result.box)
+    whole = inside.sum() < result.mask.sum()
+    counts = result.scan.counts if whole else crop(result.scan.counts, result.box)
+    factor = _THUMBNAIL_PX / max(counts.shape)
+    grey = _grey(counts, black_level(result.scan.counts), factor)[:, :, 0]
+    edges = _outline(result.mask if whole else inside, grey.shape[::-1])
+    # 64 greys and the colour of marks: small files with the colour exact.
+    small = Image.fromarray(np.where(ndimage.binary_dilation(edges), 64, grey // 4).astype(np.uint8), "P")
+    small.putpalette([*np.repeat(np.arange(64) * 255 // 63, 3).tolist(), *rgb(LESION)])
+    content = io.BytesIO()
+    small.save(content, format="PNG", optimize=True)
+    return content.getvalue()
+
+
+def _grey(counts: np.ndarray, black: float, factor: float) -> np.ndarray:
+    """[height, width, 3] uint8: counts at another size, inverse grey."""
+    grey = 255.0 * (1.0 - np.clip(np.sqrt(counts / black), 0.0, 1.0))
+    size = (max(1, round(counts.shape[1] * factor)), max(1, round(counts.shape[0] * factor)))
+    small = np.asarray(Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BOX))
+    return np.repeat(small[:, :, None], 3, axis=2)
 
 
 def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, notice: str) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
-from msanet_jax.prediction.run_file import RUN_FILES, RUN_NAME
+from msanet_jax.prediction.run_file import INDEX_NAME, RUN_FILES, RUN_NAME
 
 _RECORD_BYTES_MAX = 16 << 20
+_HEAD_BYTES = 1024
+_OUR_MARK = b'name="generator" content="msanet-jax"'
 
 
 def earlier_files(folder: Path) -> list[Path]:
     """Files of earlier results, by the records that list them; a run that was cut short leaves records too."""
-    found: set[Path] = {folder / name for name in RUN_FILES}
+    found: set[Path] = {folder / name for name in RUN_FILES if name != INDEX_NAME or _is_our_index(folder / name)}
     for path in folder.glob("*.json"):
         content = _record(path)
         if path.name == RUN_NAME and "schema_version" in content:
@@ -30,8 +32,11 @@ def clear_earlier(folder: Path, *, overwrite: bool) -> None:
     """Removes the results of an earlier run, if that is allowed.
 
     Raises:
-      RequestError: there are some and `overwrite` is not said, or they cannot be removed.
+      RequestError: there are some and `overwrite` is not said, or they cannot be removed; or the folder has an
+        index.html of somebody else's.
     """
+    if (folder / INDEX_NAME).exists() and not _is_our_index(folder / INDEX_NAME):
+        raise RequestError(f"--out={folder}: has an {INDEX_NAME} of another program; choose another folder")
     if not (files := earlier_files(folder)):
         return
     if not overwrite:
@@ -44,6 +49,15 @@ def clear_earlier(folder: Path, *, overwrite: bool) -> None:
             file.unlink()
         except OSError as error:
             raise RequestError(f"{file}: cannot be removed ({error.strerror}); choose another --out") from None
+
+
+def _is_our_index(path: Path) -> bool:
+    """An index.html is no name of this program's alone: only one with its mark may be replaced."""
+    try:
+        with path.open("rb") as file:
+            return _OUR_MARK in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,25 @@ _CSV_COLUMNS = (
     "uptake_max",
     "probability_mean",
     "probability_max",
+)
+_SCAN_COLUMNS = (
+    "scan",
+    "patient",
+    "view",
+    "file",
+    "rows_px",
+    "columns_px",
+    "pixel_height_mm",
+    "pixel_width_mm",
+    "counts_total",
+    "threshold",
+    "lesion_count",
+    "lesion_area_px",
+    "lesion_area_mm2",
+    "lesion_area_fraction",
+    "longest_lesion_mm",
+    "uptake_max",
+    "warnings",
 )
 
 
@@ -152,10 +171,9 @@ def drawing(result: Segmentation, title: str | None = None) -> Drawing:
     rows, columns = result.scan.counts.shape
     pixel = "unknown size" if result.scan.pixel_size_mm is None else f"{result.scan.pixel_size_mm[0]:.2f} mm"
     provenance = record["provenance"]
-    model = f"model {provenance['file']}" if "file" in provenance else f"checkpoint {provenance.get('checkpoint', '')}"
     subtitle = (
         f"{rows} x {columns} pixels of {pixel}, {record['counts_total'] / 1e6:.2f} M counts; "
-        f"{model}, step {provenance.get('step')}"
+        f"model {model_name(provenance)}, step {provenance.get('step')}"
     )
     return Drawing(
         scan=result.scan,
@@ -167,6 +185,11 @@ def drawing(result: Segmentation, title: str | None = None) -> Drawing:
         subtitle=subtitle,
         notice=record["notice"],
     )
+
+
+def model_name(provenance: Mapping[str, Any]) -> str:
+    """What a model is called: its file, else its run."""
+    return str(provenance.get("file") or provenance.get("checkpoint") or "without a name")
 
 
 def lesion_table(stem: str, record: Mapping[str, Any], *, heading: bool = True) -> str:
@@ -184,6 +207,36 @@ def lesion_table(stem: str, record: Mapping[str, Any], *, heading: bool = True) 
         }
         writer.writerow({key: "" if value is None else value for key, value in {**head, **lesion}.items()})
     return text.getvalue()
+
+
+def scan_table(scans: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """Scans as CSV, a row each: stem and record; what a scan has not is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=_SCAN_COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for stem, record in scans:
+        height, width = record["pixel_size_mm"] or (None, None)
+        row = {
+            **record,
+            "scan": table_cell(stem),
+            "patient": record["patient_pseudonym"],
+            "file": table_cell(record["source"]),
+            "rows_px": record["shape_px"][0],
+            "columns_px": record["shape_px"][1],
+            "pixel_height_mm": height,
+            "pixel_width_mm": width,
+            "lesion_area_mm2": None if height is None else round(record["lesion_area_px"] * height * width, 2),
+            "longest_lesion_mm": largest(record, "major_axis_mm"),
+            "uptake_max": largest(record, "uptake_max"),
+            "warnings": table_cell("; ".join(record["warnings"])),
+        }
+        writer.writerow({key: "" if value is None else value for key, value in row.items()})
+    return text.getvalue()
+
+
+def largest(record: Mapping[str, Any], key: str) -> float | None:
+    """The largest figure of a record's lesions; None if there is none."""
+    return max((lesion[key] for lesion in record["lesions"] if lesion[key] is not None), default=None)
 
 
 def _impossible(result: Segmentation, formats: Sequence[str], header: Any) -> dict[str, str]:

@@ -24,9 +24,9 @@ from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudony
 from data_pipeline.readers.stated import Stated
 from data_pipeline.text import printable
 from msanet_jax.prediction.earlier_results import clear_earlier
-from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, save_prediction
+from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, model_name, save_prediction
 from msanet_jax.prediction.follow_up import read_results
-from msanet_jax.prediction.run_file import RUN_FILES, Failure, Result, write_run_file
+from msanet_jax.prediction.run_file import INDEX_NAME, RUN_FILES, RUN_NAME, Failure, Result, write_run_file
 from msanet_jax.prediction.scan_batches import segment_scans
 from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
@@ -74,11 +74,13 @@ class Outcome:
       written: stems of the results, in order.
       failed: the files that gave none.
       left_out: how many files are no scans (masks, results, texts, what lies beside DICOM files).
+      index: the page of the run; None where none was written.
     """
 
     written: tuple[str, ...]
     failed: tuple[Path, ...]
     left_out: int = 0
+    index: Path | None = None
 
 
 def load_model(
@@ -159,7 +161,8 @@ def predict_with(
             run.save_scans([Path(source) for source in sources], collector)
             run.save_summary(collector, earlier)
     failed = tuple(dict.fromkeys(failure.path for failure in run.failures))
-    return Outcome(tuple(result.stem for result in run.results), failed, run.tally.left_out)
+    index = folder / INDEX_NAME if run.index else None
+    return Outcome(tuple(result.stem for result in run.results), failed, run.tally.left_out, index)
 
 
 class _Run:
@@ -172,6 +175,7 @@ class _Run:
         self.results: list[Result] = []
         self.failures: list[Failure] = []
         self.tally = Tally()
+        self.index = False
 
     def save_scans(self, sources: Sequence[Path], collector: Collector) -> None:
         """Reads, segments and writes scan by scan."""
@@ -235,15 +239,18 @@ class _Run:
     def save_summary(self, collector: Collector, earlier: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
         """Writes patients, table, preview and manifest; what cannot be written is a failure like any other."""
         files: list[str] = []
+        notice = model_notice(self._model.provenance)
         try:
             if self.results:
-                files += collector.write_patients(self.results, self._names, earlier, _tell)
-                files += collector.write_table(self.results)
-                files += collector.write_preview(self.results, len(self.failures), model_notice(self._model.provenance))
+                pages = collector.write_patients(self.results, self._names, earlier, _tell)
+                files += collector.write_tables(self.results)
+                files += collector.write_preview(self.results, len(self.failures), notice)
+                files += pages + collector.write_index([*files, RUN_NAME], self.failures, notice, self._facts())
             request = self._request
+            self.index = INDEX_NAME in files
             write_run_file(
                 self._folder,
-                notice=model_notice(self._model.provenance),
+                notice=notice,
                 settings={
                     "threshold": self._threshold,
                     "formats": list(request.formats),
@@ -264,6 +271,10 @@ class _Run:
         except Exception as error:  # the results of the scans are there and whole
             LOG.debug("%s", self._folder, exc_info=True)
             self._report(self._folder, f"the run's summary failed ({type(error).__name__}); --debug prints where")
+
+    def _facts(self) -> str:
+        made = self._model.provenance
+        return f"Model {model_name(made)}, step {made.get('step')}; a pixel is marked above {self._threshold:g}."
 
     def _report(self, file: Path, reason: str, name: str | None = None) -> None:
         self.failures.append(Failure(file, reason))

@@ -13,7 +13,8 @@ from msanet_jax.runtime.versions import versions
 
 SCHEMA_VERSION = 1
 RUN_NAME, PREVIEW_NAME, TABLE_NAME = "msanet_run.json", "msanet_preview.png", "msanet_lesions.csv"
-RUN_FILES = (RUN_NAME, PREVIEW_NAME, TABLE_NAME)
+SCANS_NAME, INDEX_NAME = "msanet_scans.csv", "index.html"
+RUN_FILES = (RUN_NAME, PREVIEW_NAME, TABLE_NAME, SCANS_NAME, INDEX_NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,14 @@ class Result:
     files: tuple[str, ...]
 
 
+def named_failures(failures: Sequence[Failure], *, anonymous: bool) -> list[dict[str, str]]:
+    """`file` and `reason` of every failure, without folders; with `anonymous` files have numbers for names."""
+    return [
+        {"file": f"file {number}" if anonymous else failure.path.name, "reason": failure.reason}
+        for number, failure in enumerate(failures, 1)
+    ]
+
+
 def write_run_file(
     out: Path,
     *,
@@ -63,10 +72,6 @@ def write_run_file(
     import jax
 
     device = jax.devices()[0]
-    failed = [
-        {"file": f"file {number}" if anonymous else failure.path.name, "reason": failure.reason}
-        for number, failure in enumerate(failures, 1)
-    ]
     content = {
         "schema_version": SCHEMA_VERSION,
         "notice": notice,
@@ -79,7 +84,7 @@ def write_run_file(
         "seconds": round(seconds, 2),
         "scans": [dataclasses.asdict(result) for result in results],
         "files": list(run_files),
-        "failures": failed,
+        "failures": named_failures(failures, anonymous=anonymous),
         "left_out": left_out,
     }
     write_json(out / RUN_NAME, content)

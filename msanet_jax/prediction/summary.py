@@ -9,14 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline.files import whole_files, write_json, write_text
-from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, tile
-from msanet_jax.prediction.files import OutputNames, drawing, lesion_table
+from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, thumbnail, tile
+from msanet_jax.prediction.files import OutputNames, drawing, lesion_table, scan_table
 from msanet_jax.prediction.follow_up import compare, earlier_of
+from msanet_jax.prediction.index_page import IndexPatient, index_page, index_patient
 from msanet_jax.prediction.matching import Record
 from msanet_jax.prediction.overlay import save_panel
 from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.patient_page import patient_sheet
-from msanet_jax.prediction.run_file import PREVIEW_NAME, TABLE_NAME, Result
+from msanet_jax.prediction.run_file import (
+    INDEX_NAME,
+    PREVIEW_NAME,
+    SCANS_NAME,
+    TABLE_NAME,
+    Failure,
+    Result,
+    named_failures,
+)
 from msanet_jax.prediction.segmentation import Segmentation
 
 
@@ -34,6 +43,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         self._anonymous = anonymous
         self._formats = formats
         self._tiles: list[Tile] = []
+        self._patients: list[IndexPatient] = []
         self._pictures = tempfile.TemporaryDirectory(prefix="msanet-sheets-")
 
     def __exit__(self, *error: object) -> None:
@@ -41,11 +51,12 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         self._pictures.cleanup()
 
     def add(self, stem: str, result: Segmentation) -> None:
-        """Keeps a scan's small picture for the contact sheet and its larger one for the patient's page."""
+        """Keeps a scan's small picture for contact sheet and index, and its larger one for the patient's page."""
         if len(self._tiles) < SHOWN_MAX:
             self._tiles.append(tile(result, stem))
         if "sheet" in self._formats:
-            save_panel(drawing(result), Path(self._pictures.name) / f"{stem}.png")
+            self._picture(stem, "small").write_bytes(thumbnail(result))
+            save_panel(drawing(result), self._picture(stem))
 
     def write_patients(
         self,
@@ -82,13 +93,35 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
             write_json(self._folder / f"{name}.json", content)
             written.append(f"{name}.json")
             if "sheet" in self._formats:
-                pictures = {stem: (Path(self._pictures.name) / f"{stem}.png").read_bytes() for stem in own}
+                pictures = {stem: self._picture(stem).read_bytes() for stem in own}
+                self._patients.append(index_patient(content, scans, f"{name}.html"))
                 write_text(self._folder / f"{name}.html", patient_sheet(content, scans, pictures))
                 written.append(f"{name}.html")
         return written
 
-    def write_table(self, results: Sequence[Result]) -> list[str]:
-        """Writes the lesions of all scans as one CSV, if tables are wanted."""
+    def write_index(self, files: Sequence[str], failures: Sequence[Failure], notice: str, facts: str) -> list[str]:
+        """Writes the page of the run, if pages are wanted.
+
+        Args:
+          files: tables and pictures of the whole run.
+          failures: what was skipped.
+          notice: of the model.
+          facts: one line on model and threshold.
+        """
+        if not self._patients:
+            return []
+        pictures = {
+            scan.stem: self._picture(scan.stem, "small").read_bytes()
+            for patient in self._patients
+            for scan in patient.scans
+        }
+        failed = named_failures(failures, anonymous=self._anonymous)
+        text = index_page(self._patients, pictures, notice=notice, facts=facts, failures=failed, run_files=files)
+        write_text(self._folder / INDEX_NAME, text)
+        return [INDEX_NAME]
+
+    def write_tables(self, results: Sequence[Result]) -> list[str]:
+        """Writes the lesions of all scans as one CSV, and the scans as another, if tables are wanted."""
         if "csv" not in self._formats:
             return []
         with (
@@ -98,7 +131,10 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
             file.write(lesion_table("", {"lesions": []}))
             for result in results:
                 file.write(lesion_table(result.stem, self._record(result.stem), heading=False))
-        return [TABLE_NAME]
+        write_text(
+            self._folder / SCANS_NAME, scan_table((result.stem, self._record(result.stem)) for result in results)
+        )
+        return [TABLE_NAME, SCANS_NAME]
 
     def write_preview(self, results: Sequence[Result], failures: int, notice: str) -> list[str]:
         """Writes the contact sheet, if there is anything on it."""
@@ -107,6 +143,9 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         with whole_files(self._folder, [PREVIEW_NAME]) as beside:
             save_preview(self._tiles, beside / PREVIEW_NAME, scans=len(results), failures=failures, notice=notice)
         return [PREVIEW_NAME]
+
+    def _picture(self, stem: str, size: str = "large") -> Path:
+        return Path(self._pictures.name) / f"{stem}.{size}.png"
 
     def _record(self, stem: str) -> Record:
         record: Record = json.loads((self._folder / f"{stem}.json").read_text(encoding="utf-8"))

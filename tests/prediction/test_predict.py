@@ -122,7 +122,7 @@ def test_real_scan(network: UptakeNetwork, tmp_path: Path) -> None:
 
 def test_outputs_name_neither_patient_nor_date(network: UptakeNetwork, tmp_path: Path) -> None:
     predict_with(network, [REAL_SCAN], out=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 10
+    assert len(list(tmp_path.iterdir())) == 12
     for path in tmp_path.iterdir():
         content = path.read_bytes()
         for secret in (

@@ -1,0 +1,115 @@
+"""The page of a whole run: every patient and scan with a small picture, figures, warnings and links; sortable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.pages import render
+from msanet_jax.prediction.files import largest
+
+_TEMPLATE = Path(__file__).with_name("templates") / "index.html.jinja"
+Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexScan:
+    """A scan of the index.
+
+    Attributes:
+      stem: of its files.
+      view: which side.
+      lesion_count: marks.
+      warnings: of its record.
+      files: names that are linked.
+      picture: what the small picture leads to; empty for nothing.
+    """
+
+    stem: str
+    view: str
+    lesion_count: int
+    warnings: tuple[str, ...]
+    files: tuple[str, ...]
+    picture: str
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexPatient:
+    """A row of the index.
+
+    Attributes:
+      name: pseudonym.
+      page: of the patient.
+      lesion_count: over the views, those seen twice counted once.
+      lesion_area_fraction: over the views; None without a body.
+      longest_mm: major axis of the longest lesion; None without a lesion or a pixel size.
+      scans: of the patient.
+    """
+
+    name: str
+    page: str
+    lesion_count: int
+    lesion_area_fraction: float | None
+    longest_mm: float | None
+    scans: tuple[IndexScan, ...]
+
+
+def index_patient(patient: Record, scans: Sequence[tuple[str, Record]], page: str) -> IndexPatient:
+    """A row from a patient's record and those of the scans.
+
+    Args:
+      patient: of `patient_record`.
+      scans: (stem, record) of every scan.
+      page: of the patient.
+    """
+    lengths = [length for _, record in scans if (length := largest(record, "major_axis_mm")) is not None]
+    return IndexPatient(
+        patient["patient_pseudonym"],
+        page,
+        patient["lesion_count"],
+        patient["lesion_area_fraction"],
+        max(lengths, default=None),
+        tuple(
+            IndexScan(
+                stem,
+                record["view"],
+                record["lesion_count"],
+                tuple(record["warnings"]),
+                files := tuple(record["files"]),
+                next((name for name in files if name.endswith("_overlay.png")), ""),
+            )
+            for stem, record in scans
+        ),
+    )
+
+
+def index_page(
+    patients: Sequence[IndexPatient],
+    pictures: Mapping[str, bytes],
+    *,
+    notice: str,
+    facts: str,
+    failures: Sequence[Mapping[str, str]],
+    run_files: Sequence[str],
+) -> str:
+    """HTML of a run.
+
+    Args:
+      patients: rows.
+      pictures: PNG by stem (`contact_sheet.thumbnail`).
+      notice: of the model.
+      facts: one line on model and threshold.
+      failures: `file` and `reason` of what was skipped.
+      run_files: tables and pictures of the whole run, linked at the end.
+    """
+    return render(
+        _TEMPLATE,
+        patients=patients,
+        pictures=pictures,
+        notice=notice,
+        facts=facts,
+        failures=failures,
+        run_files=run_files,
+    )
