@@ -90,9 +90,9 @@ def numbers(splits: dict[str, BoneScans]) -> list[str]:
     ]
     for split in SPLITS:
         scans = splits[split]
-        empty = sum(not image.lesion_rows for image in scans.rows)
+        empty = sum(not mask.any() for mask in scans.masks["lesions"])
         patients = len({image.patient for image in scans.rows})
-        lines.append(f"| {split} | {patients} | {len(scans.rows)} | {empty} | {len(rows[split])} |")
+        lines.append(f"| {split} | {patients} | {len(scans.rows)} | {empty} | {sum(row['visible'] for row in rows[split])} |")
     lines += ["", "| per lesion and view, all splits | 5 % | median | 95 % |", "|---|---|---|---|"]
     for label, key in (
         ("size, mm", "size_mm"),

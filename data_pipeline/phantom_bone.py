@@ -84,6 +84,7 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(phantom.VERSION)
     RELEASE_NOTES = {  # noqa: RUF012
         "1.0.0": "Difficulty calibrated with a plain U-Net; frozen.",
+        "2.1.0": "Hidden lesions apart, in lesions_all; benign spots fainter; bodies and uptake vary more.",
         "2.0.0": "Other patients: parts of bones, posture, depth, scatter, benign spots at their sites; faults are on.",
         "1.0.1": "The same bytes on every processor: float64, counts by inverse distribution. Masks of organs.",
     }

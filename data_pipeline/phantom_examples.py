@@ -78,7 +78,7 @@ def view_example(view: SimulatedView, field: str) -> dict[str, Any]:
     """A field of a simulated view with its masks; rows of lesions outside it are left out."""
     window = find_window(view.scan, field)
     cropped = {name: field_ids(getattr(view, name), window, field) for name in SET_MASKS}
-    present = set(np.unique(cropped["lesions"]).tolist()) - {0}
+    present = set(np.unique(cropped["lesions_all"]).tolist()) - {0}
     return {
         "counts": field_counts(view.scan.counts, window, field),
         "image_id": f"{view.scan.patient}-{view.scan.view}",

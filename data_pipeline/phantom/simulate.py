@@ -51,7 +51,8 @@ class SimulatedView:
     Attributes:
       scan: Poisson counts.
       expected: float32, noise-free counts.
-      lesions: uint8 ids, attenuated projection above a fraction of its maximum: the scored truth.
+      lesions: uint8 ids of visible lesions, attenuated projection above a fraction of its maximum: the scored truth.
+      lesions_all: likewise, with the hidden lesions, whose contrast-to-noise no reader can see.
       lesions_isocontour: uint8 ids, isocontour of the blurred noise-free lesion.
       reader_1, reader_2: uint8 ids, two virtual readers.
       benign: uint8 ids of benign spots.
@@ -63,6 +64,7 @@ class SimulatedView:
     scan: Scan
     expected: np.ndarray
     lesions: np.ndarray
+    lesions_all: np.ndarray
     lesions_isocontour: np.ndarray
     reader_1: np.ndarray
     reader_2: np.ndarray

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from data_pipeline.phantom.lesions import Spot
 from data_pipeline.phantom.priors import TruthRules
 
-MASKS = ("lesions", "lesions_isocontour", "reader_1", "reader_2", "benign")
+MASKS = ("lesions", "lesions_all", "lesions_isocontour", "reader_1", "reader_2", "benign")
 """All masks of a view, by the names of `Masks`."""
 
 FOOTPRINT_PX = 0.7
@@ -40,9 +40,13 @@ class Projection:
 
 @dataclasses.dataclass(frozen=True)
 class Masks:
-    """Instance ids `[rows, columns]` uint8, 0 where there is nothing, and a row of facts per lesion."""
+    """Instance ids `[rows, columns]` uint8, 0 where there is nothing, and a row of facts per lesion.
+
+    `lesions` and its isocontour hold the visible ones, `lesions_all` the hidden ones too.
+    """
 
     lesions: np.ndarray
+    lesions_all: np.ndarray
     lesions_isocontour: np.ndarray
     reader_1: np.ndarray
     reader_2: np.ndarray
@@ -102,13 +106,16 @@ def draw_masks(
       rules: fractions and thresholds.
       random: for the readers.
     """
-    by_rule: dict[str, list[tuple[int, Projection, np.ndarray]]] = {key: [] for key in ("p", "i", "1", "2")}
+    by_rule: dict[str, list[tuple[int, Projection, np.ndarray]]] = {key: [] for key in ("p", "a", "i", "1", "2")}
     rows = []
     for spot, seen in lesions:
         mask = scored_mask(seen, rules)
         cnr = _contrast_to_noise(seen, mask, expected)
-        by_rule["p"].append((spot.id, seen, mask))
-        by_rule["i"].append((spot.id, seen, _above(seen.counts, rules.isocontour_fraction)))
+        visible = cnr >= rules.visible_cnr
+        by_rule["a"].append((spot.id, seen, mask))
+        if visible:  # nobody can draw the others
+            by_rule["p"].append((spot.id, seen, mask))
+            by_rule["i"].append((spot.id, seen, _above(seen.counts, rules.isocontour_fraction)))
         for key, fraction in zip("12", rules.reader_fractions, strict=True):
             level = np.clip(fraction * (1.0 + rules.reader_jitter * random.standard_normal()), 0.15, 0.85)
             # A faint lesion is drawn by chance, a clear one almost always.
@@ -121,12 +128,13 @@ def draw_masks(
                 "area_px": int(mask.sum()),
                 "counts": round(seen.sign * float(seen.counts.sum()), 1),
                 "cnr": round(cnr, 2),
-                "visible": bool(cnr >= rules.visible_cnr),
+                "visible": bool(visible),
             }
         )
     shape = expected.shape
     return Masks(
         lesions=_instances(by_rule["p"], shape),
+        lesions_all=_instances(by_rule["a"], shape),
         lesions_isocontour=_instances(by_rule["i"], shape),
         reader_1=_instances(by_rule["1"], shape),
         reader_2=_instances(by_rule["2"], shape),

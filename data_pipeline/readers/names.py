@@ -26,6 +26,7 @@ _SUFFIX_KINDS = {
     "lesions": "lesions",
     "mets": "lesions",
     "metastases": "lesions",
+    "lesions_all": "lesions_all",
     "lesions_isocontour": "lesions_isocontour",
     "reader_1": "reader_1",
     "reader1": "reader_1",
@@ -46,7 +47,7 @@ _MASK_FOLDERS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "an
     "segmentationclass",  # Pascal VOC, CVAT
 }
 # Folders of masks only inside a folder of masks: alone they may well be classes of scans.
-_KIND_FOLDERS = {"lesions", "lesions_isocontour", "reader_1", "reader_2", "benign"}
+_KIND_FOLDERS = {"lesions", "lesions_all", "lesions_isocontour", "reader_1", "reader_2", "benign"}
 _SCAN_FOLDERS = {"image", "images", "imagestr", "imagests", "scan", "scans", "img", "imgs", "counts", "jpegimages"}
 _DERIVED = ("expected", "organs", "probability", "overlay", "preview")
 _NNUNET_IMAGES = {"imagestr", "imagests"}

@@ -42,7 +42,7 @@ BENIGN_RATES: Mapping[str, float] = {
 METASTASIS_LENGTH_MM = LogNormal(median=19.0, spread=1.6, low=7.0, high=90.0)
 METASTASIS_CONTRAST = LogNormal(median=6.0, spread=1.8, low=1.6, high=25.0)
 LYTIC_CONTRAST = Uniform(0.0, 0.4)
-BENIGN_CONTRAST = LogNormal(median=4.6, spread=1.7, low=1.4, high=20.0)
+BENIGN_CONTRAST = LogNormal(median=2.7, spread=1.7, low=1.4, high=20.0)
 BENIGN_LENGTH_MM = LogNormal(median=20.0, spread=1.4, low=8.0, high=45.0)
 
 
@@ -120,7 +120,8 @@ class TruthRules:
       projection_fraction: of the maximum of a lesion's attenuated projection; above it a pixel is lesion.
       isocontour_fraction: of the maximum of the blurred, noise-free lesion image; a lesion whose projection is smaller
         than this contour is scored by the contour, since no camera shows it smaller.
-      visible_cnr: lesion counts over the noise of the background within the mask (Rose's 3 with a margin for clutter).
+      visible_cnr: lesion counts over the noise of the background within the mask (Rose's 3 with a margin for clutter);
+        a lesion below it is hidden: kept apart from the scored mask, as nobody can draw it.
       reader_fractions: isocontours at which the two virtual readers draw.
       reader_jitter: relative spread of that fraction from lesion to lesion.
       reader_half_cnr: contrast-to-noise at which a reader draws a lesion half of the time.

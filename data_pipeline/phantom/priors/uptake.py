@@ -18,11 +18,11 @@ class UptakeSpreads:
       side: of all bones of a side.
     """
 
-    group: float = 0.22
+    group: float = 0.25
     pair: float = 0.20
-    bone: float = 0.24
+    bone: float = 0.28
     spine: float = 0.24
-    side: float = 0.05
+    side: float = 0.07
 
 
 SPINE_MEMORY = 0.8
@@ -125,7 +125,7 @@ FILLED: Mapping[str, FillPrior] = {
 """Bodies of vertebrae, flat bones of the trunk and ends of long bones."""
 
 BONE_UPTAKE: Mapping[str, float] = {
-    "rib": 0.58,
+    "rib": 0.50,
     "sternum": 1.9,
     "costal_cartilage": 0.05,
     "thoracic": 1.05,
@@ -153,7 +153,7 @@ OTHER_BONE_UPTAKE = 0.4
 SURFACE_MM = 2.0
 """Thickness of the layer that takes up tracer on bone surfaces."""
 
-BONE_TO_SOFT = 17.5
+BONE_TO_SOFT = 15.5
 """Concentration in the 2 mm surface layer of reference bone over that of soft tissue."""
 
 MU_SOFT_PER_MM = 0.0150
