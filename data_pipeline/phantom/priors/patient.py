@@ -62,7 +62,7 @@ ARM_SIDE_DEG = 4.0
 PHYSIOLOGY: Mapping[str, Prior] = {
     "bone_share": LogNormal(1.0, 1.3, 0.5, 2.0),
     "soft_tissue_scale": LogNormal(1.0, 1.2, 0.6, 1.7),
-    "soft_texture": Uniform(0.12, 0.55),
+    "soft_texture": Uniform(0.06, 0.28),
     "kidney_ratio": LogNormal(4.5, 1.8, 1.2, 18.0),
     "kidney_side": Normal(0.0, 0.2, -0.5, 0.5),
     "bladder_ratio": LogNormal(20.0, 1.9, 2.0, 90.0),
