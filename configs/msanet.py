@@ -42,7 +42,7 @@ def _full() -> ConfigDict:
     config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration, or a folder of `msanet import`
     config.data.field = "thorax"  # thorax (256 x 256 px) | whole_body (1024 x 256 px)
     config.data.image_size_px = 256  # columns; the 256 px of the field are binned down to this, counts add up
-    config.data.scored_mask = "lesions"  # lesions (projection) | lesions_all (hidden ones too) | lesions_isocontour | reader_1 | reader_2
+    config.data.scored_mask = "lesions"  # lesions | lesions_all (hidden ones too) | lesions_isocontour | reader_1 | reader_2
     config.data.folds = 0  # of a cross-validation over patients; 0 for the set's own splits
     config.data.fold = 0  # the tested one, 0 ... folds - 1
     config.data.fold_seed = 0  # of the grouping into folds; the same for all runs that are compared
@@ -166,8 +166,8 @@ def _cpu(config: ConfigDict) -> None:
 
 
 def _released(config: ConfigDict) -> None:
-    """The model that comes with the package: a thousand virtual patients, 128 px."""
-    config.data.dataset = "phantom_bone/large"
+    """The model that comes with the package: 320 virtual patients, 128 px."""
+    config.data.dataset = "phantom_bone/medium"
     config.data.image_size_px = 128
     config.generator.width = 16
     config.generator.max_width = 224

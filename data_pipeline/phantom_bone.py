@@ -55,10 +55,17 @@ SIZES = (
     ),
     PhantomBoneConfig(
         name="large",
-        description="1,100 patients, 1,650 images: what more patients are worth, and the released model",
+        description="1,100 patients, 1,650 images: what more patients are worth",
         seed=2028,
         patients={"train": 1000, "validation": 20, "test": 80},
         images=1650,
+    ),
+    PhantomBoneConfig(
+        name="medium",
+        description="320 patients, 480 images: the released model",
+        seed=2029,
+        patients={"train": 280, "validation": 20, "test": 20},
+        images=480,
     ),
     PhantomBoneConfig(
         name="cpu",
