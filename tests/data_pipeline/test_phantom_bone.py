@@ -31,7 +31,7 @@ def test_builds_once_and_loads(calls: list[int], tmp_path: Path) -> None:
     splits = {name: load_split("phantom_bone/tiny", name, str(tmp_path)) for name in SPLITS}
     assert sorted(calls) == list(range(10))
     assert sum(len(split.rows) for split in splits.values()) == 16
-    assert {split.version for split in splits.values()} == {"2.0.0"}
+    assert {split.version for split in splits.values()} == {"2.1.0"}
     patients = [{row.patient for row in split.rows} for split in splits.values()]
     assert [len(group) for group in patients] == [5, 2, 3]
     assert not patients[0] & patients[1] | patients[0] & patients[2] | patients[1] & patients[2]

@@ -42,7 +42,7 @@ BENIGN_RATES: Mapping[str, float] = {
 METASTASIS_LENGTH_MM = LogNormal(median=19.0, spread=1.6, low=7.0, high=90.0)
 METASTASIS_CONTRAST = LogNormal(median=6.0, spread=1.8, low=1.6, high=25.0)
 LYTIC_CONTRAST = Uniform(0.0, 0.4)
-BENIGN_CONTRAST = LogNormal(median=2.7, spread=1.7, low=1.4, high=20.0)
+BENIGN_CONTRAST = LogNormal(median=3.1, spread=1.7, low=1.4, high=20.0)
 BENIGN_LENGTH_MM = LogNormal(median=20.0, spread=1.4, low=8.0, high=45.0)
 
 

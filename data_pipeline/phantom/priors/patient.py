@@ -30,8 +30,8 @@ SHAPE: Mapping[str, Prior] = {
     "tilt_deg": Normal(0.0, 1.5, -4.0, 4.0),
     "asymmetry": Normal(0.0, 0.025, -0.06, 0.06),
     "rib_slope_deg": Normal(0.0, 5.0, -10.0, 12.0),
-    "bone_deformation": Uniform(0.5, 2.0),
-    "smooth_deformation_mm": Uniform(3.0, 12.0),
+    "bone_deformation": Uniform(0.5, 2.2),
+    "smooth_deformation_mm": Uniform(3.0, 13.0),
     "foot_drop_deg": Uniform(25.0, 60.0),
     "foot_turn_deg": Uniform(-22.0, 8.0),
 }
@@ -62,7 +62,7 @@ ARM_SIDE_DEG = 4.0
 PHYSIOLOGY: Mapping[str, Prior] = {
     "bone_share": LogNormal(1.0, 1.3, 0.5, 2.0),
     "soft_tissue_scale": LogNormal(1.0, 1.2, 0.6, 1.7),
-    "soft_texture": Uniform(0.06, 0.28),
+    "soft_texture": Uniform(0.08, 0.38),
     "kidney_ratio": LogNormal(4.5, 1.8, 1.2, 18.0),
     "kidney_side": Normal(0.0, 0.2, -0.5, 0.5),
     "bladder_ratio": LogNormal(20.0, 1.9, 2.0, 90.0),
@@ -87,4 +87,4 @@ EDGE_COLUMNS = (0, 22)
 """Columns that the detector leaves out on each side, on the real scan 13."""
 
 MOTION_PROBABILITY = 0.12
-MOTION_MM = Uniform(3.0, 12.0)
+MOTION_MM = Uniform(3.0, 13.0)

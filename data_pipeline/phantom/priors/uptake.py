@@ -19,8 +19,8 @@ class UptakeSpreads:
     """
 
     group: float = 0.25
-    pair: float = 0.20
-    bone: float = 0.28
+    pair: float = 0.22
+    bone: float = 0.30
     spine: float = 0.24
     side: float = 0.07
 

@@ -27,7 +27,7 @@ from data_pipeline.phantom.camera import (
 )
 from data_pipeline.phantom.lesions import burden
 from data_pipeline.phantom.patients import draw_patient
-from data_pipeline.phantom.priors import LesionPriors
+from data_pipeline.phantom.priors import LesionPriors, TruthRules
 from data_pipeline.phantom.simulate import SimulatedPatient, deposit3, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import MASKS
@@ -269,6 +269,21 @@ def test_lesions_lie_on_bones(patient: SimulatedPatient) -> None:
         for number in present:
             assert rows[number]["bone"] in load_skeleton().names
             assert rows[number]["area_px"] >= (view.lesions == number).sum() > 0
+
+
+def test_hidden_lesions_are_in_the_mask_of_all_only() -> None:
+    """Of 6 patients, whose visible and hidden lesions both cover pixels."""
+    hidden_px = 0
+    for index in range(6):
+        view = simulate_patient(seed=5, index=index, views=(View.POSTERIOR,)).views[View.POSTERIOR]
+        visible = {row["id"] for row in view.lesion_rows if row["visible"]}
+        assert visible == {row["id"] for row in view.lesion_rows if row["cnr"] >= TruthRules().visible_cnr}
+        hidden = (view.lesions_all > 0) & ~np.isin(view.lesions_all, list(visible))
+        for mask in (view.lesions, view.lesions_isocontour):
+            assert set(np.unique(mask).tolist()) - {0} <= visible
+        assert np.array_equal(view.lesions[~hidden], view.lesions_all[~hidden])
+        hidden_px += int(hidden.sum())
+    assert hidden_px > 100
 
 
 def test_field_of_view_cuts_columns_and_keeps_the_counts(patient: SimulatedPatient) -> None:

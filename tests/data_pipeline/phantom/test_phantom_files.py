@@ -23,8 +23,8 @@ FILES = {"patient.json"} | {
     f"{view}{end}"
     for view in ("anterior", "posterior")
     for end in (
-        *(".dcm", ".png", "_expected.npy", "_lesions.png", "_lesions_isocontour.png", "_benign.png"),
-        *("_reader_1.png", "_reader_2.png", "_organs.png"),
+        *(".dcm", ".png", "_expected.npy", "_lesions.png", "_lesions_all.png", "_benign.png"),
+        *("_lesions_isocontour.png", "_reader_1.png", "_reader_2.png", "_organs.png"),
     )
 }
 
