@@ -19,11 +19,11 @@ from data_pipeline.phantom_bone import PhantomBone, planned_views
 from data_pipeline.phantom_examples import SET_MASKS, view_example
 
 FULL = next(config for config in PhantomBone.BUILDER_CONFIGS if config.name == "full")
-FULL_SET = "0c39845b18bd890455b5b04d41e9963c18fe9dc514f2a238c986812a85b39b9f"
-DRAWN = "b5b8da5d295595cad7dbbee03128b4b74f55019d2eea08bffccaca0227c067aa"
+FULL_SET = "a98ee3c904bb68ddd0208a7824a3b181c1c3ee2b53d9119cd3fa210d4ca50b58"
+DRAWN = "0b7f6837fca8422fac2d1cf9f2910d4a0263323c0dbcd4a799b1f53f5b062653"
 PATIENTS = {
-    10: "24dea50882e7000e08992f3c8e139304e4050b90a5459ed96d864976e1a8e50b",
-    2: "efd844423d1f9e5e2bf84a446c9803b3b119e42fd05cbecba5dad0009526ebac",
+    10: "82fd66338e4e2642423152232778b94ff8e58402366aa68f92e588eee66bc002",
+    2: "45383a83b5f1fc2512f152e3b8d05976d4dfd0ef6d9da2cbd1c42442c8e5213b",
 }
 """Of counts and masks of both views of the full set's patients, without and with lesions."""
 
