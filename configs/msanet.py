@@ -42,7 +42,7 @@ def _full() -> ConfigDict:
     config.data.dataset = "phantom_bone/full"  # TFDS builder and its configuration, or a folder of `msanet import`
     config.data.field = "thorax"  # thorax (256 x 256 px) | whole_body (1024 x 256 px)
     config.data.image_size_px = 256  # columns; the 256 px of the field are binned down to this, counts add up
-    config.data.scored_mask = "lesions"  # lesions | lesions_all (hidden ones too) | lesions_isocontour | reader_1 | reader_2
+    config.data.scored_mask = "lesions"  # lesions | lesions_all (and hidden) | lesions_isocontour | reader_1 | reader_2
     config.data.folds = 0  # of a cross-validation over patients; 0 for the set's own splits
     config.data.fold = 0  # the tested one, 0 ... folds - 1
     config.data.fold_seed = 0  # of the grouping into folds; the same for all runs that are compared

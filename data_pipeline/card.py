@@ -92,7 +92,8 @@ def numbers(splits: dict[str, BoneScans]) -> list[str]:
         scans = splits[split]
         empty = sum(not mask.any() for mask in scans.masks["lesions"])
         patients = len({image.patient for image in scans.rows})
-        lines.append(f"| {split} | {patients} | {len(scans.rows)} | {empty} | {sum(row['visible'] for row in rows[split])} |")
+        seen = sum(row["visible"] for row in rows[split])
+        lines.append(f"| {split} | {patients} | {len(scans.rows)} | {empty} | {seen} |")
     lines += ["", "| per lesion and view, all splits | 5 % | median | 95 % |", "|---|---|---|---|"]
     for label, key in (
         ("size, mm", "size_mm"),

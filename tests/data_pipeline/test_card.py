@@ -13,7 +13,8 @@ from data_pipeline.features import BoneScans, ImageRow
 
 def _splits() -> dict[str, BoneScans]:
     def scans(split: str) -> BoneScans:
-        masks = {name: np.zeros((2, 4, 4), np.uint8) for name in ("lesions", "lesions_all", "lesions_isocontour", "benign")}
+        kinds = ("lesions", "lesions_all", "lesions_isocontour", "benign")
+        masks = {name: np.zeros((2, 4, 4), np.uint8) for name in kinds}
         masks |= {"reader_1": masks["benign"].copy(), "reader_2": masks["benign"].copy()}
         masks["lesions"][0, :2, :2] = 1
         masks["reader_1"][0, :2, :1] = 1
