@@ -1,36 +1,19 @@
-"""Writes docs/configs.md from configs/msanet.py: every key, its value, and the comment behind it.
+"""Writes docs/configs.md: every key of configs/msanet.py with its value, and what `recipe_keys.KEYS` says about it.
 
 python -m docs.configs_page
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from configs.msanet import VARIANTS, get_config
 from data_pipeline.files import write_text
 from data_pipeline.pages import render
 from msanet_jax.runs.recipe import flatten
+from msanet_jax.runs.recipe_keys import KEYS
 
 ROOT = Path(__file__).parents[1]
-# Variables of configs/msanet.py -> sections of the recipe that they fill.
-SECTIONS = {
-    "config": ("",),
-    "augment": ("augment.",),
-    "generator": ("generator.",),
-    "discriminator": ("discriminator.",),
-    "optimizer": ("generator_optimizer.", "discriminator_optimizer."),
-}
-
-
-def meanings(source: str) -> dict[str, str]:
-    """Key -> comment, of the lines of the recipe's file that set a value."""
-    found = {}
-    for variable, path, comment in re.findall(r"^    (\w+)\.([\w.]+) = .*?  # (.+)$", source, flags=re.MULTILINE):
-        for section in SECTIONS.get(variable, ()):
-            found.setdefault(section + path, comment)
-    return found
 
 
 def page() -> str:
@@ -44,7 +27,7 @@ def page() -> str:
         sections=dict(sorted(sections.items())),
         full=full,
         cpu=cpu,
-        meanings=meanings((ROOT / "configs" / "msanet.py").read_text(encoding="utf-8")),
+        table=KEYS,
         variants={name: change.__doc__ for name, change in VARIANTS.items()},
     )
 

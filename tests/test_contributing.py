@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 LOSSES, ADVERSARIES = "msanet_jax/training/losses.py", "msanet_jax/training/adversaries.py"
+KEYS = "msanet_jax/runs/recipe_keys.py"
 PIXELS, STATISTICS = "msanet_jax/evaluation/pixels.py", "msanet_jax/evaluation/statistics.py"
 
 
@@ -36,10 +37,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("copy")
     for name in ("msanet_jax", "data_pipeline", "configs"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.msanet"))
-    focal, entry, weight = _blocks("How to add a loss")
+    focal, entry, weight, key = _blocks("How to add a loss")
     _insert(root / LOSSES, focal, before="\nSUPERVISED: dict")
     _insert(root / LOSSES, f"    {entry}", after='    "cross_entropy": _cross_entropy_term,\n')
     _insert(root / "configs/msanet.py", f"    {weight}", after="    config.loss = ConfigDict()\n")
+    _insert(root / KEYS, f"    {key}", after="KEYS: Mapping[str, Key] = {\n")
     hinge, entry = _blocks("How to add an adversarial objective")
     _insert(root / ADVERSARIES, hinge, before="\nADVERSARIES: dict")
     _insert(root / ADVERSARIES, entry, after="ADVERSARIES: dict[str, Adversary] = {")
@@ -63,6 +65,7 @@ TRAINING = """
 import doctest, functools, jax, jax.numpy as jnp
 from configs import peers
 from msanet_jax.evaluation import pixels, statistics
+from msanet_jax.runs.recipe import check_recipe
 from msanet_jax.training import adversaries, losses
 from msanet_jax.training.state import create_networks, create_state
 from msanet_jax.training.steps import train_iteration
@@ -73,6 +76,7 @@ assert statistics.__file__.startswith("COPY") and pixels.jaccard in statistics.P
 config = peers.get_config("patch_gan,smoke")
 assert config.loss.focal_weight == 0.0
 config.loss.focal_weight, config.adversary.objective = 2.0, "hinge"
+check_recipe(config)
 config.data.image_size_px = 16
 networks = create_networks(config, steps_per_epoch=2)
 batch = {name: jnp.zeros((2, 16, 16, 1)) for name in ("image", "mask")}

@@ -16,42 +16,45 @@ from msanet_jax.runs.recipe import differing_keys, field_of, read_config
 LOG = logging.getLogger(__name__)
 
 
-def prepare(run: Path, config: ConfigDict) -> None:
-    """Makes the folder and stores config.json, or checks that the folder belongs to the same config.
+def check_same_config(run: Path, config: ConfigDict) -> None:
+    """Refuses a folder that holds a run of another config; writes nothing.
 
     Raises:
-      RequestError: the folder cannot be written, or holds a run of another config; the differing keys are named.
+      RequestError: the differing keys are named.
     """
-    path = writable_folder(run, "--workdir") / "config.json"
-    if path.exists():
-        differing = differing_keys(read_config(run), config)
-        if differing:
-            raise RequestError(
-                f"--workdir={run} holds a run of another config; choose another folder or undo: {'; '.join(differing)}"
-            )
-        return
-    write_text(path, config.to_json(indent=2, sort_keys=True) + "\n")
-
-
-def keep_dataset_version(run: Path, *, dataset: str, version: str | None) -> None:
-    """Notes in dataset_version.txt which version of its set a run is trained on, or checks that it is still the same.
-
-    A run with checkpoints and without that file is of an older release: nothing is known, nothing is noted.
-
-    Raises:
-      RequestError: the run was begun on another version.
-    """
-    path = run / "dataset_version.txt"
-    if version is None or (not path.exists() and (run / "checkpoints").exists()):
-        return
-    if not path.exists():
-        write_text(path, f"{version}\n")
-        return
-    begun = path.read_text(encoding="utf-8").strip()
-    if begun != version:
+    if (run / "config.json").exists() and (differing := differing_keys(read_config(run), config)):
         raise RequestError(
-            f"--workdir={run} was begun on version {begun} of {dataset}, which is now {version}; choose another folder"
+            f"--workdir={run} holds a run of another config; choose another folder or undo: {'; '.join(differing)}"
         )
+
+
+def prepare(run: Path, config: ConfigDict, *, version: str | None = None) -> None:
+    """Makes the folder and binds it to a config and a version of the data set, or checks that it is bound to them.
+
+    Call it when data and networks have been accepted. It writes config.json and dataset_version.txt. A run with
+    checkpoints and without the latter is of an older release: its version is unknown, and stays so.
+
+    Args:
+      run: the folder.
+      config: the recipe.
+      version: of the data set; None if it has none.
+
+    Raises:
+      RequestError: the folder cannot be written, or holds a run of another config or version; nothing is written.
+    """
+    check_same_config(run, config)
+    noted = run / "dataset_version.txt"
+    begun = noted.read_text(encoding="utf-8").strip() if noted.exists() else None
+    if None not in (begun, version) and begun != version:
+        raise RequestError(
+            f"--workdir={run} was begun on version {begun} of {config.data.dataset}, which is now {version}; choose "
+            "another folder"
+        )
+    path = writable_folder(run, "--workdir") / "config.json"
+    if not path.exists():
+        write_text(path, config.to_json(indent=2, sort_keys=True) + "\n")
+    if begun is None and version is not None and not (run / "checkpoints").exists():
+        write_text(noted, f"{version}\n")
 
 
 def decided_threshold(run: Path, config: ConfigDict) -> float:

@@ -12,42 +12,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-
-POSITIVE = (
-    "data.image_size_px",
-    "generator.width",
-    "generator.max_width",
-    "generator.depth",
-    "generator.fold_px",
-    "discriminator.width",
-    "discriminator.depth",
-    "discriminator.fold_px",
-    "adversary.pyramid_levels",
-    "adversary.discriminator_steps",
-    "generator_optimizer.peak_learning_rate",
-    "discriminator_optimizer.peak_learning_rate",
-    "train.total_epochs",
-    "train.log_every_steps",
-    "train.validate_every_epochs",
-    "train.checkpoint_every_epochs",
-    "train.image_every_epochs",
-    "train.keep_checkpoints",
-    "evaluate.bootstrap_samples",
-)
-"""Keys whose value has to be above 0 wherever a recipe has them; batch sizes are `devices.check_batch_size`'s."""
+from msanet_jax.runs.recipe_keys import check_keys, check_values
 
 
 def check_recipe(config: ConfigDict) -> None:
-    """Refuses sizes, rates and intervals that are not positive.
+    """Refuses a recipe with a missing or unknown key, or with a value that its key cannot have (`recipe_keys.KEYS`).
 
     Raises:
-      RequestError: names the key and its value.
+      RequestError: names the key, its value and the values that it can have.
     """
-    for path in POSITIVE:
-        section, key = path.split(".")
-        value = config.get(section, {}).get(key)
-        if value is not None and not value > 0:
-            raise RequestError(f"config.{path}={value} must be above 0")
+    flat = flatten(config)
+    check_keys(flat)
+    check_values(flat)
 
 
 def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:

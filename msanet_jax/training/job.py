@@ -20,12 +20,12 @@ from data_pipeline.splits import SPLITS
 from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.report.curves import write_curves
-from msanet_jax.runs.folder import keep_dataset_version, prepare
+from msanet_jax.runs.folder import check_same_config, prepare
 from msanet_jax.runs.notices import picture_notice
-from msanet_jax.runs.recipe import check_recipe
 from msanet_jax.runtime.hosts import from_primary, is_primary, primary_first, wait_for_all
+from msanet_jax.training.acceptance import check_run
 from msanet_jax.training.baselines import fit_baseline
-from msanet_jax.training.devices import check_batch_size, compile_probability, describe_devices
+from msanet_jax.training.devices import compile_probability, describe_devices
 from msanet_jax.training.loop import train
 from msanet_jax.training.outcome import headline, score_and_write
 from msanet_jax.training.state import create_networks
@@ -50,14 +50,13 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
     """
     begin = time.perf_counter()
     run = Path(workdir)
-    check_recipe(config)
+    check_run(config)
     LOG.info("%s", describe_devices())
-    check_batch_size(config.train.batch_size, "config.train.batch_size")
-    check_batch_size(config.evaluate.batch_size, "config.evaluate.batch_size")
-    from_primary(lambda: prepare(run, config))
+    from_primary(lambda: check_same_config(run, config))
     splits = primary_first(lambda: load_splits(config.data, data_dir))
-    version = splits["train"].version
-    from_primary(lambda: keep_dataset_version(run, dataset=config.data.dataset, version=version))
+    if config.model not in BASELINES:
+        steps_per_epoch(len(splits["train"].rows), config.train.batch_size)
+    from_primary(lambda: prepare(run, config, version=splits["train"].version))
     LOG.info(
         "%s: %d training, %d validation, %d test images",
         config.data.dataset,

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from msanet_jax.runs.folder import decided_threshold, keep_dataset_version, prepare
+from msanet_jax.runs.folder import decided_threshold, prepare
 from msanet_jax.runs.recipe import differing_keys, flatten, read_config
 
 
@@ -45,14 +45,19 @@ def test_differing_keys_ignore_how_a_config_was_reached() -> None:
 
 
 def test_a_run_stays_with_its_version_of_the_data(tmp_path: Path) -> None:
+    config, run = get_config("cpu"), tmp_path / "run"
     for _ in range(2):
-        keep_dataset_version(tmp_path, dataset="phantom_bone/cpu", version="1.0.0")
+        prepare(run, config, version="1.0.0")
     with pytest.raises(RequestError, match=r"begun on version 1\.0\.0 of phantom_bone/cpu, which is now 1\.0\.1"):
-        keep_dataset_version(tmp_path, dataset="phantom_bone/cpu", version="1.0.1")
+        prepare(run, config, version="1.0.1")
+    (run / "config.json").unlink()
+    with pytest.raises(RequestError, match="begun on version"):
+        prepare(run, config, version="1.0.1")
+    assert [path.name for path in run.iterdir()] == ["dataset_version.txt"]
     older = tmp_path / "older"  # trained before versions were noted
     (older / "checkpoints").mkdir(parents=True)
-    keep_dataset_version(older, dataset="phantom_bone/cpu", version="1.0.1")
-    assert [path.name for path in older.iterdir()] == ["checkpoints"]
+    prepare(older, config, version="1.0.1")
+    assert {path.name for path in older.iterdir()} == {"checkpoints", "config.json"}
 
 
 def test_unwritable_folder_is_named(tmp_path: Path) -> None:
