@@ -6,6 +6,7 @@ import functools
 import logging
 import operator
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -13,10 +14,13 @@ import tensorflow_datasets as tfds
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans, stack_examples
 from data_pipeline.fields import field_shape
+from data_pipeline.files import only_one
 from data_pipeline.intake.folder import is_data_set, read_data_set
 from data_pipeline.intake.imported import ImportedBone, imported_builder
 from data_pipeline.phantom_bone import PhantomBone, patient_store, planned_views
 from data_pipeline.phantom_examples import SET_MASKS, simulate_in_processes
+
+LOG = logging.getLogger(__name__)
 
 
 def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -> BoneScans:
@@ -43,7 +47,7 @@ def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -
 
 
 def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone | ImportedBone:
-    """Builds the set unless it is there; says so.
+    """Builds the set unless it is there; says so, and waits where another process is building it.
 
     Raises:
       RequestError: no such set, or `data_dir` cannot be written.
@@ -59,12 +63,18 @@ def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone |
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         Path(data_dir).mkdir(parents=True, exist_ok=True)
+        make: Callable[[], PhantomBone | ImportedBone] = functools.partial(
+            imported_builder, dataset, data_dir=data_dir, field=field
+        )
         if phantom_set:
-            builder = PhantomBone(config=config if field == "thorax" else f"{config}_{field}", data_dir=data_dir)
-        else:
-            builder = imported_builder(dataset, data_dir=data_dir, field=field)
+            set_name = config if field == "thorax" else f"{config}_{field}"
+            make = functools.partial(PhantomBone, config=set_name, data_dir=data_dir)
+        builder = make()
         if not Path(builder.data_dir).exists():
-            _build(builder, manual_dir=None if phantom_set else dataset)
+            with only_one(_lock_file(builder, data_dir), waiting=_say_waiting):
+                builder = make()  # another process may have built it meanwhile
+                if not Path(builder.data_dir).exists():
+                    _build(builder, manual_dir=None if phantom_set else dataset)
     except OSError as error:
         raise RequestError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
     return builder
@@ -75,10 +85,19 @@ def is_simulated(dataset: str) -> bool:
     return not is_data_set(dataset) or read_data_set(dataset).origin == "simulated"
 
 
+def _lock_file(builder: PhantomBone | ImportedBone, data_dir: str) -> Path:
+    """Of all versions of a set: a build clears away what unfinished builds of any version left."""
+    return Path(data_dir, f".{builder.name}_{builder.builder_config.name}.lock")
+
+
+def _say_waiting(holder: str) -> None:
+    LOG.warning("another process is building this data set (%s); waiting for it", holder)
+
+
 def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> None:
     target = Path(builder.data_dir)
     for stale in target.parent.glob("*incomplete*"):
-        logging.warning("removing the unfinished build %s; its finished patients are kept and used", stale)
+        LOG.warning("removing the unfinished build %s; its finished patients are kept and used", stale)
         shutil.rmtree(stale)
     tfds.disable_progress_bar()
     if isinstance(builder, PhantomBone):

@@ -1,21 +1,27 @@
 """Writes whole files and folders: a reader sees the old one or the new one, and a failure leaves nothing behind.
 
-Everything is written in a new hidden folder next to its place and renamed when it is complete.
+Everything is written in a new hidden folder next to its place and renamed when it is complete. `only_one` keeps two
+processes from writing at the same place.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
+import logging
 import math
 import os
+import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from data_pipeline.errors import RequestError
+
+LOG = logging.getLogger(__name__)
 
 PREFIX = ".msanet-"
 """Of the hidden folders in which files are written; a killed process leaves one behind."""
@@ -132,6 +138,57 @@ def writable_folder(path: Path, option: str) -> Path:
     except OSError as error:
         raise RequestError(f"{option}={path}: cannot be written ({error.strerror}); choose another folder") from error
     return path
+
+
+class HeldError(RequestError):
+    """Another process holds a lock; the text names it."""
+
+
+@contextlib.contextmanager
+def only_one(path: Path, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Holds a lock file: one process at a time is inside.
+
+    The lock is `flock`'s, and the file says who holds it. The kernel releases it when its process ends in any way, so
+    the lock of a dead process is free. On a file system without such locks there is only a warning.
+
+    Args:
+      path: of the lock file, in an existing folder; removed at the end.
+      waiting: called once with the holder, before this process waits for it; None refuses to wait.
+
+    Raises:
+      HeldError: another process holds it.
+    """
+    file = _lock(path, waiting)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(path: Path, waiting: Callable[[str], None] | None) -> TextIO:
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            if waiting is None:
+                file.close()
+                raise HeldError(holder) from None
+            waiting(holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            LOG.warning("%s: this file system has no locks (%s); start one process at a time", path, error.strerror)
+        # The holder before has removed the file that it held; a lock on that one keeps nobody out.
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            break
+        file.close()
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    return file
 
 
 def _concerns(error: OSError, out: Path) -> bool:

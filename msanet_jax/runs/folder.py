@@ -1,19 +1,49 @@
-"""A run's folder: its config, the check that it is the same run."""
+"""A run's folder: its config, the check that it is the same run, one process at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
-from data_pipeline.files import writable_folder, write_text
+from data_pipeline.files import HeldError, only_one, writable_folder, write_text
 from msanet_jax.runs.recipe import differing_keys, field_of, read_config
 
 LOG = logging.getLogger(__name__)
+
+
+LOCK = ".lock"
+"""In a run's folder while a process writes there."""
+
+
+@contextlib.contextmanager
+def only_run(run: Path) -> Iterator[None]:
+    """Makes the folder and keeps other processes out of it; a folder that is still empty at the end goes again.
+
+    Raises:
+      RequestError: the folder cannot be written, or another process is at work in it.
+    """
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    writable_folder(run, "--workdir")
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(only_one(run / LOCK))
+            except HeldError as error:
+                raise RequestError(
+                    f"--workdir={run} is in use by {error}; wait for it, stop it, or choose another folder"
+                ) from None
+            yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def check_same_config(run: Path, config: ConfigDict) -> None:

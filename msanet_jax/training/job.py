@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -20,7 +21,7 @@ from data_pipeline.splits import SPLITS
 from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.report.curves import write_curves
-from msanet_jax.runs.folder import check_same_config, prepare
+from msanet_jax.runs.folder import check_same_config, only_run, prepare
 from msanet_jax.runs.notices import picture_notice
 from msanet_jax.runtime.hosts import from_primary, is_primary, primary_first, wait_for_all
 from msanet_jax.training.acceptance import check_run
@@ -49,10 +50,16 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
       signals.Preempted: SIGTERM arrived; the state is saved.
     """
     begin = time.perf_counter()
-    run = Path(workdir)
     check_run(config)
     LOG.info("%s", describe_devices())
+    run = Path(workdir)
     from_primary(lambda: check_same_config(run, config))
+    with contextlib.ExitStack() as stack:
+        from_primary(lambda: stack.enter_context(only_run(run)))
+        return _train_and_evaluate(config, run, data_dir, begin)
+
+
+def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: float) -> dict[str, Any]:
     splits = primary_first(lambda: load_splits(config.data, data_dir))
     if config.model not in BASELINES:
         steps_per_epoch(len(splits["train"].rows), config.train.batch_size)

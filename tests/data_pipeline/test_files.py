@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.files import (
     WriteError,
     nan_to_null,
+    only_one,
     whole_files,
     whole_folder,
     writable_folder,
@@ -107,3 +111,33 @@ def test_writable_folder(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"--out=.*file: cannot be written \(File exists\); choose another folder"):
         writable_folder(tmp_path / "file", "--out")
     assert not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_one_at_a_time_in_turn(tmp_path: Path) -> None:
+    """Twelve threads add to a number that every one reads, waits and writes; none is lost, and no file stays."""
+    total, lock = [0], tmp_path / "lock"
+
+    def add() -> None:
+        with only_one(lock, waiting=lambda holder: None):
+            seen = total[0]
+            time.sleep(0.002)
+            total[0] = seen + 1
+
+    threads = [threading.Thread(target=add) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert total == [12]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with only_one(tmp_path / "lock"):
+        assert "has no locks (No locks available); start one process at a time" in caplog.text

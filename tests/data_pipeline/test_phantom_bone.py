@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_pipeline import phantom_examples
+from data_pipeline import datasets, phantom_examples
 from data_pipeline.datasets import load_split
 from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.scan import View
@@ -78,3 +81,27 @@ def test_whole_bodies_of_the_same_patients(calls: list[int], tmp_path: Path) -> 
     assert whole.counts.shape[1:] == (1024, 256)
     assert [row["id"] for row in whole.rows[0].lesion_rows] == [7]
     assert {"tiny", "tiny_whole_body"} <= {path.name for path in (tmp_path / "phantom_bone").iterdir()}
+
+
+def test_a_second_build_waits_for_the_first(
+    calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second begins while the first is half done; it waits, names the first, and builds nothing."""
+    quick, waiting, seconds = phantom_examples.simulate_patient, threading.Event(), []
+    monkeypatch.setattr(datasets, "_say_waiting", lambda holder: (seconds.append(holder), waiting.set()))
+    second = threading.Thread(
+        target=lambda: seconds.append(len(load_split("phantom_bone/tiny", "train", str(tmp_path)).rows))
+    )
+
+    def half_way(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
+        if len(calls) == 5:
+            second.start()
+            assert waiting.wait(60)
+        return quick(seed=seed, index=index, views=views)
+
+    monkeypatch.setattr(phantom_examples, "simulate_patient", half_way)
+    first = load_split("phantom_bone/tiny", "train", str(tmp_path))
+    second.join(60)
+    assert seconds == [f"process {os.getpid()} on {platform.node()}", len(first.rows)]
+    assert sorted(calls) == list(range(10)), "no patient is simulated twice"
+    assert not list(tmp_path.glob(".phantom_bone*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from msanet_jax.runs.folder import decided_threshold, prepare
+from msanet_jax.runs.folder import decided_threshold, only_run, prepare
 from msanet_jax.runs.recipe import differing_keys, flatten, read_config
 
 
@@ -70,3 +72,38 @@ def test_damaged_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not a readable config"):
         read_config(tmp_path)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from msanet_jax.runs.folder import only_run
+
+with only_run(Path(sys.argv[1])):
+    print("inside", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
+    """The second process is refused with the first one's number; the lock of a killed process is free."""
+    run = tmp_path / "new" / "run"
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None and first.stdout.readline() == "inside\n"
+    said = rf"--workdir={run} is in use by process {first.pid} on \S+; wait for it"
+    with pytest.raises(RequestError, match=said), only_run(run):
+        pass
+    first.kill()
+    first.communicate()
+    assert (run / ".lock").exists()
+    with only_run(run):
+        prepare(run, get_config("smoke"))
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+
+
+def test_an_empty_folder_goes_again(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for run in (tmp_path / "new" / "run", tmp_path / "mine"):
+        with pytest.raises(RequestError, match="refused"), only_run(run):
+            raise RequestError("refused")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
