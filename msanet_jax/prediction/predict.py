@@ -232,9 +232,10 @@ class _Run:
         return True
 
     def _fail(self, item: NamedScan, error: Exception) -> None:
-        """A fault of the program on one scan: one line, the traceback for --debug."""
+        """What went wrong with one scan: one line, the traceback for --debug."""
         LOG.debug("%s", item.file, exc_info=error)
-        self._report(item.file, f"failed ({type(error).__name__}); --debug prints where")
+        fault = f"failed ({type(error).__name__}); --debug prints where"
+        self._report(item.file, str(error) if isinstance(error, RequestError) else fault)
 
     def save_summary(self, collector: Collector, earlier: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
         """Writes patients, table, preview and manifest; what cannot be written is a failure like any other."""

@@ -21,27 +21,52 @@ def segment_scans(
 ) -> Iterator[tuple[NamedScan, Segmentation]]:
     """Runs a model over scans in batches and yields every scan with what was found, in order.
 
+    Where a batch fails, its scans are tried one by one: a failure is that of one scan, or of the batch's size.
+
     Args:
       model: the network.
       scans: what to segment.
       threshold: lesion is above it.
       fail: told of scans that raised; without it they raise.
+
+    Raises:
+      RequestError: the model is of no use for any scan of the first batch.
     """
     for number, batch in enumerate(_batches(scans, model, fail)):
         fields = np.stack([field for _, _, field in batch])
         missing = model.batch_size - len(batch)
         if number > 0 and missing > 0:  # a last, smaller batch is padded, so that nothing is compiled twice
             fields = np.concatenate([fields, np.zeros((missing, *fields.shape[1:]), np.float32)])
-        probabilities = model.probability(fields)[: len(batch)]
-        if not np.isfinite(probabilities).all():
-            raise RequestError(
-                "the network gives values that are no numbers: its checkpoint is of no use, take another"
-            )
+        probabilities: list[np.ndarray | Exception]
+        try:
+            probabilities = list(_checked(model, fields)[: len(batch)])
+        except Exception as error:
+            alone = [_attempted(model, field[None]) for _, _, field in batch] if len(batch) > 1 else [error]
+            refused = [one for one in alone if isinstance(one, RequestError)]
+            if fail is None or (number == 0 and len(refused) == len(batch)):
+                raise
+            probabilities = alone
         for (item, place, _), probability in zip(batch, probabilities, strict=True):
             with _failures_told(item, fail) as told:
+                if isinstance(probability, Exception):
+                    raise probability
                 found = segmentation(item.scan, place, probability, threshold=threshold, model=model)
             if not told:
                 yield item, found
+
+
+def _checked(model: Model, fields: np.ndarray) -> np.ndarray:
+    probabilities = model.probability(fields)
+    if not np.isfinite(probabilities).all():
+        raise RequestError("the network gives values that are no numbers: its checkpoint is of no use, take another")
+    return probabilities
+
+
+def _attempted(model: Model, field: np.ndarray) -> np.ndarray | Exception:
+    try:
+        return np.asarray(_checked(model, field)[0])
+    except Exception as error:
+        return error
 
 
 @contextlib.contextmanager
@@ -50,8 +75,6 @@ def _failures_told(item: NamedScan, fail: Callable[[NamedScan, Exception], None]
     told: list[Exception] = []
     try:
         yield told
-    except RequestError:
-        raise
     except Exception as error:
         if fail is None:
             raise

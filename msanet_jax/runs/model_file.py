@@ -24,9 +24,11 @@ from msanet_jax.runs.recipe import recipe_from_text
 
 FORMAT_VERSION = 1
 MANIFEST, PROGRAM = "manifest.json", "program.jax"
-MAX_PROGRAM_BYTES = 4 << 30
+MAX_PROGRAM_BYTES = 1 << 30
 """Of the program and of the weights."""
 MAX_TEXT_BYTES = 64 << 20
+MAX_BATCH = 4096
+_RATIO_FROM_BYTES, _MAX_RATIO = 64 << 20, 100.0
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "trained" / "default.msanet"
 """Shipped with the package where it was released with one."""
@@ -52,14 +54,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
       RequestError: no such file, no exported model, damaged, or of a newer format.
     """
-    manifest = json.loads(read_member(path, MANIFEST, limit=MAX_TEXT_BYTES))
-    if manifest.get("format") != "msanet" or not isinstance(manifest.get("format_version"), int):
+    try:
+        manifest = json.loads(read_member(path, MANIFEST, limit=MAX_TEXT_BYTES))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{path}: its manifest is no JSON; the file is damaged: copy it again") from None
+    ours = isinstance(manifest, dict) and manifest.get("format") == "msanet"
+    if not ours or not isinstance(manifest.get("format_version"), int):
         raise RequestError(f"{path}: is not an exported model; make one with msanet export")
     if manifest["format_version"] > FORMAT_VERSION:
         raise RequestError(
             f"{path}: format {manifest['format_version']} is newer than this version of msanet-jax; update it"
         )
-    return manifest
+    _check_values(manifest, path)
+    return dict(manifest)
 
 
 def read_member(path: Path, name: str, *, limit: int) -> bytes:
@@ -69,23 +78,35 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
       RequestError: the file cannot be read, is not a zip, lacks the member, or the member exceeds `limit` bytes.
     """
     try:
+        if path.is_dir():
+            raise RequestError(f"{path}: is a folder; a run's folder goes to --checkpoint")
+        if path.exists() and not path.is_file():
+            raise RequestError(f"{path}: a device, pipe or socket, no file; name a file")
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(name).file_size > limit:
+            member = archive.getinfo(name)
+            bomb = member.file_size > _RATIO_FROM_BYTES and member.file_size > _MAX_RATIO * member.compress_size
+            if member.file_size > limit or bomb:
                 raise RequestError(f"{path}: {name} is larger than any model; the file is not used")
             return archive.read(name)
+    except RequestError:
+        raise
     except FileNotFoundError:
         raise RequestError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise RequestError(f"{path}: is a folder; a run's folder goes to --checkpoint") from None
-    except (zipfile.BadZipFile, EOFError, KeyError):
-        raise RequestError(f"{path}: is not an exported model, or damaged; make one with msanet export") from None
     except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
+        raise RequestError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
+    except Exception:  # every method of packing has its own faults
+        raise RequestError(f"{path}: is not an exported model, or damaged; make one with msanet export") from None
 
 
 def read_recipe(path: Path, member: int = 0) -> ConfigDict:
     """The recipe of one of an exported model's members; raises as `read_member`."""
-    return recipe_from_text(read_member(path, f"config_{member}.json", limit=MAX_TEXT_BYTES).decode("utf-8"))
+    text = read_member(path, f"config_{member}.json", limit=MAX_TEXT_BYTES)
+    try:
+        config = recipe_from_text(text.decode("utf-8"))
+        config.to_json()
+        return config
+    except Exception as error:  # ConfigDict refuses keys and values in many ways
+        raise RequestError(f"{path}: its recipe cannot be read ({type(error).__name__}); export it again") from None
 
 
 def weights_name(member: int) -> str:
@@ -106,5 +127,50 @@ def read_weights(path: Path, member: int = 0) -> dict[str, np.ndarray]:
 
     try:
         return load(read_member(path, weights_name(member), limit=MAX_PROGRAM_BYTES))
+    except RequestError:
+        raise
     except (SafetensorError, ValueError, KeyError) as error:
         raise RequestError(f"{path}: {weights_name(member)} is damaged ({error}); take another copy") from None
+
+
+def _check_values(manifest: dict[str, Any], path: Path) -> None:
+    """Refuses a manifest whose values cannot be used.
+
+    Raises:
+      RequestError: names the first key that is missing or wrong.
+    """
+    for key, wanted, holds in (
+        ("platforms", "a list of names", _names),
+        ("input", "an object with field, shape and dtype", _side),
+        ("output", "an object with shape and dtype", _side),
+        ("threshold", "a number between 0 and 1", lambda value: _number(value) and 0 < value < 1),
+        ("batch_size", f"a whole number from 1 to {MAX_BATCH}", lambda value: _whole(value) and value <= MAX_BATCH),
+        ("parameters", "a list of whole numbers", lambda value: isinstance(value, list) and all(map(_whole, value))),
+        ("provenance", "an object", lambda value: isinstance(value, dict)),
+    ):
+        if key not in manifest:
+            raise RequestError(f"{path}: its manifest lacks {key}; export it again")
+        if not holds(manifest[key]):
+            raise RequestError(f"{path}: {key} in its manifest must be {wanted}; export it again")
+    if not isinstance(manifest["input"].get("field"), str):
+        raise RequestError(f"{path}: its manifest lacks input.field; export it again")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _side(value: Any) -> bool:
+    """`{"shape": ["b", rows, columns], "dtype": "float32"}`, and texts next to them."""
+    if not isinstance(value, dict) or value.get("dtype", "float32") != "float32":
+        return False
+    shape = value.get("shape")
+    return isinstance(shape, list) and len(shape) == 3 and shape[0] == "b" and all(_whole(side) for side in shape[1:])

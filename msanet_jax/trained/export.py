@@ -30,6 +30,8 @@ from msanet_jax.trained.card import model_card
 from msanet_jax.trained.ensemble import ensemble_provenance, load_members
 from msanet_jax.trained.exported import PLATFORMS, load_exported
 from msanet_jax.trained.model import Model
+from msanet_jax.trained.places import without_places
+from msanet_jax.trained.trial import objection
 from msanet_jax.training.state import Networks, TrainState
 from msanet_jax.training.steps import evaluation_step
 from msanet_jax.training.weights import named_weights
@@ -124,7 +126,10 @@ def _program(members: Sequence[Model], weights: str) -> bytes:
     (batch,) = jax.export.symbolic_shape("b")
     counts = jax.ShapeDtypeStruct((batch, *_grid(members)[0]), jnp.float32)
     function = jax.jit(counts_to_probability(members, weights))
-    return bytes(jax.export.export(function, platforms=PLATFORMS)(counts).serialize())
+    exported = jax.export.export(function, platforms=PLATFORMS)(counts)
+    if reason := objection(exported.mlir_module_serialized):
+        raise RequestError(f"--out: nobody could load this model: {reason}")
+    return without_places(exported)
 
 
 def _weights(member: Model, weights: str) -> tuple[Any, Any]:
@@ -245,7 +250,7 @@ def _compare(members: Sequence[Model], out: Path) -> dict[str, Any]:
         hot = (row - centre[0]) ** 2 + (column - centre[1]) ** 2 < random.uniform(3, 12) ** 2
         fields[number] = random.poisson(np.where(hot, 8.0, 1.0) * expected)
     wanted = np.mean([member.probability(fields) for member in members], axis=0)
-    difference = float(np.abs(load_exported(out).probability(fields) - wanted).max())
+    difference = float(np.abs(load_exported(out, trusted=True).probability(fields) - wanted).max())
     if not np.isfinite(difference):
         raise RequestError("the network gives values that are no numbers: its checkpoint is of no use, take another")
     return {

@@ -2,90 +2,121 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import FIELDS
 from msanet_jax.evaluation.field_maps import Probability, resample
-from msanet_jax.runs.model_file import MAX_PROGRAM_BYTES, PROGRAM, has_weights, read_manifest, read_member, read_recipe
+from msanet_jax.runs.model_file import (
+    DEFAULT_MODEL,
+    MAX_PROGRAM_BYTES,
+    PROGRAM,
+    has_weights,
+    read_manifest,
+    read_member,
+    read_recipe,
+)
 from msanet_jax.runtime.cores import over_cores, usable_cores
+from msanet_jax.trained.admission import UnreadableError, admitted
 from msanet_jax.trained.model import Model
+from msanet_jax.trained.trial import one_line, too_large
 
 LOG = logging.getLogger(__name__)
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _NAMES = {"gpu": "cuda"}
+_ROUNDING = 1e-5
 
 
-def load_exported(path: Path) -> Model:
+def load_exported(path: Path, *, trusted: bool = False) -> Model:
     """An exported model, ready to use on this machine's first device.
 
-    Where this JAX refuses its program, the function is built anew from the file's weights and recipe, with a warning.
+    The program of a file that is not `trusted` is first tried in another process (`admission`), which takes about two
+    seconds. If this JAX cannot run it, the function is built anew from the file's weights and recipe, with a warning.
+
+    Args:
+      path: of the file; `DEFAULT_MODEL` is trusted.
+      trusted: written by this process.
 
     Raises:
-      RequestError: as `read_manifest`; or the program is refused, and the file has no weights.
+      RequestError: as `read_manifest`; the program is not fit to be run; it is refused, and the file has no weights.
     """
     manifest = read_manifest(path)
+    field, takes, gives = manifest["input"]["field"], manifest["input"]["shape"][1:], manifest["output"]["shape"][1:]
+    if list(FIELDS.get(field, ())) != takes:
+        raise RequestError(f"{path}: takes {field!r}, a field that this version does not know")
+    if takes != gives and manifest["output"].get("grid", "network") != "network":
+        raise RequestError(f"{path}: its probability is on a grid that this version does not know; update it")
+    config = read_recipe(path)
+    size = config.get("data", {}).get("image_size_px") if isinstance(config.get("data", {}), ConfigDict) else None
+    if not isinstance(size, int) or size < 1 or takes[1] % size:
+        raise RequestError(f"{path}: data.image_size_px={size} in its recipe is no side of {field}; export it again")
+    return Model(
+        probability=_probability(path, manifest, trusted=trusted or path == DEFAULT_MODEL),
+        field=field,
+        image_size_px=size,
+        threshold=float(manifest["threshold"]),
+        batch_size=manifest["batch_size"],
+        provenance={**manifest["provenance"], "file": path.name},
+        config=config,
+    )
+
+
+def _probability(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probability:
     try:
-        platforms, sides = manifest["platforms"], (manifest["input"], manifest["output"])
-        if list(FIELDS.get(sides[0]["field"], ())) != sides[0]["shape"][1:]:
-            raise RequestError(f"{path}: takes {sides[0]['field']!r}, a field that this version does not know")
-        shape = FIELDS[sides[0]["field"]]
-        if list(shape) != sides[1]["shape"][1:] and sides[1].get("grid", "network") != "network":
-            raise RequestError(f"{path}: its probability is on a grid that this version does not know; update it")
-        config = read_recipe(path)
-        return Model(
-            probability=_probability(path, platforms, shape, members=len(manifest["parameters"])),
-            field=sides[0]["field"],
-            image_size_px=int(config.data.image_size_px),
-            threshold=float(manifest["threshold"]),
-            batch_size=int(manifest["batch_size"]),
-            provenance={**manifest["provenance"], "file": path.name},
-            config=config,
-        )
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise RequestError(f"{path}: its manifest lacks {error}; export it again") from None
-
-
-class _RefusedError(Exception):
-    """A program that this JAX cannot run; the text says why."""
-
-
-def _probability(path: Path, platforms: list[str], shape: tuple[int, int], *, members: int) -> Probability:
-    try:
-        return _program(path, platforms, shape)
-    except _RefusedError as refusal:
+        return _program(path, manifest, trusted=trusted)
+    except UnreadableError as refusal:
         if not has_weights(path):
             raise RequestError(f"{path}: {refusal}; export it again") from None
         LOG.warning("%s: %s; it is built anew from the file's weights and recipe", path, refusal)
     from msanet_jax.trained.rebuilt import rebuilt  # Flax and Optax take seconds to load
 
-    return rebuilt(path, members)
+    return rebuilt(path, len(manifest["parameters"]))
 
 
-def _program(path: Path, platforms: list[str], shape: tuple[int, int]) -> Probability:
+def _program(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probability:
     """The file's program; what earlier versions left on the network's grid is enlarged to the field's."""
     import jax
-    import jax.export
 
     platform = jax.default_backend()
-    if _NAMES.get(platform, platform) not in platforms:
-        raise _RefusedError(f"its program is for {', '.join(platforms)}, this machine's JAX runs on {platform}")
-    program = bytearray(read_member(path, PROGRAM, limit=MAX_PROGRAM_BYTES))
-    try:
-        call = jax.jit(jax.export.deserialize(program).call)
-        call.lower(jax.ShapeDtypeStruct((1, *shape), np.float32))  # a refusal comes here at the latest
-    except Exception as error:  # flatbuffers and jaxlib raise many types
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise _RefusedError(f"its program cannot be read by JAX {jax.__version__} ({reason})") from None
-
+    if _NAMES.get(platform, platform) not in manifest["platforms"]:
+        named = ", ".join(manifest["platforms"])
+        raise UnreadableError(f"its program is for {named}, this machine's JAX runs on {platform}")
+    program = read_member(path, PROGRAM, limit=MAX_PROGRAM_BYTES)
+    takes, gives = manifest["input"]["shape"][1:], manifest["output"]["shape"][1:]
+    exported = admitted(path, program, takes, gives, trusted=trusted)
     cores = usable_cores() if platform == "cpu" else 1
+    function, lock = jax.jit(exported.call), threading.Lock()
+
+    @functools.cache
+    def compiled(shape: tuple[int, ...]) -> Any:
+        made = function.lower(jax.ShapeDtypeStruct(shape, np.float32)).compile()
+        if reason := too_large(made, shape[0]):
+            raise RequestError(f"{path}: its program is not run: {reason}")
+        return made
+
+    def run(piece: np.ndarray) -> np.ndarray:
+        with lock:  # pieces of one shape wait for one compilation
+            call = compiled(piece.shape)
+        return np.asarray(call(piece))
 
     def probability(fields: np.ndarray) -> np.ndarray:
-        maps = over_cores(lambda piece: np.asarray(call(piece)), np.asarray(fields, np.float32), cores=cores)
-        return np.asarray(resample(maps, shape))
+        try:
+            maps = over_cores(run, np.asarray(fields, np.float32), cores=cores)
+        except RequestError:
+            raise
+        except Exception as error:
+            raise RequestError(f"{path}: its program failed ({one_line(error)}); export it again") from error
+        # Not a number is neither.
+        if not bool(((maps >= -_ROUNDING) & (maps <= 1.0 + _ROUNDING)).all()):
+            raise RequestError(f"{path}: its program gives values that are no probabilities; take another model")
+        return np.asarray(resample(maps, tuple(takes)))
 
     return probability

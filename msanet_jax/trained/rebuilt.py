@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from data_pipeline.errors import RequestError
+from data_pipeline.readers import budget
 from msanet_jax.evaluation.field_maps import Probability
 from msanet_jax.runs.model_file import read_recipe, read_weights
 from msanet_jax.trained.ensemble import mean_probability
@@ -26,7 +28,13 @@ def rebuilt(path: Path, members: int) -> Probability:
     Raises:
       RequestError: a member is missing or damaged, or its weights do not fit its recipe.
     """
-    return mean_probability([_member(path, member) for member in range(members)])
+    try:
+        with budget.seconds():  # a recipe may ask for a network without end
+            return mean_probability([_member(path, member) for member in range(members)])
+    except RequestError:
+        raise
+    except (Exception, budget.OutOfTime) as error:  # keys of any type reach Flax
+        raise RequestError(f"{path}: its recipe makes no network ({type(error).__name__}); export it again") from None
 
 
 def _member(path: Path, member: int) -> Probability:

@@ -82,6 +82,8 @@ def _load(source: Path, *, exported: bool, decided: bool) -> Model:
         path = default_model() if str(source) == DEFAULT else source
         model = load_exported(path)
         _check_protocol_keys(model.config, str(path))
+        if not isinstance(model.provenance.get("step"), int):
+            raise RequestError(f"{path}: its manifest lacks provenance.step; export it again")
         return model
     _check_protocol_keys(read_config(source), str(source / "config.json"))
     return restore(source, decided=decided)

@@ -18,6 +18,7 @@ from PIL import Image
 from skimage.measure import regionprops
 
 from configs.msanet import get_config
+from data_pipeline.errors import RequestError
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import Window
 from msanet_jax.prediction.files import OutputNames
@@ -288,6 +289,32 @@ def test_network_that_gives_no_numbers(network: UptakeNetwork, tmp_path: Path) -
     with pytest.raises(ValueError, match="no numbers"):
         predict_with(network, [_npy(tmp_path / "a.npy")], out=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "failed (MemoryError); --debug prints where"),
+        (RuntimeError("RESOURCE_EXHAUSTED"), "failed (RuntimeError); --debug prints where"),
+        (RequestError("its program gives no probabilities"), "its program gives no probabilities"),
+    ],
+)
+def test_a_network_that_fails_on_one_scan(
+    network: UptakeNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    files = [_npy(tmp_path / f"{name}.npy") for name in "abdef"]
+    hot = _npy(tmp_path / "c.npy", np.where(_body() > 20, 60_000, 20))
+    sound = network.probability
+
+    def fails(images: np.ndarray) -> np.ndarray:
+        if images.max() > 20:  # the others' disc has sqrt(600 / 20) = 5.5 times the body's uptake
+            raise error
+        return sound(images)
+
+    network.probability = fails  # type: ignore[method-assign]
+    outcome = predict_with(network, [*files[:2], hot, *files[2:]], out=tmp_path / "out", progress=False)
+    assert (outcome.written, outcome.failed) == (("a", "b", "d", "e", "f"), (hot,))
+    assert capsys.readouterr().err.splitlines() == [f"{hot}: {said}"]
 
 
 def test_nothing_half_written(
