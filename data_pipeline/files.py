@@ -14,6 +14,8 @@ import logging
 import math
 import os
 import platform
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +27,9 @@ LOG = logging.getLogger(__name__)
 
 PREFIX = ".msanet-"
 """Of the hidden folders in which files are written; a killed process leaves one behind."""
+
+
+_LOCK = ".lock"
 
 
 class WriteError(OSError, RequestError):
@@ -91,6 +96,50 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def private_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator[Path]:
+    """Yields a new folder that only its owner can read, and removes it at the end.
+
+    A process that is killed leaves its folder behind. The next one that makes a folder at the same place removes it: a
+    folder is abandoned if its lock is free and no process has the number in its name.
+
+    Args:
+      parent: where; None for the system's temporary folder.
+      prefix: of its name.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    place = Path(tempfile.gettempdir() if parent is None else parent)
+    for entry in place.glob(f"{prefix}*-*"):
+        with contextlib.suppress(OSError):
+            _remove_abandoned(entry, prefix)
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True) as name,
+        contextlib.ExitStack() as stack,
+    ):
+        lock = stack.enter_context(Path(name, _LOCK).open("wb"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # a disk without locks: nobody may take it for abandoned
+            Path(name, _LOCK).unlink()
+        yield Path(name)
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    number = re.fullmatch(rf"{re.escape(prefix)}(\d+)-\w+", folder.name)
+    if number is None or folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        return
+    try:
+        os.kill(int(number[1]), 0)
+        return
+    except ProcessLookupError:
+        pass
+    with Path(folder, _LOCK).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """Yields a new folder that becomes `out` at the end, or disappears if anything fails.
 
@@ -102,8 +151,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
     made = [folder for folder in out.parents if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=out.parent, ignore_cleanup_errors=True) as beside:
-            (folder := Path(beside, out.name)).mkdir()
+        with private_folder(out.parent) as beside:
+            (folder := beside / out.name).mkdir()
             yield folder
             if out.exists():
                 out.rmdir()

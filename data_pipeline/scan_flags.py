@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--orientation", choices=ORIENTATIONS, help="how the stored pixels lie")
     group.add_argument(
-        "--inverted", action="store_true", help="take maximum - value where the background is brighter than the patient"
+        "--inverted",
+        action=argparse.BooleanOptionalAction,
+        help="of scans whose background is brighter than the patient: take maximum - value, or take them as they are",
     )
     group.add_argument(
         "--energy-window", type=int, metavar="N", help="of files with several (default: the one with the photopeak)"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +15,10 @@ from data_pipeline.intake.pairing import pair_files
 from data_pipeline.readers.sources import open_source
 from data_pipeline.scan import Scan, View
 from tests.foreign import CORNERS, TRUTH, shapes
+from tests.fuzz.mutators import mutated
 from tests.user_files import COLUMNS, ROWS, body_scan
 
 MUTANTS = 300
-_VALUES = (
-    [None, True, False, 0, 1, -1, 1e9, float("nan"), "", "x", "1", "lesion", "no lesion", "rotation", "mask", "point"],
-    [[], {}, [1], {"a": 1}, [[0.1, 0.2]]],
-)
 _COCO = {
     "images": [{"id": 1, "file_name": "scan1.npy", "height": ROWS, "width": COLUMNS}],
     "categories": [{"id": 1, "name": "lesion"}],
@@ -32,32 +27,6 @@ _COCO = {
         for n, corners in enumerate(CORNERS)
     ],
 }
-
-
-def _paths(content: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    inside = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    for key, value in inside:
-        yield (*here, key)
-        yield from _paths(value, (*here, key))
-
-
-def mutated(content: Any, source: random.Random) -> Any:
-    """A copy with one thing taken out, replaced, renamed or doubled."""
-    content = json.loads(json.dumps(content))
-    *way, last = source.choice(list(_paths(content)))
-    place = content
-    for key in way:
-        place = place[key]
-    change = source.randrange(4)
-    if change == 0:
-        del place[last]
-    elif change == 1:
-        place[last] = json.loads(json.dumps(source.choice(_VALUES[0] + _VALUES[1])))
-    elif isinstance(place, dict):
-        place[f"{last}x"] = place.pop(last)
-    else:
-        place.append(json.loads(json.dumps(place[last])))
-    return content
 
 
 @pytest.mark.parametrize("form", ["labelme", "coco"])

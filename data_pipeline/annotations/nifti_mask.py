@@ -17,6 +17,7 @@ from data_pipeline.scan import ScanError, View
 _X, _Y, _Z = 0, 1, 2
 _OFF_PX = 0.5
 SILENT = "the mask's affine says nothing of directions: it is taken to be stored as its scan"
+PLACELESS = "an affine without a place (pixels of 1 mm from 0): the mask is taken to be stored as its scan"
 ASSUMED = "the mask's affine does not say where the top is: row 0 is taken as the head"
 
 
@@ -40,6 +41,11 @@ class _Plane:
     def silent(self) -> bool:
         """Whether the affine is the unit matrix, which programs write when they know none."""
         return np.array_equal(self.affine, np.eye(4))
+
+    @property
+    def placeless(self) -> bool:
+        """Whether the affine has directions alone: pixels of 1 mm from 0, which programs write that keep no place."""
+        return bool(np.isin(np.abs(self.affine[:3, :3]), (0, 1)).all()) and not self.affine[:3, 3].any()
 
 
 def slices_of(path: Path) -> int:
@@ -65,12 +71,11 @@ def read_nifti_mask(path: Path, target: Target) -> tuple[np.ndarray, tuple[str, 
     if target.nifti is None:
         return _by_itself(mask, target.view, path)
     scan = _load(target.nifti, Target())
-    if mask.directions == scan.directions:
-        return upright(mask.values, target.orientation), ()
     if (stored := _in_same_place(mask, scan)) is not None:
         return upright(stored, target.orientation), ()
-    if mask.silent and mask.values.shape == scan.values.shape:
-        return upright(mask.values, target.orientation), (SILENT,)
+    placeless = mask.placeless or scan.placeless
+    if mask.values.shape == scan.values.shape and (mask.silent or (placeless and mask.directions == scan.directions)):
+        return upright(mask.values, target.orientation), (SILENT if mask.silent else PLACELESS,)
     if scan.silent:
         return _by_itself(mask, target.view, path)
     raise ScanError(

@@ -56,6 +56,9 @@ _NEGATING_SIGN = re.compile(
 )
 
 
+_UNCERTAIN = re.compile("[?？¿؟]")  # a reader who asks has not decided
+
+
 class Says(enum.Enum):
     """What a label says where it names no kind."""
 
@@ -78,6 +81,8 @@ def meaning(text: str) -> str | Says:
     words = words_of(text)
     if _NEGATING_SIGN.search(text) or any(word in _NEGATIONS.split() or _negates(word) for word in words):
         return Says.NEGATED
+    if _UNCERTAIN.search(text):
+        return Says.UNKNOWN
     if all(word in _SILENT.split() for word in words):
         return Says.NOTHING
     found = {_KIND_OF_WORD[word] for word in words if word in _KIND_OF_WORD}

@@ -18,6 +18,7 @@ from data_pipeline.annotations.lesion_shape import measure_lesions
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import find_window
 from data_pipeline.intake import quality
+from data_pipeline.intake.duplicates import Landmarks, copies, landmarks
 from data_pipeline.intake.folder import (
     MANIFEST,
     SPLITS,
@@ -74,6 +75,7 @@ class CheckedImage:
       counts: total; 0 where the file cannot be read.
       shape: rows and columns.
       digest: of the counts.
+      marks: landmarks, by which copies are found.
       measured: whether it has a lesion mask that can be used.
       lesions: measured rows.
       noise: of the counts.
@@ -86,6 +88,7 @@ class CheckedImage:
     counts: int = 0
     shape: tuple[int, int] = (0, 0)
     digest: str = ""
+    marks: dict[str, Landmarks] = dataclasses.field(default_factory=dict)
     measured: bool = False
     lesions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     noise: quality.Noise = dataclasses.field(default_factory=lambda: quality.Noise(float("nan"), float("nan")))
@@ -184,6 +187,7 @@ def _check_scan(image: CheckedImage, scan: Scan) -> None:
     image.counts = int(counts.sum(dtype=np.int64))
     image.shape = (counts.shape[0], counts.shape[1])
     image.digest = hashlib.sha256(repr(counts.shape).encode() + counts.tobytes()).hexdigest()
+    image.marks = landmarks(counts, image.entry.pixel_size_mm)
     image.noise = quality.noise(counts)
     ratio = image.noise.variance_over_mean
     if image.counts == 0:
@@ -250,21 +254,16 @@ def _check_pairs(images: Sequence[CheckedImage], bodies: dict[tuple[str, View], 
 
 
 def _check_duplicates(images: Iterable[CheckedImage]) -> None:
-    seen: dict[str, list[CheckedImage]] = defaultdict(list)
-    for image in images:
-        others = tuple(seen[image.digest])
-        seen[image.digest].append(image)
-        if not others or not image.digest:
-            continue
+    read = [image for image in images if image.digest]
+    for number, originals in copies([image.marks for image in read], [image.digest for image in read]).items():
+        image, others = read[number], [read[original] for original in originals]
         apart = [other for other in others if {image.split, other.split} <= set(SPLITS) and image.split != other.split]
         other = (apart or others)[0]
+        what = "is the same scan as" if image.digest == other.digest else "is a copy, scaled or cut out, of"
         where = " of another patient" if image.entry.patient != other.entry.patient else ""
         where += f", and they are in {other.split} and {image.split}" if apart else ""
-        image.tell(
-            image.entry.counts,
-            f"is the same scan as {other.entry.counts}{where}",
-            "remove one row from the manifest, or give both the same patient",
-        )
+        remedy = "remove one row from the manifest, or give both the same patient"
+        image.tell(image.entry.counts, f"{what} {other.entry.counts}{where}", remedy)
 
 
 def _check_set(data_set: DataSetFolder) -> list[Problem]:

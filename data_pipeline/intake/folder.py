@@ -281,9 +281,14 @@ def _read_splits(path: Path, patients: set[str]) -> dict[str, tuple[str, ...]]:
 def _entry(row: Mapping[str, str], folder: Path, where: str) -> ImageEntry:
     def file(name: str) -> str:
         value = (row[name] or "").strip()
-        if value and not (folder / value).resolve().is_relative_to(folder.resolve()):
+        try:
+            inside = (folder / value).resolve().is_relative_to(folder.resolve())
+            there = not value or (folder / value).is_file()
+        except (OSError, ValueError) as error:  # a null byte, a name too long
+            raise RequestError(f"{where}: {name} holds no name of a file ({type(error).__name__}); mend it") from None
+        if not inside:
             raise RequestError(f"{where}: {name} {value} lies out of the data set; copy the file into it")
-        if value and not (folder / value).is_file():
+        if not there:
             raise RequestError(f"{where}: {name} {value} is not there; restore the file or empty the cell")
         return value
 

@@ -133,7 +133,8 @@ class Finder:
 
     def __call__(self, *candidates: str) -> tuple[ScanFile | None, View | None]:
         """The scan of the first name that has one; a view with it where only the name without that view has one."""
-        keys = [names.pairing_key(name, channels=self._channels) for name in candidates]
+        given = (*candidates, *(short for name in candidates if (short := names.without_upload(name)) != name))
+        keys = [names.pairing_key(name, channels=self._channels) for name in given]
         for key in keys:
             if found := self._of_key(key):
                 return (found[0] if len(found) == 1 else None), None

@@ -30,7 +30,7 @@ _FEW_VALUES, _EMPTY_SHARE, _EQUAL_SHARE = 2, 0.5, 0.8
 _TEXTS, _TABLES, _DRAWINGS = (
     {".txt"},
     {".csv", ".tsv"},
-    {".svg", ".roi", ".geojson", ".fcsv", ".xcf", ".psd", ".mha", ".mhd"},
+    {".svg", ".roi", ".geojson", ".fcsv", ".xcf", ".psd", ".mha", ".mhd", ".pkl"},
 )
 
 

@@ -27,6 +27,7 @@ _OTHER_CODES = {"24422004", "81654009", "131186000", "49370004", "399300004", "3
     *("G-5206", "G-5207", "G-5208", "G-5209", "G-5210", "G-5212", "G-5220", "G-5221", "G-5222", "G-5223", "G-5224"),
     *("G-5225", "G-A104", "G-A117", "G-A138", "G-A145", "G-A147", "G-A186", "G-A18A", "G-A18B"),
 }
+_FROM_ELSEWHERE = {"vertex", "superior", "inferior", "cranial", "caudal", "medial", "axillary", "sitting", "subxiphoid"}
 # On two-headed whole-body cameras detector 1 is above the patient, who lies on the back.
 _VIEW_OF_DETECTOR = {1: View.ANTERIOR, 2: View.POSTERIOR}
 _OPPOSITE = {View.ANTERIOR: View.POSTERIOR, View.POSTERIOR: View.ANTERIOR}
@@ -144,7 +145,8 @@ def _view_of_code(header: pydicom.Dataset, detector: int, path: Path) -> View:
     for code in sequence(detectors[detector - 1], "ViewCodeSequence"):
         number, meaning = str(code.get("CodeValue", "")), str(code.get("CodeMeaning", ""))
         view = _VIEW_CODES.get(number, view_of_text(meaning))
-        if number in _OTHER_CODES or (number not in _VIEW_CODES and other_projection(meaning)):
+        elsewhere = other_projection(meaning) or meaning.strip().lower() in _FROM_ELSEWHERE
+        if number in _OTHER_CODES or (number not in _VIEW_CODES and elsewhere):
             raise ScanError(f"{path}: a lateral or oblique view by its view code; {OTHER_VIEW_REMEDY}")
         if view != View.UNKNOWN:
             return view

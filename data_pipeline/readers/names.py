@@ -51,6 +51,7 @@ _KIND_FOLDERS = {"lesions", "lesions_all", "lesions_isocontour", "reader_1", "re
 _SCAN_FOLDERS = {"image", "images", "imagestr", "imagests", "scan", "scans", "img", "imgs", "counts", "jpegimages"}
 _DERIVED = ("expected", "organs", "probability", "overlay", "preview")
 _NNUNET_IMAGES = {"imagestr", "imagests"}
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _CHANNEL = re.compile(r"^(?P<case>.+)_\d{4}$")
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
@@ -141,6 +142,12 @@ def _without_channel(name: str, stem: str) -> str:
     image = _NNUNET_IMAGES & {part.lower() for part in PurePosixPath(name).parts[:-1]}
     match = _CHANNEL.match(stem) if image else None
     return match["case"] if match else stem
+
+
+def without_upload(name: str) -> str:
+    """`images/3f2b9c1d-scan1.png` -> `images/scan1.png`: Label Studio puts eight digits before a name."""
+    folder, slash, own = name.replace("\\", "/").rpartition("/")
+    return folder + slash + _UPLOAD.sub("", own)
 
 
 def split_view(stem: str) -> tuple[View | None, str]:

@@ -151,9 +151,11 @@ def _hot_is_bright(counts: np.ndarray, path: Path, stated: Stated) -> tuple[np.n
     if level - darkest > _INVERTED_FROM * (brightest - darkest):
         if stated.inverted:
             return brightest - counts, ("inverted, as --inverted says: maximum - value",)
-        raise ScanError(
-            f"{path}: the background is brighter than the patient: invert it (hot = bright), or say --inverted"
-        )
+        if stated.inverted is None:
+            raise ScanError(
+                f"{path}: the background is brighter than the patient: say --inverted to invert it, or --no-inverted "
+                "if it is right as it is"
+            )
     if darkest > _OFFSET_FROM * brightest:
         raise ScanError(
             f"{path}: no value is below {darkest} and the largest is {brightest}: an offset was added; subtract it"

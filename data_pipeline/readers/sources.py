@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import private_folder
 from data_pipeline.readers.entries import MAX_FILES, Problem, is_litter
 
 _ZIP_MARK = b"PK\x03\x04"
@@ -74,7 +74,7 @@ def _opened(source: Path, stack: contextlib.ExitStack) -> Source:
             from data_pipeline.readers.archives import unpack
 
             # A folder with a name of its own: the name of a file's folder may say which view it is.
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="msanet-"))) / "scans"
+            folder = stack.enter_context(private_folder(prefix="msanet-")) / "scans"
             folder.mkdir()
             problems = unpack(source, folder)
             inside = _walk(folder)

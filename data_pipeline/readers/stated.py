@@ -21,14 +21,15 @@ class Stated:
       views: of a file's one view, or of its two in their order; empty for what the file says.
       pixel_mm: side of the pixels of files that state none, or one that no camera has.
       orientation: EXIF number of how the stored pixels lie; None for what the file says.
-      inverted: scans whose background is brighter than the patient are turned into counts, maximum - value.
+      inverted: of scans whose background is brighter than the patient: True turns them into counts, maximum - value;
+        False takes them as they are; None refuses them.
       energy_window: number of the energy window, from 1; None for the one that holds the photopeak.
     """
 
     views: tuple[View, ...] = ()
     pixel_mm: float | None = None
     orientation: int | None = None
-    inverted: bool = False
+    inverted: bool | None = None
     energy_window: int | None = None
 
     def __post_init__(self) -> None:

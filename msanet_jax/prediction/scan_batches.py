@@ -41,9 +41,10 @@ def segment_scans(
         try:
             probabilities = list(_checked(model, fields)[: len(batch)])
         except Exception as error:
-            alone = [_attempted(model, field[None]) for _, _, field in batch] if len(batch) > 1 else [error]
-            refused = [one for one in alone if isinstance(one, RequestError)]
-            if fail is None or (number == 0 and len(refused) == len(batch)):
+            alone: list[np.ndarray | Exception] = [error]
+            if len(batch) > 1:
+                alone = [_attempted(model, field[None]) for _, _, field in batch]
+            if fail is None or (number == 0 and all(isinstance(one, RequestError) for one in alone)):
                 raise
             probabilities = alone
         for (item, place, _), probability in zip(batch, probabilities, strict=True):

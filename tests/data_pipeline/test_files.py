@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from data_pipeline.files import (
     WriteError,
     nan_to_null,
     only_one,
+    private_folder,
     whole_files,
     whole_folder,
     writable_folder,
@@ -141,3 +144,45 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with only_one(tmp_path / "lock"):
         assert "has no locks (No locks available); start one process at a time" in caplog.text
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys, pathlib\nfrom data_pipeline.files import private_folder\n"
+        "with private_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'scan.dcm').touch()\n    print(folder.name, flush=True)\n"
+        "    sys.stdin.read()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        left = tmp_path / other.stdout.readline().strip()
+        with private_folder(tmp_path):
+            assert (left / "scan.dcm").exists()  # its process lives
+        other.communicate()
+    assert (left / "scan.dcm").exists()
+    assert f"-{other.pid}-" in left.name and stat.S_IMODE(left.stat().st_mode) == 0o700
+    with private_folder(tmp_path) as own:
+        assert [path.name for path in tmp_path.iterdir()] == [own.name]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_abandoned_folders_of_ones_own_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    for name in (".msanet-999999999-abc", ".msanet-x-abc", f".msanet-{os.getpid()}-abc", ".msanet-999999998-abc"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    (tmp_path / ".msanet-999999999-abc" / ".lock").touch()
+    (tmp_path / f".msanet-{os.getpid()}-abc" / ".lock").touch()
+    (tmp_path / ".msanet-999999997-abc").symlink_to(tmp_path / "kept")
+    (tmp_path / "kept" / ".lock").touch()
+    with private_folder(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "kept",
+        ".msanet-x-abc",
+        f".msanet-{os.getpid()}-abc",
+        ".msanet-999999998-abc",  # no lock: nobody knows whose it is
+        ".msanet-999999997-abc",
+    }
+    assert (tmp_path / "kept" / ".lock").exists()

@@ -16,12 +16,22 @@ from data_pipeline.errors import RequestError
 from data_pipeline.intake import quality
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.check import check_data_set
+from data_pipeline.intake.duplicates import copies, landmarks
 from data_pipeline.intake.folder import DataSetFolder, ImageEntry, load_masks, read_data_set
 from data_pipeline.readers import read_scans
 from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import View
 from msanet_jax.cli import main
-from tests.user_files import body_scan, image_entry, lesion_mask, nm_header, picture_source, save_dicom, save_picture
+from tests.user_files import (
+    LESIONS,
+    body_scan,
+    image_entry,
+    lesion_mask,
+    nm_header,
+    picture_source,
+    save_dicom,
+    save_picture,
+)
 
 REAL = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
 
@@ -209,6 +219,35 @@ def test_copies_are_found_across_splits_whatever_comes_first(tmp_path: Path) -> 
     assert sum("and they are in" in line for line in told) == apart > 0
     lesions = 3 * splits.count("validation")
     assert (f"validation has {lesions} lesions: too few" in " ".join(report.notes)) == (lesions < 10)
+
+
+def test_copies_that_were_scaled_or_cut_out_are_found() -> None:
+    """Different counts of one anatomy are no copies; the same counts are, whatever is done to their units and grid."""
+    scans = [body_scan(number, LESIONS if number % 2 else ()) for number in range(8)]
+    marks = [landmarks(scan, (4.5, 4.5)) for scan in scans]
+    assert copies(marks, [str(number) for number in range(8)]) == {}
+    changed = [
+        (scans[3] * 3, 4.5),
+        (np.rint(scans[4] / scans[4].max() * 255).astype(int), 4.5),
+        (scans[5][60:300, 10:110], 4.5),
+        (scans[5][60:300, 10:110] * 2, 579 / 100),  # the size that is assumed where the file states none
+        (scans[6].repeat(2, axis=0).repeat(2, axis=1), 2.25),
+        (scans[7].reshape(256, 2, 64, 2).sum(axis=(1, 3)), 9.0),
+        (np.rint(ndimage.gaussian_filter(scans[2].astype(float), 0.7)).astype(int), 4.5),
+    ]
+    marks += [landmarks(counts, (pixel, pixel)) for counts, pixel in changed]
+    found = copies(marks, [str(number) for number in range(len(marks))])
+    assert [found[number][0] for number in range(8, 15)] == [3, 4, 5, 5, 6, 7, 2]
+    assert found[11] == [5, 10] and sum(map(len, found.values())) == 8
+    assert copies([landmarks(np.zeros((32, 32), int), (4.5, 4.5))] * 2, ["a", "a"]) == {1: [0]}
+
+
+def test_a_copy_is_told_with_what_was_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *_, last = [entry for entry in _entries(folder) if entry.view == View.ANTERIOR]
+    _change(folder / last.counts, 3 * np.asarray(Image.open(folder / first.counts)))
+    assert main(["check", str(folder), "--quiet"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "scaled or cut out" in line]
+    assert line.startswith(f"{last.counts}: is a copy, scaled or cut out, of {first.counts} of another patient")
 
 
 def test_page_goes_where_it_is_told(folder: Path, tmp_path: Path) -> None:

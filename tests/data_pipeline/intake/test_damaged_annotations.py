@@ -143,3 +143,16 @@ def test_shapes_that_are_none_and_pictures_that_would_fill_the_memory(tmp_path: 
             "is damaged; draw it again",
             "lies partly outside the picture; draw it again",
         )
+
+
+def test_a_tiff_without_its_bits_per_sample_is_no_empty_mask(tmp_path: Path) -> None:
+    """One damaged tag, and the packed pixels decode as bits, of which the first are all 0."""
+    np.save(tmp_path / "a.npy", np.ones(SHAPE, np.int32))
+    path = _write("tif", tmp_path)
+    content = path.read_bytes()
+    tag = content.index(b"\x02\x01\x03\x00\x01\x00\x00\x00")  # 258, SHORT, one value
+    path.write_bytes(content[:tag] + b"\0\0" + content[tag + 2 :])
+    with Image.open(path, formats=["TIFF"]) as decoded:
+        assert decoded.mode == "1"
+    found, lines = _read(tmp_path)
+    assert not found and ["the tags of the TIFF are not in order" in line for line in lines] == [True]

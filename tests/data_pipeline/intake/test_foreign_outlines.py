@@ -89,6 +89,7 @@ zonder metastase|ikke metastase|ingen lesion|utan lesion|bez przerzutu|brak zmia
 metastasis=0|0 lesions|lesion=no|lesion: false|M0|met?no|lesion ✗|∅ lesion|un-metastatic|unmetastatic|antilesion
 pseudo lesion|lesion mimic|not lesion|NOT_LESION|notlesion|never met|false lesion|former metastasis
 healed metastasis|metastasis excluded|rule out metastasis|r/o mets|no mets|neg mets|not-met
+lesion?|benign?|metastasis (?)|¿lesión|转移？
 """
 
 

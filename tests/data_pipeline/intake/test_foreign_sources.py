@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from data_pipeline.intake.annotate import annotate
+from data_pipeline.intake.folder import load_scan
 from data_pipeline.intake.pairing import pair_files
 from data_pipeline.readers.orientation import upright
 from data_pipeline.readers.sources import open_source
@@ -46,6 +49,73 @@ def test_unicode_forms_of_one_name_pair(tmp_path: Path, scan: Any, mask: Any) ->
     outcome, masks = imported(source)
     assert outcome.problems == []
     np.testing.assert_array_equal(next(iter(masks.values())), TRUTH)
+
+
+def test_names_with_the_digits_of_label_studio(tmp_path: Path) -> None:
+    """It puts eight hexadecimal digits before the name of what is uploaded, and exports annotations under that name."""
+    source = tmp_path / "in"
+    save_picture(body_scan(1), source / "scan1.png")
+    save_picture(body_scan(2), source / "0123abcd-scan2.png")
+    save_picture(lesion_mask(), source / "masks" / "3f2b9c1d-scan1.png")
+    save_picture(lesion_mask(), source / "0123abcd-scan2_mask.png")
+    outcome, masks = imported(source)
+    assert outcome.problems == []
+    assert set(masks) == {"scan1.png", "0123abcd-scan2.png"}
+    for mask in masks.values():
+        np.testing.assert_array_equal(mask, TRUTH)
+    save_picture(lesion_mask(), source / "masks" / "3f2b9c1e-scan1.png")  # which of the two uploads is meant?
+    outcome, masks = imported(source)
+    assert masks["scan1.png"] is None
+    assert any("3f2b9c1e-scan1.png: a second mask of the same scan" in line for line in outcome.problems)
+
+
+@pytest.mark.parametrize("form", ["png", "dcm", "nii.gz"])
+def test_names_of_eighty_letters_of_three_bytes(tmp_path: Path, form: str) -> None:
+    name = "骨" * 80  # 240 bytes of the 255 that file systems allow
+    source = tmp_path / "in"
+    source.mkdir()
+    if form == "png":
+        save_picture(body_scan(), source / f"{name}.png")
+    elif form == "dcm":
+        save_dicom(nm_header(body_scan()), source / f"{name}.dcm")
+    else:
+        image = nibabel.Nifti1Image(body_scan().T[:, :, None].astype(np.int32), np.diag([-4.5, -4.5, 1, 1]))
+        nibabel.save(image, source / f"{name}.nii.gz")
+    save_picture(lesion_mask(), source / "masks" / f"{name}.png")
+    outcome, masks = imported(source)
+    assert outcome.problems == []
+    np.testing.assert_array_equal(masks[f"{name}.{form}"], TRUTH)
+
+
+@pytest.mark.parametrize("canonical", ["scan", "mask", "both"])
+def test_nifti_in_canonical_form_is_imported_as_it_lies(tmp_path: Path, canonical: str) -> None:
+    """`nibabel.as_closest_canonical`, of the scan, of its mask or of both: counts and lesions lie as before."""
+    (tmp_path / "in").mkdir()
+    for name, values in (("scan_ant", body_scan()), ("scan_ant_mask", lesion_mask(value=1))):
+        image = nibabel.Nifti1Image(values.T[:, :, None].astype(np.int32), np.diag([-4.52, -4.52, 1, 1]))
+        if canonical == "both" or (canonical == "mask") == name.endswith("_mask"):
+            image = nibabel.as_closest_canonical(image)
+        nibabel.save(image, tmp_path / "in" / f"{name}.nii.gz")
+    outcome, masks = imported(tmp_path / "in")
+    assert outcome.problems == []
+    np.testing.assert_array_equal(masks["scan_ant.nii.gz"], TRUTH)
+    (entry,) = outcome.entries
+    np.testing.assert_array_equal(load_scan(tmp_path / "set0", entry).counts, body_scan())
+
+
+def test_a_picture_that_pillow_scrambles_is_imported_upright(tmp_path: Path) -> None:
+    """An uncompressed TIFF of a tall scan with Orientation 6, whose rows one decoder reads at the turned width."""
+    counts = np.where(TRUTH, HOT, body_scan()).astype(np.uint16)
+    stored = upright(counts, 8)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "scan1_ant.tif", stored, extratags=[(274, "H", 1, 6, False)])
+    content = shapes("polygon") | {"imagePath": "scan1_ant.tif"}
+    (tmp_path / "in" / "scan1_ant.json").write_text(json.dumps(content))
+    outcome, masks = imported(tmp_path / "in")
+    assert outcome.problems == []
+    np.testing.assert_array_equal(masks["scan1_ant.tif"], TRUTH)
+    (entry,) = outcome.entries
+    np.testing.assert_array_equal(load_scan(tmp_path / "set0", entry).counts, counts)
 
 
 def test_file_names_that_are_no_text(tmp_path: Path) -> None:

@@ -357,6 +357,33 @@ def test_a_signal_leaves_no_unpacked_scan(
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("at", ["data_pipeline.intake.build.read_scans", "data_pipeline.intake.build.draw_splits"])
+def test_a_signal_leaves_nothing_of_an_import(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    at: str,
+) -> None:
+    """While a scan of the zip is read, and while the data set is half written."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", save_picture(BODY, tmp_path / "a.png").read_bytes())
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "sets").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        assert list((tmp_path / "tmp").rglob("a.png")) or list((tmp_path / "sets").iterdir())
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(at, stop)
+    out = tmp_path / "sets" / "new"
+    assert cli.main(["import", str(tmp_path / "a.zip"), f"--out={out}", "--quiet"]) == 128 + number
+    assert [list((tmp_path / name).iterdir()) for name in ("tmp", "sets")] == [[], []]
+    assert capsys.readouterr().err == f"msanet import: stopped by {number.name}\n"
+
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 64\n%%EndComments\nshowpage\n%%EOF\n"
 
 

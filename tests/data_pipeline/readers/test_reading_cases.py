@@ -85,6 +85,7 @@ def test_inverted_values_of_any_format(tmp_path: Path, save: Callable[[Path, np.
     _refused(path, "say --inverted")
     scan = _one(path, inverted=True)
     np.testing.assert_array_equal(scan.counts, BODY)
+    np.testing.assert_array_equal(_one(path, inverted=False).counts, BODY.max() - BODY)
     np.testing.assert_array_equal(_one(save(tmp_path, BODY), inverted=True).counts, BODY)
     framed = BODY.max() - BODY
     framed[[0, -1]] = framed[:, [0, -1]] = 0  # a black frame around a white background
@@ -230,7 +231,8 @@ def test_one_stated_view_tells_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "meaning"), [("x", "Left lateral"), ("399108003", "RAO"), ("G-5223", ""), ("x", "LPO"), ("49370004", "")]
+    ("code", "meaning"),
+    [("x", "Left lateral"), ("399108003", "RAO"), ("G-5223", ""), ("x", "LPO"), ("49370004", ""), ("x", "Vertex")],
 )
 def test_lateral_and_oblique_codes_are_refused(tmp_path: Path, code: str, meaning: str) -> None:
     def change(header: Dataset) -> None:
