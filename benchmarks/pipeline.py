@@ -30,7 +30,6 @@ from benchmarks.tables import markdown_table, write_results
 from data_pipeline.batches import train_batches
 from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
-from data_pipeline.grid import on_network
 from data_pipeline.pages.palette import BLUE
 from msanet_jax.report.figure import save
 from msanet_jax.runs.recipe import read_recipe
@@ -62,12 +61,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
     config = load_recipe(options.config)
-    training = on_network(load_splits(config.data, options.data_dir)["train"], config.data.image_size_px)
+    training = load_splits(config.data, options.data_dir)["train"]
 
     def batches(number: int) -> Generator[Batch, None, None]:
         yield from train_batches(
             training,
             augment=config.augment,
+            image_size_px=config.data.image_size_px,
             batch_size=config.train.batch_size,
             seed=config.seed,
             first_batch=number,

@@ -132,8 +132,14 @@ def _augment() -> ConfigDict:
     augment.rotation_deg = 10.0
     augment.translation_fraction = 0.06
     augment.scale_fraction = 0.15
+    augment.stretch_fraction = 0.08
+    augment.elastic_mm = 12.0
     augment.kept_counts_min = 0.5
+    augment.uptake_log = 0.8
+    augment.blur_mm = 4.0
+    augment.haze_fraction = 0.15
     augment.contrast_fraction = 0.15
+    augment.gain_fraction = 0.1
     return augment
 
 

@@ -13,10 +13,10 @@ import tensorflow as tf
 import tensorflow.experimental.numpy as tnp
 from ml_collections import ConfigDict
 
-from data_pipeline.augment import augment_contrast, augment_counts
+from data_pipeline.augmentation.augment import augment_contrast, augment_counts
 from data_pipeline.errors import RequestError
 from data_pipeline.grid import GridSplit
-from data_pipeline.normalize import normalize
+from data_pipeline.normalize import binning_factor, normalize
 
 Batch = dict[str, np.ndarray]
 
@@ -39,6 +39,7 @@ def train_batches(
     split: GridSplit,
     *,
     augment: ConfigDict,
+    image_size_px: int,
     batch_size: int,
     seed: int,
     first_batch: int = 0,
@@ -48,8 +49,9 @@ def train_batches(
     """Endless batches from number `first_batch` on.
 
     Args:
-      split: the training images.
+      split: the training images on the field's own grid, where they are augmented.
       augment: the recipe's section.
+      image_size_px: columns of the network's grid, to which they are binned afterwards.
       batch_size: over all hosts.
       seed: of order and augmentation.
       first_batch: where to start.
@@ -61,8 +63,11 @@ def train_batches(
     """
     per_epoch = steps_per_epoch(len(split.rows), batch_size)
     share = batch_size // hosts
-    images = tf.constant(split.counts)
+    binning = binning_factor(split.counts.shape[-1], image_size_px)
+    # Half the memory wherever no pixel has more than 65535 counts.
+    images = tf.constant(split.counts.astype(np.min_scalar_type(split.counts.max())))
     truths = tf.constant(split.masks)
+    pixels_mm = tf.constant(split.pixel_sizes_mm, tf.float32)
 
     def example(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`number` counts this host's images over the whole run; position over all hosts and epoch follow from it."""
@@ -74,7 +79,14 @@ def train_batches(
             (batch % per_epoch) * batch_size + within, order_seed, len(split.rows) - 1
         )
         image_seed = tf.stack([tf.cast(position % 2**31, tf.int32), tf.constant(seed + 7, tf.int32)])
-        image, truth = augment_counts(images[index], tf.cast(truths[index], tf.float32), image_seed, augment)
+        image, truth = augment_counts(
+            tf.cast(images[index], tf.int32),
+            tf.cast(truths[index], tf.float32),
+            image_seed,
+            augment,
+            pixels_mm[index],
+            binning,
+        )
         image = augment_contrast(normalize(image, tnp), image_seed, augment)
         return image[..., None], truth[..., None]
 

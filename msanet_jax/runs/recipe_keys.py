@@ -162,8 +162,18 @@ KEYS: Mapping[str, Key] = {
     "augment.rotation_deg": Key(Real(0.0, 180.0), "Rotation, uniform in +- this", "degrees"),
     "augment.translation_fraction": Key(SHARE, "Shift, uniform in +- this", "image sides"),
     "augment.scale_fraction": Key(SHARE_BELOW_1, "Zoom, uniform in 1 +- this"),
+    "augment.stretch_fraction": Key(
+        Real(0.0, 0.5), "Rows are zoomed by 1 +- this and columns divided by it: other bodies and pixels"
+    ),
+    "augment.elastic_mm": Key(Real(0.0, 20.0), "Smooth displacement, within +- this along both axes", "mm"),
     "augment.kept_counts_min": Key(SHARE_ABOVE_0, "Binomial thinning keeps a uniform share of counts in [this, 1]"),
+    "augment.uptake_log": Key(
+        Real(0.0, 3.0), "Logarithm of a smooth gain over the body, within +- a value in [0, this]; by thinning"
+    ),
+    "augment.blur_mm": Key(Real(0.0, 50.0), "Counts move by a Gaussian of standard deviation in [0, this]", "mm"),
+    "augment.haze_fraction": Key(SHARE, "Share of the counts that is scattered by 30 mm, uniform in [0, this]"),
     "augment.contrast_fraction": Key(SHARE_BELOW_1, "Gamma of the normalised image, uniform in 1 +- this"),
+    "augment.gain_fraction": Key(SHARE_BELOW_1, "The normalised image is multiplied by 1 +- this"),
     "generator.fold_px": Key(
         Whole(1, 64), "Squares of this side become channels at the entry, pixels at the exit; 1 folds nothing", "pixels"
     ),

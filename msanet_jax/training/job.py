@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from data_pipeline.batches import steps_per_epoch
 from data_pipeline.datasets import is_simulated
 from data_pipeline.folds import load_splits
-from data_pipeline.grid import GridSplit, on_network
+from data_pipeline.grid import GridSplit
 from data_pipeline.splits import SPLITS
 from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.networks.catalogue import BASELINES
@@ -109,8 +109,7 @@ def _fitted(config: ConfigDict, run: Path, training: GridSplit, validation: Grid
     """The model on its training patients, and the step of its checkpoint (0 for a baseline)."""
     if config.model in BASELINES:
         return fit_baseline(config.model, training=training, image_size_px=config.data.image_size_px), 0
-    seen = on_network(training, config.data.image_size_px)
-    state = train(config, run=run, training=seen, validation=validation)
+    state = train(config, run=run, training=training, validation=validation)
     networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
     network = functools.partial(compile_probability(networks), state)
     return field_probability(network, config.data.image_size_px), int(state.step)

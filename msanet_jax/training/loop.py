@@ -41,7 +41,7 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
     Args:
       config: the recipe.
       run: folder prepared by `folder.prepare`.
-      training: images the networks learn from, on the network's grid.
+      training: images the networks learn from, on the field's own grid.
       validation: images of other patients, on the field's grid; they choose the best checkpoint.
 
     Returns:
@@ -113,6 +113,7 @@ def _batches(
     batches = train_batches(
         training,
         augment=config.augment,
+        image_size_px=config.data.image_size_px,
         batch_size=config.train.batch_size,
         seed=config.seed,
         first_batch=first_step,

@@ -140,7 +140,14 @@ def test_pipeline(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.Monkey
     def batches(number: int) -> Generator[pipeline.Batch, None, None]:
         started.append(number)
         try:
-            yield from train_batches(split, augment=config.augment, batch_size=4, seed=0, first_batch=number)
+            yield from train_batches(
+                split,
+                augment=config.augment,
+                image_size_px=split.counts.shape[2],
+                batch_size=4,
+                seed=0,
+                first_batch=number,
+            )
         finally:
             ended.append(number)
 

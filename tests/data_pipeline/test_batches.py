@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch, train_batches
-from data_pipeline.grid import GridSplit
+from data_pipeline.grid import GridSplit, on_network
 from data_pipeline.normalize import normalize
 from tests.fakes import fake_split
 
@@ -17,12 +18,12 @@ SPLIT = fake_split(10)
 
 
 def _take(config: ConfigDict, count: int, split: GridSplit = SPLIT, **changes: int) -> list[dict[str, np.ndarray]]:
-    settings = {"batch_size": 4, "seed": 3} | changes
+    settings = {"image_size_px": split.counts.shape[2], "batch_size": 4, "seed": 3} | changes
     return list(itertools.islice(train_batches(split, augment=config.augment, **settings), count))
 
 
 def _still(config: ConfigDict) -> ConfigDict:
-    for key in ("mirror_probability", "rotation_deg", "translation_fraction", "scale_fraction", "contrast_fraction"):
+    for key in config.augment:
         config.augment[key] = 0.0
     config.augment.kept_counts_min = 1.0
     return config
@@ -43,6 +44,30 @@ def test_shapes_and_values(small_config: ConfigDict) -> None:
     assert batch["image"].shape == batch["mask"].shape == (4, 16, 16, 1)
     assert batch["image"].dtype == batch["mask"].dtype == np.float32
     assert set(np.unique(batch["mask"])) <= {0.0, 1.0}
+
+
+def test_images_are_binned_to_the_network_s_grid(small_config: ConfigDict) -> None:
+    """Without augmentation a batch holds what prediction gives the network, and the truth of its grid."""
+    config, coarse = _still(small_config), on_network(SPLIT, 8)
+    for batch in _take(config, 2, image_size_px=8):
+        assert batch["image"].shape == batch["mask"].shape == (4, 8, 8, 1)
+        for image, mask in zip(batch["image"][..., 0], batch["mask"][..., 0], strict=True):
+            number = int(np.abs(coarse.images - image).sum(axis=(1, 2)).argmin())
+            np.testing.assert_allclose(image, coarse.images[number], rtol=1e-5)
+            np.testing.assert_array_equal(mask, coarse.masks[number])
+
+
+def test_displacements_are_in_mm(small_config: ConfigDict) -> None:
+    """Of an image with pixels ten times as large a tenth of a pixel moves."""
+    config = _still(small_config)
+    config.augment.elastic_mm = 10.0
+    plain = normalize(SPLIT.counts[0])
+    one = _one_image(4)
+    fine, coarse = (
+        np.abs(_images(config, 2, dataclasses.replace(one, pixel_sizes_mm=[(mm, mm)] * 4)) - plain).mean()
+        for mm in (2.0, 20.0)
+    )
+    assert coarse < 0.4 * fine
 
 
 def test_an_epoch_shows_no_image_twice(small_config: ConfigDict) -> None:
@@ -91,7 +116,19 @@ def _images(config: ConfigDict, count: int, split: GridSplit = SPLIT, **changes:
 
 
 @pytest.mark.parametrize(
-    "change", [{"rotation_deg": 10.0}, {"kept_counts_min": 0.5}, {"contrast_fraction": 0.2}, {"scale_fraction": 0.2}]
+    "change",
+    [
+        {"rotation_deg": 10.0},
+        {"kept_counts_min": 0.5},
+        {"contrast_fraction": 0.2},
+        {"scale_fraction": 0.2},
+        {"stretch_fraction": 0.2},
+        {"elastic_mm": 10.0},
+        {"uptake_log": 1.0},
+        {"blur_mm": 4.0},
+        {"haze_fraction": 0.3},
+        {"gain_fraction": 0.2},
+    ],
 )
 def test_every_example_of_every_batch_has_its_own_augmentation(small_config: ConfigDict, change: dict) -> None:
     config = _still(small_config)

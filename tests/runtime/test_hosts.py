@@ -17,7 +17,6 @@ import pytest
 
 from configs.msanet import get_config
 from data_pipeline.folds import load_splits
-from data_pipeline.grid import on_network
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
 from msanet_jax.runtime import hosts
@@ -130,8 +129,7 @@ def _unbroken(run: Path, data_dir: Path) -> None:
     config.update_from_flattened_dict(SMALL)
     splits = load_splits(config.data, str(data_dir))
     prepare(run, config)
-    training = on_network(splits["train"], config.data.image_size_px)
-    train(config, run=run, training=training, validation=splits["validation"])
+    train(config, run=run, training=splits["train"], validation=splits["validation"])
 
 
 def _rows(run: Path) -> dict[tuple[int, str], dict[str, float]]:

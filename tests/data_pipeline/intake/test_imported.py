@@ -11,13 +11,13 @@ import tensorflow as tf
 from PIL import Image
 
 from configs.msanet import get_config
-from data_pipeline.augment import geometry, warp
+from data_pipeline.augmentation.warping import geometry, warp
 from data_pipeline.batches import train_batches
 from data_pipeline.datasets import is_simulated, load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans
 from data_pipeline.fields import field_counts, field_ids, field_shape, find_window
-from data_pipeline.grid import on_field, on_network
+from data_pipeline.grid import on_field
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.folder import SPLITS, read_data_set
 from data_pipeline.readers.stated import Stated
@@ -147,7 +147,7 @@ def test_batches_and_scores_of_oblong_images() -> None:
     config = get_config("smoke")
     config.data.image_size_px = 8
     split = on_field(_oblong(6), config.data)
-    batch = next(train_batches(on_network(split, 8), augment=config.augment, batch_size=4, seed=1))
+    batch = next(train_batches(split, augment=config.augment, image_size_px=8, batch_size=4, seed=1))
     assert batch["image"].shape == batch["mask"].shape == (4, 16, 8, 1)
     order = iter(np.split(split.masks.astype(np.float32), 3))
     config.evaluate.batch_size = 2
