@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from pathlib import Path
@@ -96,6 +97,7 @@ class Checkpoints:
         for manager in (self._latest, self._best):
             if manager is not None:
                 manager.wait_until_finished()
+        self._forget_places()
         wait_for_all("checkpoints are on disk")
 
     def close(self) -> None:
@@ -103,6 +105,13 @@ class Checkpoints:
         for manager in (self._latest, self._best):
             if manager is not None:
                 manager.close()
+        self._forget_places()
+
+    def _forget_places(self) -> None:
+        """Orbax notes in each checkpoint where on the machine it lies, which nobody who gets the run needs to know."""
+        for note in self._folder.glob("*/*/**/commit_success.txt") if self._latest is not None else ():
+            with contextlib.suppress(OSError):  # an older checkpoint is being removed
+                note.write_text("committed\n")
 
     def _read_best(self) -> Best:
         if self._best is None or (step := self._best.latest_step()) is None:

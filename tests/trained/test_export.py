@@ -144,6 +144,13 @@ def test_a_failed_export_leaves_the_old_file(runs: list[Path], tmp_path: Path, m
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.msanet": "the old one"}
 
 
+def test_checkpoints_name_no_place_of_the_machine(runs: list[Path]) -> None:
+    written = [path for path in runs[0].rglob("*") if path.is_file()]
+    assert any(path.name == "commit_success.txt" for path in written)
+    for path in written:
+        assert str(runs[0].parent).encode() not in path.read_bytes(), path
+
+
 def test_what_travels_with_it(model: Path, runs: list[Path]) -> None:
     with zipfile.ZipFile(model) as archive:
         names = set(archive.namelist())

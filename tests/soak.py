@@ -1,0 +1,125 @@
+"""Many scans in one run of `msanet predict`: memory, open files and threads must not grow.
+
+`python -m tests.soak --scans 10000` reads files of every format, damaged ones among them, and finds thorax and lesions;
+only the network is a threshold on counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from msanet_jax.prediction.predict import Request, predict_with
+from tests.fakes import HOT_MODEL
+from tests.user_files import body_scan, nm_header, save_dicom, save_picture
+
+MEMORY_GROWTH_MAX = 0.02
+"""Of the last quarter over the second, as a share: rows of the run's record, some hundred bytes for each scan."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What the process holds.
+
+    Attributes:
+      scans: done so far.
+      memory_mib: resident.
+      files: open.
+      threads: alive.
+    """
+
+    scans: int
+    memory_mib: float
+    files: int
+    threads: int
+
+
+def soak(scans: int, folder: Path) -> list[Sample]:
+    """Predicts so many scans of a folder and samples at every batch; one file in ten is damaged."""
+    source = folder / "in"
+    sound = _files(folder / "kinds")
+    for number in range(scans):
+        kind = sound[number % len(sound)]
+        # Beside DICOM files, files of other formats are left out.
+        place = source / kind.suffix / f"p{number // 100}" / f"scan{number}{''.join(kind.suffixes)}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.hardlink_to(kind)
+    samples: list[Sample] = []
+
+    def probability(fields: np.ndarray) -> np.ndarray:
+        samples.append(_sample(sum(sample.scans for sample in samples[-1:]) + int(fields.any(axis=(1, 2)).sum())))
+        return np.asarray(HOT_MODEL.probability(fields))
+
+    model = dataclasses.replace(HOT_MODEL, probability=probability, batch_size=16)
+    request = Request(formats=(), progress=False, patient_from="folder")
+    with contextlib.redirect_stderr(io.StringIO()):
+        outcome = predict_with(model, sorted(source.iterdir()), out=folder / "out", request=request)
+    damaged = sum(kind.name.startswith("damaged") for kind in sound)
+    assert len(outcome.failed) == damaged * scans // len(sound)
+    return samples
+
+
+def _files(folder: Path) -> list[Path]:
+    """Ten kinds of files; the last is damaged."""
+    counts = body_scan()[::2, ::2].copy()
+    made = [save_picture(counts, folder / f"a{suffix}") for suffix in (".png", ".tif")]
+    small = np.minimum(counts, 255).astype(np.uint8)
+    header = nm_header(counts)
+    header.PixelSpacing = [9.04, 9.04]
+    made += [save_picture(small, folder / "b.png"), save_dicom(header, folder / "c.dcm")]
+    for number in range(3):
+        np.save(folder / f"d{number}.npy", body_scan(number)[::2, ::2])
+        made.append(folder / f"d{number}.npy")
+    image = nibabel.Nifti1Image(counts.T[:, :, None].astype(np.int32), np.diag([-9.04, -9.04, 1, 1]))
+    for suffix in (".nii", ".nii.gz"):
+        nibabel.save(image, folder / f"e{suffix}")
+        made.append(folder / f"e{suffix}")
+    (folder / "damaged.png").write_bytes(made[0].read_bytes()[:3000])
+    return [*made, folder / "damaged.png"]
+
+
+def _sample(scans: int) -> Sample:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return Sample(scans, memory, len(list(Path("/proc/self/fd").iterdir())), threading.active_count())
+
+
+def growth(samples: list[Sample]) -> float:
+    """How much more memory the last quarter of the samples has than the second, as a share."""
+    quarter = len(samples) // 4
+    second, last = samples[quarter : 2 * quarter], samples[-quarter:]
+    return float(np.mean([s.memory_mib for s in last]) / np.mean([s.memory_mib for s in second]) - 1)
+
+
+def main() -> int:
+    """Prints what the process held; 1 if it grew."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--scans", type=int, default=1000, help="in one run (default: 1000)")
+    options = parser.parse_args()
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        samples = soak(options.scans, Path(folder))
+    print(f"{'scans':>8}{'MiB':>10}{'files':>8}{'threads':>9}")
+    for sample in samples[:: max(len(samples) // 10, 1)] + samples[-1:]:
+        print(f"{sample.scans:8}{sample.memory_mib:10.1f}{sample.files:8}{sample.threads:9}")
+    grown = growth(samples)
+    later = samples[len(samples) // 4 :]
+    flat = len({(sample.files, sample.threads) for sample in later}) == 1 and grown < MEMORY_GROWTH_MAX
+    seconds, verdict = time.monotonic() - begin, "flat" if flat else "GREW"
+    print(f"{options.scans} files in {seconds:.0f} s; memory grew by {grown:.2%}: {verdict}")
+    return int(not flat)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
