@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data_pipeline.files import whole_files, write_json, write_text
+from data_pipeline.files import private_folder, whole_files, write_json, write_text
 from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, thumbnail, tile
 from msanet_jax.prediction.files import OutputNames, drawing, lesion_table, scan_table
 from msanet_jax.prediction.follow_up import compare, earlier_of
@@ -44,11 +43,12 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         self._formats = formats
         self._tiles: list[Tile] = []
         self._patients: list[IndexPatient] = []
-        self._pictures = tempfile.TemporaryDirectory(prefix="msanet-sheets-")
+        self._kept = contextlib.ExitStack()
+        self._pictures = self._kept.enter_context(private_folder(prefix="msanet-"))
 
     def __exit__(self, *error: object) -> None:
         """Removes what was kept aside."""
-        self._pictures.cleanup()
+        self._kept.close()
 
     def add(self, stem: str, result: Segmentation) -> None:
         """Keeps a scan's small picture for contact sheet and index, and its larger one for the patient's page."""
@@ -145,7 +145,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         return [PREVIEW_NAME]
 
     def _picture(self, stem: str, size: str = "large") -> Path:
-        return Path(self._pictures.name) / f"{stem}.{size}.png"
+        return self._pictures / f"{stem}.{size}.png"
 
     def _record(self, stem: str) -> Record:
         record: Record = json.loads((self._folder / f"{stem}.json").read_text(encoding="utf-8"))

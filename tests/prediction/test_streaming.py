@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from msanet_jax.prediction import sources
 from msanet_jax.prediction.files import OutputNames
 from msanet_jax.prediction.predict import segment_scans
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
+from msanet_jax.prediction.summary import Collector
 from msanet_jax.trained.model import Model
 
 BATCH = 3
@@ -68,3 +70,15 @@ def test_a_file_is_read_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     for number in range(4):
         assert next(scans).stem == f"{number}"
         assert len(read) == number + 1
+
+
+def test_pictures_that_are_kept_aside_are_private_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lie in a folder that the next process removes if this one is killed."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "msanet-999999999-abc").mkdir()
+    (tmp_path / "tmp" / "msanet-999999999-abc" / ".lock").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    with Collector(tmp_path, ("sheet",)):
+        (kept,) = (tmp_path / "tmp").iterdir()
+        assert kept.name.startswith(f"msanet-{os.getpid()}-")
+    assert list((tmp_path / "tmp").iterdir()) == []
