@@ -38,6 +38,8 @@ RUNTIME = [
     # The weights in an exported model.
     "safetensors>=0.5",
     "tqdm>=4.66",
+    # Records of files: types that are checked when a file is read.
+    "msgspec>=0.19",
     "jinja2>=3.1",
     "shtab>=1.7",
 ]

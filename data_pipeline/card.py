@@ -26,12 +26,14 @@ from data_pipeline.datasets import load_split
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.features import BoneScans
 from data_pipeline.files import write_text
+from data_pipeline.pages import render
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import TruthRules
 from data_pipeline.splits import SPLITS
 
 BEGIN, END = "<!-- numbers: made by python -m data_pipeline.card -->", "<!-- end of numbers -->"
 PATIENTS_SHOWN = 1000
+_TEMPLATE = Path(__file__).with_name("templates") / "card_numbers.md.jinja"
 SIZE_EDGES_MM = (0.0, 15.0, 30.0, np.inf)
 
 
@@ -50,9 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RequestError, OSError) as error:
         print(f"card: {error}", file=sys.stderr)
         return ExitCode.REFUSED
-    table = "\n".join(numbers(splits))
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write_text(options.card, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+    write_text(options.card, f"{before}{BEGIN}\n\n{numbers(splits)}\n\n{END}{after}")
     _draw_lesions(splits, options.card.with_name("lesions.png"))
     _draw_patients(options.card.with_name("patients.png"))
     print(f"{options.card} and its pictures written")
@@ -77,55 +78,47 @@ def pooled_dice(first: np.ndarray, second: np.ndarray) -> float:
     return 1.0 - float(distance.dice(first.ravel() > 0, second.ravel() > 0))
 
 
-def numbers(splits: dict[str, BoneScans]) -> list[str]:
-    """The lines between the markers."""
-    rows = {split: [row for image in scans.rows for row in image.lesion_rows] for split, scans in splits.items()}
+def numbers(splits: dict[str, BoneScans]) -> str:
+    """The text between the markers."""
+    images = {split: splits[split].rows for split in SPLITS}
+    rows = {split: [row for image in images[split] for row in image.lesion_rows] for split in SPLITS}
     every = [row for split in SPLITS for row in rows[split]]
     masks = {name: np.concatenate([splits[s].masks[name] for s in SPLITS]) for name in splits["train"].masks}
-    lines = [
-        f"Version {phantom.VERSION}, SHA-256 of ids, counts and masks `{set_hash(splits)}`.",
-        "",
-        "| split | patients | images | images without lesion | lesions seen |",
-        "|---|---|---|---|---|",
-    ]
-    for split in SPLITS:
-        scans = splits[split]
-        empty = sum(not mask.any() for mask in scans.masks["lesions"])
-        patients = len({image.patient for image in scans.rows})
-        seen = sum(row["visible"] for row in rows[split])
-        lines.append(f"| {split} | {patients} | {len(scans.rows)} | {empty} | {seen} |")
-    lines += ["", "| per lesion and view, all splits | 5 % | median | 95 % |", "|---|---|---|---|"]
-    for label, key in (
-        ("size, mm", "size_mm"),
-        ("contrast to the bone around", "contrast"),
-        ("area of the scored mask, pixels", "area_px"),
-        ("contrast-to-noise ratio", "cnr"),
-    ):
-        low, middle, high = np.quantile([row[key] for row in every], [0.05, 0.5, 0.95])
-        lines.append(f"| {label} | {low:.1f} | {middle:.1f} | {high:.1f} |")
-    hidden = np.mean([not row["visible"] for row in every])
-    lines += [
-        "",
-        f"Hidden lesions (contrast-to-noise below {TruthRules().visible_cnr:g}): {100 * hidden:.0f} %. "
-        f"Lesion pixels: {100 * (masks['lesions'] > 0).mean():.2f} % of all. "
-        f"Benign pixels: {100 * (masks['benign'] > 0).mean():.2f} %.",
-        "",
-        "| DSC over all pixels of all images | |",
-        "|---|---|",
-        f"| reader 1 against reader 2 | {pooled_dice(masks['reader_1'], masks['reader_2']):.3f} |",
-        f"| reader 1 against the scored mask | {pooled_dice(masks['reader_1'], masks['lesions']):.3f} |",
-        f"| reader 2 against the scored mask | {pooled_dice(masks['reader_2'], masks['lesions']):.3f} |",
-        f"| isocontour against the scored mask | {pooled_dice(masks['lesions_isocontour'], masks['lesions']):.3f} |",
-        "",
-        "| size of lesion | lesions | visible |",
-        "|---|---|---|",
-    ]
+    sizes = []
     for low, high in itertools.pairwise(SIZE_EDGES_MM):
-        chosen = [row for row in every if low <= row["size_mm"] < high]
-        label = f"{low:.0f} to {high:.0f} mm" if np.isfinite(high) else f"{low:.0f} mm and more"
-        seen = 100 * np.mean([row["visible"] for row in chosen]) if chosen else float("nan")
-        lines.append(f"| {label} | {len(chosen)} | {seen:.0f} % |")
-    return lines
+        seen = [row["visible"] for row in every if low <= row["size_mm"] < high]
+        sizes.append((low, high if np.isfinite(high) else None, len(seen), np.mean(seen) if seen else np.nan))
+    pairs = {
+        "reader 1 against reader 2": ("reader_1", "reader_2"),
+        "reader 1 against the scored mask": ("reader_1", "lesions"),
+        "reader 2 against the scored mask": ("reader_2", "lesions"),
+        "isocontour against the scored mask": ("lesions_isocontour", "lesions"),
+    }
+    return render(
+        _TEMPLATE,
+        version=phantom.VERSION,
+        digest=set_hash(splits),
+        splits=[
+            (
+                split,
+                len({image.patient for image in images[split]}),
+                len(images[split]),
+                sum(not mask.any() for mask in splits[split].masks["lesions"]),
+                sum(row["visible"] for row in rows[split]),
+            )
+            for split in SPLITS
+        ],
+        quantiles={
+            key: np.quantile([row[key] for row in every], [0.05, 0.5, 0.95]).tolist()
+            for key in ("size_mm", "contrast", "area_px", "cnr")
+        },
+        visible_cnr=TruthRules().visible_cnr,
+        hidden=np.mean([not row["visible"] for row in every]),
+        lesion_share=(masks["lesions"] > 0).mean(),
+        benign_share=(masks["benign"] > 0).mean(),
+        dice={label: pooled_dice(masks[one], masks[other]) for label, (one, other) in pairs.items()},
+        sizes=sizes,
+    ).rstrip("\n")
 
 
 def _draw_lesions(splits: dict[str, BoneScans], path: Path) -> None:

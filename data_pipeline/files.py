@@ -7,6 +7,7 @@ processes from writing at the same place.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
@@ -21,14 +22,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import msgspec
+
 from data_pipeline.errors import RequestError
 
 LOG = logging.getLogger(__name__)
 
 PREFIX = ".msanet-"
 """Of the hidden folders in which files are written; a killed process leaves one behind."""
-
-
 _LOCK = ".lock"
 
 
@@ -59,8 +60,15 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(nan_to_null(content), indent=2) + "\n")
 
 
+def as_builtins(record: Any) -> Any:
+    """A record as dictionaries, lists, texts and numbers; NumPy's numbers become Python's."""
+    return msgspec.to_builtins(record, enc_hook=lambda number: number.item())
+
+
 def nan_to_null(value: Any) -> Any:
-    """JSON has no NaN and no infinity: both become null, in nested structures too."""
+    """JSON has no NaN and no infinity: both become null, in nested structures too. Records become dictionaries."""
+    if dataclasses.is_dataclass(value) or isinstance(value, msgspec.Struct):
+        value = as_builtins(value)
     if isinstance(value, Mapping):
         return {key: nan_to_null(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

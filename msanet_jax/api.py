@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from data_pipeline.phantom.simulate import SimulatedPatient
     from data_pipeline.scan import Scan, View
-    from msanet_jax.evaluation.protocol import Evaluation
+    from msanet_jax.evaluation.results import Evaluation
     from msanet_jax.prediction.segmentation import Segmentation
     from msanet_jax.prediction.sources import NamedScan
+    from msanet_jax.runs.metrics_file import Metrics
     from msanet_jax.trained.model import Model
 
 
@@ -81,7 +82,7 @@ def predict(
       >>> counts = np.random.default_rng(0).poisson(20, (256, 256))
       >>> counts[100:104, 60:65] = 200
       >>> (result,) = msanet_jax.predict(counts, hot)
-      >>> int(result.mask.sum()), result.record["lesion_count"]
+      >>> int(result.mask.sum()), result.record.lesion_count
       (20, 1)
     """
     import numpy as np
@@ -95,7 +96,7 @@ def predict(
     return [result for _, result in results]
 
 
-def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str | Path = "data") -> dict[str, Any]:
+def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str | Path = "data") -> Metrics | None:
     """Trains, or resumes, and scores the test patients; what `main.py` does.
 
     Args:
@@ -104,7 +105,7 @@ def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str
       data_dir: where built data sets are kept.
 
     Returns:
-      What metrics.json holds (docs/metrics.md).
+      What metrics.json holds (docs/metrics.md); None on the other processes of a run than the first.
 
     Raises:
       RequestError: the recipe, data or folder cannot be used; one line says why.
@@ -112,6 +113,7 @@ def train(config: ConfigDict | str | Path, workdir: str | Path, *, data_dir: str
     Example:
       >>> import msanet_jax
       >>> metrics = msanet_jax.train("configs/msanet.py:smoke", "runs/smoke")  # doctest: +SKIP
+      >>> metrics.scores["dsc_pooled"]  # doctest: +SKIP
       >>> msanet_jax.train("configs/none.py", "runs/none")
       Traceback (most recent call last):
       data_pipeline.errors.RequestError: configs/none.py: no such recipe
@@ -142,7 +144,7 @@ def evaluate(
 
     Example:
       >>> import msanet_jax
-      >>> score = msanet_jax.evaluate("runs/first").summary  # doctest: +SKIP
+      >>> score = msanet_jax.evaluate("runs/first").summary["dsc_pooled"]  # doctest: +SKIP
       >>> msanet_jax.evaluate("runs/first", split="tests")
       Traceback (most recent call last):
       data_pipeline.errors.RequestError: split 'tests' must be one of train, validation, test

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
 
-from data_pipeline.intake.folder import ImageEntry
+from data_pipeline.intake.manifest import ImageEntry
 from data_pipeline.scan import View
 from data_pipeline.windows import ThoraxBox
 

@@ -17,9 +17,10 @@ from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_folder, write_json
 from data_pipeline.intake import strangers, writing
 from data_pipeline.intake.annotate import Annotated, annotate
-from data_pipeline.intake.folder import PRIVATE, ImageEntry, load_masks, read_data_set
+from data_pipeline.intake.folder import PRIVATE, load_masks, read_data_set
 from data_pipeline.intake.grouping import grouped
 from data_pipeline.intake.layouts import Layout, recognise
+from data_pipeline.intake.manifest import ImageEntry
 from data_pipeline.intake.pairing import Finder, ScanFile, pair_files, same_files
 from data_pipeline.intake.splitting import draw_splits, one_patient, place_of
 from data_pipeline.intake.unmasked import UNMASKED, Origin

@@ -20,15 +20,16 @@ from data_pipeline.fields import find_window
 from data_pipeline.intake import quality
 from data_pipeline.intake.duplicates import Landmarks, copies, landmarks
 from data_pipeline.intake.folder import (
-    MANIFEST,
     SPLITS,
     SPLITS_FILE,
     DataSetFolder,
-    ImageEntry,
+    load_boxes,
+    load_facts,
     load_masks,
     load_scan,
     read_data_set,
 )
+from data_pipeline.intake.manifest import MANIFEST, ImageEntry
 from data_pipeline.normalize import normalize
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px
@@ -147,33 +148,10 @@ def check_data_set(folder: str | Path, *, progress: bool = True) -> Report:
         bodies.setdefault((entry.patient, entry.view), body[::2, ::2])
         _check_scan(image, scan)
         _check_masks(image, scan, data_set.folder)
+        _check_notes(image, data_set.folder)
     _check_pairs(images, bodies)
     _check_duplicates(images)
     return Report(data_set, _fingerprint(data_set, images), images, _check_set(data_set), _notes(data_set, images))
-
-
-def describe(report: Report) -> str:
-    """The fingerprint in a few lines."""
-    figures = report.fingerprint
-    views = ", ".join(f"{number} {view}" for view, number in figures["views"].items())
-    pixels = ", ".join(f"{size} mm ({number})" for size, number in figures["pixel_sizes_mm"].items())
-    sizes = figures["lesion_size_mm"]
-    lesions = f", {sizes['low']:g} to {sizes['high']:g} mm (median {sizes['median']:g})" if sizes else ""
-    splits = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in figures["patients_by_split"].items())
-    counts = figures["counts_per_scan"]
-    lines = [
-        f"{figures['scans']} scans of {figures['patients']} patients ({views}); patients by split: {splits}",
-        f"pixels: {pixels}; counts per scan: {_short(counts)}" if counts else f"pixels: {pixels}",
-        f"{figures['lesions']} lesions in {figures['scans_with_lesion_mask']} scans with a mask{lesions}; "
-        f"{figures['scans_with_empty_mask']} masks are empty",
-        *report.notes,
-        f"{len(report.problems)} problem(s)" if report.problems else "no problem found",
-    ]
-    return "\n".join(lines)
-
-
-def _short(counts: dict[str, float]) -> str:
-    return f"{counts['low'] / 1e6:.2f} to {counts['high'] / 1e6:.2f} million (median {counts['median'] / 1e6:.2f})"
 
 
 def _tell_error(image: CheckedImage, file: str, error: RequestError, folder: Path) -> None:
@@ -236,6 +214,15 @@ def _check_masks(image: CheckedImage, scan: Scan, folder: Path) -> None:
         elif uptake[ids > 0].mean() < DARK_UPTAKE:
             what = f"lies on little uptake ({uptake[ids > 0].mean():.2f} of the body's level)"
             image.tell(file, what, "is it shifted, upside down or of another scan?")
+
+
+def _check_notes(image: CheckedImage, folder: Path) -> None:
+    entry = image.entry
+    for file, load in ((entry.lesion_facts, load_facts), (entry.weak_boxes, load_boxes)):
+        try:
+            load(folder, entry)
+        except RequestError as error:
+            _tell_error(image, file, error, folder)
 
 
 def _check_pairs(images: Sequence[CheckedImage], bodies: dict[tuple[str, View], np.ndarray]) -> None:

@@ -5,9 +5,9 @@ The page is one file without scripts; it names images by their pseudonyms only.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy import ndimage
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder, write_json, write_text
 from data_pipeline.intake.check import CheckedImage, Report
-from data_pipeline.intake.folder import load_masks, load_scan
+from data_pipeline.intake.folder import load_boxes, load_masks, load_scan
 from data_pipeline.pages import NOTICE, render
 from data_pipeline.pages.palette import FIELD, MASKS, WEAK_BOX, rgb
 from data_pipeline.scan import Scan
@@ -40,6 +40,30 @@ def write_check(report: Report, out: Path) -> None:
     writable_folder(out, "--out")
     write_json(out / "check.json", as_json(report))
     write_text(out / "check.html", page(report))
+
+
+def describe(report: Report) -> str:
+    """The fingerprint in a few lines."""
+    figures = report.fingerprint
+    views = ", ".join(f"{number} {view}" for view, number in figures["views"].items())
+    pixels = ", ".join(f"{size} mm ({number})" for size, number in figures["pixel_sizes_mm"].items())
+    sizes = figures["lesion_size_mm"]
+    lesions = f", {sizes['low']:g} to {sizes['high']:g} mm (median {sizes['median']:g})" if sizes else ""
+    splits = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in figures["patients_by_split"].items())
+    counts = figures["counts_per_scan"]
+    lines = [
+        f"{figures['scans']} scans of {figures['patients']} patients ({views}); patients by split: {splits}",
+        f"pixels: {pixels}; counts per scan: {_short(counts)}" if counts else f"pixels: {pixels}",
+        f"{figures['lesions']} lesions in {figures['scans_with_lesion_mask']} scans with a mask{lesions}; "
+        f"{figures['scans_with_empty_mask']} masks are empty",
+        *report.notes,
+        f"{len(report.problems)} problem(s)" if report.problems else "no problem found",
+    ]
+    return "\n".join(lines)
+
+
+def _short(counts: dict[str, float]) -> str:
+    return f"{counts['low'] / 1e6:.2f} to {counts['high'] / 1e6:.2f} million (median {counts['median'] / 1e6:.2f})"
 
 
 def as_json(report: Report) -> dict[str, object]:
@@ -107,9 +131,9 @@ def _thumbnail(folder: Path, image: CheckedImage) -> bytes:
     draw = ImageDraw.Draw(drawn)
     box = entry.thorax
     _rectangle(draw, box.row, box.column, box.size_px, box.size_px, scale, FIELD)
-    if entry.weak_boxes:
-        for weak in json.loads((folder / entry.weak_boxes).read_text(encoding="utf-8")).get("boxes", []):
-            _rectangle(draw, weak["row"], weak["column"], weak["rows"], weak["columns"], scale, WEAK_BOX)
+    with contextlib.suppress(RequestError):  # the check names it
+        for weak in load_boxes(folder, entry):
+            _rectangle(draw, weak.row, weak.column, weak.rows, weak.columns, scale, WEAK_BOX)
     buffer = io.BytesIO()
     drawn.save(buffer, format="JPEG", quality=88)
     return buffer.getvalue()

@@ -11,70 +11,79 @@ private/         key of the pseudonyms, image -> file of the source: not to be s
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from data_pipeline.annotations.kinds import KINDS, connected_instances
 from data_pipeline.errors import RequestError
+from data_pipeline.intake.manifest import MANIFEST, ImageEntry, read_entries
 from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.values import check_size
-from data_pipeline.scan import Scan, View
+from data_pipeline.reading import Finite, as_record, read_json
+from data_pipeline.scan import Scan
 from data_pipeline.splits import SPLITS, check_disjoint
-from data_pipeline.windows import ThoraxBox
 
 LAYOUT_VERSION = 1
-DOCUMENT, MANIFEST, SPLITS_FILE, PRIVATE = "dataset.json", "manifest.csv", "splits.json", "private"
+DOCUMENT, SPLITS_FILE, PRIVATE = "dataset.json", "splits.json", "private"
 LEFT_OUT = "left_out"
 """In splits.json: patients in no split, such as those without any mask."""
 
-ORIGINS = ("simulated", "own")
 
-_PLAIN = ("image_id", "patient", "view", "pixel_row_mm", "pixel_column_mm", "pixel_size_from")
-_THORAX = ("thorax_row", "thorax_column", "thorax_size_px")
-_FILES = ("counts", *KINDS, "lesion_facts", "weak_boxes")
-COLUMNS = (*_PLAIN, *_THORAX, *_FILES, "image_label", "notes")
+@dataclasses.dataclass(frozen=True)
+class _Document:
+    """What dataset.json holds."""
+
+    layout_version: Literal[1]
+    origin: Literal["simulated", "own"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageEntry:
-    """A row of the manifest.
+class LesionFacts:
+    """What the data set says of a lesion, as far as scores use it; a file may say more.
 
     Attributes:
-      image_id: unique; also the stem of its files.
-      patient: pseudonym.
-      view: which side.
-      pixel_size_mm: (row, column) spacing.
-      pixel_size_from: `file` (stated there), `assumed`, or what the user writes.
-      thorax: box in scan pixels.
-      counts: file, relative to the folder.
-      masks: kind -> file; a kind that is not here was not annotated.
-      lesion_facts: JSON file with a row per lesion, or empty.
-      weak_boxes: JSON file, or empty.
-      image_label: of the whole image, or empty.
-      notes: what the reader mended or assumed.
+      id: in the image's mask `lesions`.
+      bone: its name; `rib_5_left` is a rib.
+      size_mm: length.
+      contrast, cnr: ratios to the bone around and to the noise.
+      visible: whether a reader can see it.
     """
 
-    image_id: str
-    patient: str
-    view: View
-    pixel_size_mm: tuple[float, float]
-    pixel_size_from: str
-    thorax: ThoraxBox
-    counts: str
-    masks: Mapping[str, str]
-    lesion_facts: str = ""
-    weak_boxes: str = ""
-    image_label: str = ""
-    notes: str = ""
+    id: Annotated[int, Meta(ge=1, le=255)]
+    bone: str | None = None
+    size_mm: Annotated[float, Meta(ge=0, le=1e4)] | None = None
+    contrast: Finite | None = None
+    cnr: Finite | None = None
+    visible: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WeakBox:
+    """A box that is no mask: neither trained on nor scored.
+
+    Attributes:
+      kind: of its content.
+      row, column: its corner, in pixels of the scan.
+      rows, columns: its size.
+    """
+
+    kind: str
+    row: Finite
+    column: Finite
+    rows: Finite
+    columns: Finite
+
+
+@dataclasses.dataclass(frozen=True)
+class _WeakBoxes:
+    boxes: list[WeakBox]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,49 +135,14 @@ def read_data_set(folder: str | Path) -> DataSetFolder:
       RequestError: absent or damaged files, a wrong cell (named by line), a patient in two splits or in none.
     """
     folder = Path(folder)
-    document = _json(folder / DOCUMENT)
-    if document.get("layout_version") != LAYOUT_VERSION or document.get("origin") not in ORIGINS:
-        raise RequestError(f"{folder / DOCUMENT}: of another version of the program; import the scans again")
+    document = read_json(folder / DOCUMENT, _Document, remedy="import the scans again")
     path = folder / MANIFEST
-    try:
-        # Spreadsheets add a byte-order mark, and some write semicolons.
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: cannot be read ({error}); save it as UTF-8 CSV") from None
-    delimiter = ";" if text.split("\n", 1)[0].count(";") > text.split("\n", 1)[0].count(",") else ","
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-    if missing:
-        raise RequestError(f"{path}: has no column {missing[0]}; columns must keep their names")
-    entries = tuple(_entry(row, folder, f"{path}, line {line}") for line, row in enumerate(rows, start=2))
-    if not entries:
-        raise RequestError(f"{path}: has no images")
+    entries = read_entries(folder)
     twice = sorted(name for name, number in Counter(entry.image_id for entry in entries).items() if number > 1)
     if twice:
         raise RequestError(f"{path}: image_id {twice[0]} occurs twice; every image needs its own")
     splits = _read_splits(folder / SPLITS_FILE, {entry.patient for entry in entries})
-    return DataSetFolder(folder, entries, splits, document["origin"])
-
-
-def manifest_text(entries: Iterable[ImageEntry]) -> str:
-    """The CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    for entry in entries:
-        writer.writerow(
-            {
-                **{name: getattr(entry, name) for name in COLUMNS if hasattr(entry, name)},
-                **entry.masks,
-                "view": str(entry.view),
-                "pixel_row_mm": f"{entry.pixel_size_mm[0]:.6g}",
-                "pixel_column_mm": f"{entry.pixel_size_mm[1]:.6g}",
-                "thorax_row": entry.thorax.row,
-                "thorax_column": entry.thorax.column,
-                "thorax_size_px": entry.thorax.size_px,
-            }
-        )
-    return text.getvalue()
+    return DataSetFolder(folder, entries, splits, document.origin)
 
 
 def load_scan(folder: Path, entry: ImageEntry) -> Scan:
@@ -208,8 +182,29 @@ def load_masks(folder: Path, entry: ImageEntry, kinds: Iterable[str]) -> dict[st
 
 
 def load_facts(folder: Path, entry: ImageEntry) -> list[dict[str, Any]]:
-    """Rows of facts per lesion; none where there is no file."""
-    return _json(folder / entry.lesion_facts)["lesions"] if entry.lesion_facts else []
+    """A row for each lesion, `LesionFacts` and what else the file says of it; none where there is no file.
+
+    Raises:
+      RequestError: the file is damaged.
+    """
+    if not entry.lesion_facts:
+        return []
+    path, remedy = folder / entry.lesion_facts, f"mend it, or empty its cell in {MANIFEST}"
+    content = read_json(path, dict[str, list[dict[str, Any]]], remedy=remedy)
+    as_record(content.get("lesions"), list[LesionFacts], where=f"{path}: lesions", remedy=remedy)
+    return content["lesions"]
+
+
+def load_boxes(folder: Path, entry: ImageEntry) -> list[WeakBox]:
+    """Weak labels; none where there is no file.
+
+    Raises:
+      RequestError: the file is damaged.
+    """
+    if not entry.weak_boxes:
+        return []
+    remedy = f"mend it, or empty its cell in {MANIFEST}"
+    return read_json(folder / entry.weak_boxes, _WeakBoxes, remedy=remedy).boxes
 
 
 def read_stored(path: Path) -> np.ndarray:
@@ -246,26 +241,14 @@ def stored_shape(path: Path) -> tuple[int, int]:
         raise RequestError(f"{path}: cannot be read ({type(error).__name__}); import the scans again") from None
 
 
-def _json(path: Path) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise RequestError(f"{path}: is missing; is this a folder that `msanet import` wrote?") from None
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: is not readable JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise RequestError(f"{path}: must hold a JSON object")
-    return content
-
-
 def _read_splits(path: Path, patients: set[str]) -> dict[str, tuple[str, ...]]:
-    content = _json(path)
+    remedy = "a split is a list of patients"
+    content = read_json(path, dict[str, Any], remedy=remedy)
     allowed = (*SPLITS, LEFT_OUT)
     for name, members in content.items():
         if name not in allowed:
             raise RequestError(f"{path}: split {name!r} must be one of {', '.join(allowed)}")
-        if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
-            raise RequestError(f"{path}: {name} must be a list of patients")
+        as_record(members, list[str], where=f"{path}: {name}", remedy=remedy)
     try:
         check_disjoint(content)
     except RequestError as error:
@@ -276,46 +259,3 @@ def _read_splits(path: Path, patients: set[str]) -> dict[str, tuple[str, ...]]:
     if absent := sorted(patients - listed):
         raise RequestError(f"{path}: patient {absent[0]} is in no split; add it to one, or to {LEFT_OUT}")
     return {name: tuple(content.get(name, ())) for name in allowed}
-
-
-def _entry(row: Mapping[str, str], folder: Path, where: str) -> ImageEntry:
-    def file(name: str) -> str:
-        value = (row[name] or "").strip()
-        try:
-            inside = (folder / value).resolve().is_relative_to(folder.resolve())
-            there = not value or (folder / value).is_file()
-        except (OSError, ValueError) as error:  # a null byte, a name too long
-            raise RequestError(f"{where}: {name} holds no name of a file ({type(error).__name__}); mend it") from None
-        if not inside:
-            raise RequestError(f"{where}: {name} {value} lies out of the data set; copy the file into it")
-        if not there:
-            raise RequestError(f"{where}: {name} {value} is not there; restore the file or empty the cell")
-        return value
-
-    try:
-        view = View(row["view"])
-    except ValueError:
-        raise RequestError(f"{where}: view {row['view']!r} must be one of {', '.join(View)}") from None
-    try:
-        pixel = (float(row["pixel_row_mm"]), float(row["pixel_column_mm"]))
-        thorax = ThoraxBox(*(int(row[name]) for name in _THORAX))
-    except (ValueError, TypeError):
-        raise RequestError(f"{where}: pixel sizes and the thorax box must be numbers") from None
-    if not (0 < pixel[0] < 100 and 0 < pixel[1] < 100 and 16 <= thorax.size_px <= 8192):
-        raise RequestError(f"{where}: pixel size {pixel[0]:g} mm or thorax box of {thorax.size_px} px is impossible")
-    if not row["image_id"] or not row["patient"] or not (counts := file("counts")):
-        raise RequestError(f"{where}: image_id, patient and counts must be filled in")
-    return ImageEntry(
-        image_id=row["image_id"],
-        patient=row["patient"],
-        view=view,
-        pixel_size_mm=pixel,
-        pixel_size_from=row["pixel_size_from"] or "",
-        thorax=thorax,
-        counts=counts,
-        masks={kind: name for kind in KINDS if (name := file(kind))},
-        lesion_facts=file("lesion_facts"),
-        weak_boxes=file("weak_boxes"),
-        image_label=row["image_label"] or "",
-        notes=row["notes"] or "",
-    )

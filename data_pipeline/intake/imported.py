@@ -20,15 +20,8 @@ from data_pipeline.annotations.lesion_shape import measure_lesions
 from data_pipeline.errors import RequestError
 from data_pipeline.features import image_features
 from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, field_shape, find_window
-from data_pipeline.intake.folder import (
-    SPLITS,
-    DataSetFolder,
-    ImageEntry,
-    load_facts,
-    load_masks,
-    load_scan,
-    read_data_set,
-)
+from data_pipeline.intake.folder import SPLITS, DataSetFolder, load_facts, load_masks, load_scan, read_data_set
+from data_pipeline.intake.manifest import ImageEntry
 
 _DIGEST_CHARACTERS = 12
 

@@ -7,7 +7,8 @@ import hmac
 from collections.abc import Mapping, Sequence
 
 from data_pipeline.errors import RequestError
-from data_pipeline.intake.folder import LEFT_OUT, SPLITS, ImageEntry
+from data_pipeline.intake.folder import LEFT_OUT, SPLITS
+from data_pipeline.intake.manifest import ImageEntry
 from data_pipeline.scan import View
 
 MIN_PATIENTS = 3

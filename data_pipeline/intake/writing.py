@@ -12,15 +12,8 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.files import write_json, write_text
-from data_pipeline.intake.folder import (
-    DOCUMENT,
-    LAYOUT_VERSION,
-    MANIFEST,
-    PRIVATE,
-    SPLITS_FILE,
-    ImageEntry,
-    manifest_text,
-)
+from data_pipeline.intake.folder import DOCUMENT, LAYOUT_VERSION, PRIVATE, SPLITS_FILE
+from data_pipeline.intake.manifest import MANIFEST, ImageEntry, manifest_text
 from data_pipeline.readers.pseudonyms import KEY_FILE
 from data_pipeline.text import printable, table_cell
 

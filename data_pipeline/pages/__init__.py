@@ -61,8 +61,9 @@ def number(value: float | None, digits: int = 3, *, unknown: str = "–", signed
 
 
 def interval_text(ends: Sequence[float | None], digits: int = 3, *, unknown: str = "–", signed: bool = False) -> str:
-    """`low to high`; `unknown` where an end is None."""
-    return unknown if None in ends else " to ".join(number(end, digits, signed=signed) for end in ends)
+    """`low to high`; `unknown` where an end is None or NaN."""
+    known = [end for end in ends if end is not None and not math.isnan(end)]
+    return " to ".join(number(end, digits, signed=signed) for end in known) if len(known) == 2 else unknown
 
 
 def p_value(p: float | None, *, unknown: str = "–") -> str:

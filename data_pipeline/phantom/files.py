@@ -84,7 +84,7 @@ def is_written(out: Path, request: Request) -> bool:
     try:
         stored = json.loads((folder / "patient.json").read_text(encoding="utf-8"))
         same = Request(**stored["request"]) == request and stored["version"] == VERSION
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise RequestError(f"{folder}: is not a simulated patient; choose another --out or move the folder") from None
     if not same:
         asked = ", ".join(f"{key} {value}" for key, value in stored["request"].items())

@@ -64,9 +64,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _score_masks(options: argparse.Namespace) -> int:
     from data_pipeline.errors import RequestError
-    from data_pipeline.files import writable_folder, write_json, write_text
+    from data_pipeline.files import nan_to_null, writable_folder, write_json
     from msanet_jax.evaluation.mask_folders import score_masks
-    from msanet_jax.runs.metrics_file import csv_text, rules
+    from msanet_jax.runs.metrics_file import rules, write_tables
     from msanet_jax.runs.model_file import default_model, read_recipe
     from msanet_jax.runs.notices import NOTICE
 
@@ -75,10 +75,9 @@ def _score_masks(options: argparse.Namespace) -> int:
     config = read_recipe(default_model())
     result = score_masks(options.model, options.truth, pixel_mm=options.pixel_mm, config=config)
     folder = writable_folder(options.out, "--out")
-    used = {key: value for key, value in rules(config).items() if not key.startswith("scored_")}
-    write_text(folder / "images.csv", csv_text(result.images))
-    write_text(folder / "lesions.csv", csv_text(result.lesions))
-    write_json(folder / "scores.json", {"note": NOTICE, "rules": used, "masks": result.summary})
+    used = {key: value for key, value in nan_to_null(rules(config)).items() if not key.startswith("scored_")}
+    write_tables(folder, result)
+    write_json(folder / "scores.json", {"note": NOTICE, "rules": used, "masks": result.summary.flat()})
     scores = result.summary
     print(
         f"{scores['images']} masks: DSC {scores['dsc_pooled']:.3f}, precision {scores['precision_pooled']:.3f}, recall "

@@ -12,7 +12,7 @@ from data_pipeline.errors import ExitCode
 HELP = "segment scans with a trained network"
 DESCRIPTION = (
     "Writes STEM_mask.png, STEM_probability.npy, STEM_overlay.png, STEM_lesions.csv and STEM.json for every scan, a "
-    "page for every patient, and a picture, a table and a manifest of the run. Results of a folder or archive are "
+    "page for every patient, and a picture, a table and a file list of the run. Results of a folder or archive are "
     "named after the path in it, of several sources with its number in front; of the same stem they become STEM, "
     "STEM-2, ...; a file with two views becomes STEM_anterior and STEM_posterior. docs/outputs.md lists every file. "
     "Research software, not for diagnosis."

@@ -17,13 +17,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
-from msanet_jax.evaluation.statistics import Columns, averaged, columns, number, statistics
+from msanet_jax.evaluation.results import ImageScores
+from msanet_jax.evaluation.statistics import Columns, averaged, columns, statistics
 
 SCORES = (
     "dsc_pooled",
@@ -41,7 +42,7 @@ SCORES = (
 """Compared by default."""
 SAMPLES = 10_000
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[ImageScores]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,8 @@ def compare_runs(
     """Compares runs with a reference, patient by patient.
 
     Args:
-      runs: name -> per-image rows of metrics.json or images.csv. Rows may carry `replicate` (seed or fold), which
-        together with `image_id` says what is paired with what.
+      runs: name -> rows of images. Rows may carry `replicate` (seed or fold), which together with `image_id` says what
+        is paired with what.
       reference: name of the run that the others are compared with; None for the first.
       scores: names from metrics.json that per-image rows determine (`image_statistics.statistics`).
       samples: bootstrap samples.
@@ -98,12 +99,10 @@ def compare_runs(
       RequestError: fewer than two runs, no such run or score, or runs scored on other images or other truth.
 
     Example:
-      >>> from msanet_jax.evaluation.lesions import GROUPS
-      >>> empty = dict.fromkeys(("lesions", "detected", "lesion_dsc_sum", "false_positives", "lesion_count_error"), 0)
-      >>> empty |= {f"{name}_{group}": 0 for name in ("lesions", "detected", "lesion_dsc_sum") for group in GROUPS}
-      >>> half = empty | {"tp": 2, "fp": 0, "fn": 2, "dsc": 2 / 3}
-      >>> rows = [half | {"image_id": f"i{n}", "patient": f"p{n}"} for n in range(2)]
-      >>> better = [row | {"tp": 4, "fn": 0, "dsc": 1.0} for row in rows]
+      >>> from dataclasses import fields, replace
+      >>> empty = ImageScores(**{field.name: 0 for field in fields(ImageScores)})
+      >>> rows = [replace(empty, image_id=f"i{n}", patient=f"p{n}", tp=2, fn=2, dsc=2 / 3) for n in range(2)]
+      >>> better = [replace(row, tp=4, fn=0, dsc=1.0) for row in rows]
       >>> (row,) = compare_runs({"old": rows, "new": better}, scores=("recall_pooled",), samples=99)
       >>> row.reference, row.value, row.difference, (row.low, row.high), row.p  # p is 2 x (0 + 1) / (99 + 1)
       ('old', 1.0, 0.5, (0.5, 0.5), 0.02)
@@ -114,7 +113,7 @@ def compare_runs(
     if len(names) < 2 or reference not in runs:
         raise RequestError(f"a comparison needs two runs or more, one of them the reference; got {', '.join(names)}")
     ordered = {name: _in_order(name, runs[name], reference, runs[reference]) for name in names}
-    patients = [str(row["patient"]) for row in ordered[reference]]
+    patients = [row.patient for row in ordered[reference]]
     weights = bootstrap_weights(patients, samples=samples, seed=seed)
     tables = {name: columns(rows) for name, rows in ordered.items()}
     for name, table in tables.items():
@@ -167,25 +166,25 @@ def _compared(
     )
 
 
-def check_same_data(provenances: Mapping[str, Mapping[str, Any]]) -> None:
+def check_same_data(versions: Mapping[str, str | None]) -> None:
     """Refuses runs that say they were scored on different versions of a data set; a run that says nothing passes.
 
     Args:
-      provenances: name of a run -> `provenance` of its metrics.json.
+      versions: name of a run -> `dataset_version` of its metrics.json.
 
     Raises:
-      RequestError: the runs record more than one `dataset_version`.
+      RequestError: the runs record more than one version.
 
     Example:
-      >>> check_same_data({"a": {"dataset_version": "1.0"}, "b": {}})
-      >>> check_same_data({"a": {"dataset_version": "1.0"}, "b": {"dataset_version": "2.0"}})
+      >>> check_same_data({"a": "1.0", "b": None})
+      >>> check_same_data({"a": "1.0", "b": "2.0"})
       Traceback (most recent call last):
       data_pipeline.errors.RequestError: the runs were scored on different versions of the data set (a on 1.0, ...
     """
     first: dict[str, str] = {}
-    for name, provenance in provenances.items():
-        if (version := provenance.get("dataset_version")) is not None:
-            first.setdefault(str(version), name)
+    for name, version in versions.items():
+        if version is not None:
+            first.setdefault(version, name)
     if len(first) > 1:
         said = ", ".join(f"{name} on {version}" for version, name in first.items())
         raise RequestError(
@@ -236,11 +235,11 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str]:
-    return str(row.get("replicate", "")), str(row["image_id"])
+def _key(row: ImageScores) -> tuple[str, str]:
+    return "" if row.replicate is UNSET else str(row.replicate), row.image_id
 
 
-def _in_order(name: str, rows: Rows, reference: str, reference_rows: Rows) -> list[Mapping[str, Any]]:
+def _in_order(name: str, rows: Rows, reference: str, reference_rows: Rows) -> list[ImageScores]:
     """The rows in the reference's order."""
     by_key = {_key(row): row for row in rows}
     wanted = [_key(row) for row in reference_rows]
@@ -255,9 +254,9 @@ def _in_order(name: str, rows: Rows, reference: str, reference_rows: Rows) -> li
     ordered = [by_key[key] for key in wanted]
     for row, base in zip(ordered, reference_rows, strict=True):
         # The same truth has the same number of lesion pixels; another size or mask cannot be paired.
-        if number(row["tp"]) + number(row["fn"]) != number(base["tp"]) + number(base["fn"]):
+        if row.tp + row.fn != base.tp + base.fn:
             raise RequestError(
-                f"{name} and {reference} were scored against another truth in {row['image_id']}: compare runs of the "
+                f"{name} and {reference} were scored against another truth in {row.image_id}: compare runs of the "
                 "same data.field and data.scored_mask"
             )
     return ordered

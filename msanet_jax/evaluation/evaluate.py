@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,7 +12,8 @@ from data_pipeline.errors import RequestError
 from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.evaluation.pixels import dsc
-from msanet_jax.evaluation.protocol import Evaluation, score
+from msanet_jax.evaluation.protocol import score
+from msanet_jax.evaluation.results import Evaluation, Threshold
 
 UPTAKE_BINS = 2000
 UPTAKE_MAX = 10.0
@@ -22,21 +23,6 @@ PROBABILITY_BINS = 1000
 THRESHOLD_RULES = ("fixed", "validation")
 
 
-@dataclasses.dataclass(frozen=True)
-class Threshold:
-    """The probability above which a pixel is predicted lesion.
-
-    Attributes:
-      value: in (0, 1).
-      rule: where it comes from: `fixed`, `validation` or `given`.
-      validation_dsc_pooled: pooled DSC that it gives on the validation patients.
-    """
-
-    value: float
-    rule: str
-    validation_dsc_pooled: float
-
-
 def evaluate(
     probability: Probability,
     split: GridSplit,
@@ -44,7 +30,7 @@ def evaluate(
     config: ConfigDict,
     threshold: float | None = None,
     input_zeroed: bool = False,
-    whole: bool = True,
+    thorough: bool = True,
 ) -> Evaluation:
     """Scores every image of a split once.
 
@@ -54,12 +40,12 @@ def evaluate(
       config: the recipe; `evaluate` and `seed` are read.
       threshold: probability above which a pixel is lesion; None for `evaluate.threshold`.
       input_zeroed: replaces every input by zeros; a model that then still scores knows more than it should.
-      whole: the whole protocol; False for the cheap part that training runs on its validation patients.
+      thorough: the whole protocol; False for the cheap part that training runs on its validation patients.
     """
     counts = np.zeros_like(split.counts) if input_zeroed else split.counts
     maps = probability_maps(probability, counts, batch_size=config.evaluate.batch_size)
     threshold = float(config.evaluate.threshold) if threshold is None else threshold
-    return score(maps, split, config=config, threshold=threshold, whole=whole)
+    return score(maps, split, config=config, threshold=threshold, thorough=thorough)
 
 
 def score_validation(
@@ -69,7 +55,7 @@ def score_validation(
     maps = probability_maps(probability, split.counts, batch_size=config.evaluate.batch_size)
     if threshold is None:
         threshold = choose_threshold(maps, split.masks, rules=config.evaluate)
-    return score(maps, split, config=config, threshold=threshold, whole=False)
+    return score(maps, split, config=config, threshold=threshold, thorough=False)
 
 
 def decide_threshold(
@@ -77,7 +63,7 @@ def decide_threshold(
 ) -> Threshold:
     """The threshold that is given, else by `evaluate.threshold_rule`, and its score on the validation patients."""
     summary = score_validation(probability, validation, config=config, threshold=given).summary
-    rule = config.evaluate.threshold_rule if given is None else "given"
+    rule: Any = config.evaluate.threshold_rule if given is None else "given"
     return Threshold(summary["threshold"], rule, summary["dsc_pooled"])
 
 

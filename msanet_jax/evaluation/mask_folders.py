@@ -12,7 +12,8 @@ from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.errors import RequestError
 from data_pipeline.features import ImageRow
 from data_pipeline.grid import GridSplit
-from msanet_jax.evaluation.protocol import Evaluation, score
+from msanet_jax.evaluation.protocol import score
+from msanet_jax.evaluation.results import Evaluation
 
 _KIND = re.compile(r"\.(png|tiff?|npy|nii(\.gz)?)$", re.IGNORECASE)
 _ROLE = re.compile(r"_(masks?|lesions?|truth|gt|seg|segmentation|labels?)$", re.IGNORECASE)

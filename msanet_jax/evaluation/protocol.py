@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from data_pipeline.features import ImageRow
 from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation import statistics
-from msanet_jax.evaluation.bins import bone_rows, size_rows
+from msanet_jax.evaluation.bins import lesion_bins
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.contours import SurfaceScores, surface_scores
 from msanet_jax.evaluation.field_maps import marks
@@ -32,36 +32,26 @@ from msanet_jax.evaluation.probabilities import (
     calibration_table,
     precision_recall_points,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Result on one split.
-
-    Attributes:
-      summary: scores, and in the whole protocol their `intervals` (docs/metrics.md).
-      images: rows of images.csv.
-      lesions: rows of lesions.csv.
-      probabilities: `[n, rows, columns]` float32.
-      curves: `calibration`, `precision_recall`, `froc` as in metrics.json; empty for maps that are no probabilities.
-      lesion_bins: `sizes` and `bones`, tables of recall and DSC; empty in the cheap part.
-    """
-
-    summary: dict[str, Any]
-    images: list[dict[str, Any]]
-    lesions: list[dict[str, Any]]
-    probabilities: np.ndarray
-    curves: dict[str, Any] = dataclasses.field(default_factory=dict)
-    lesion_bins: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+from msanet_jax.evaluation.results import (
+    CalibrationBin,
+    Curves,
+    Evaluation,
+    Froc,
+    ImageScores,
+    LesionScores,
+    OperatingPoint,
+    PrecisionRecall,
+    Summary,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class _ProbabilityScores:
-    """What only probability maps have: values, intervals and curves under their names in metrics.json."""
+    """What only probability maps have: values and intervals under their names in metrics.json, and curves."""
 
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
-    curves: dict[str, Any]
+    curves: Curves | None
 
 
 def score(
@@ -70,7 +60,7 @@ def score(
     *,
     config: ConfigDict,
     threshold: float,
-    whole: bool = True,
+    thorough: bool = True,
     probabilities: bool = True,
 ) -> Evaluation:
     """Scores maps at a threshold.
@@ -80,7 +70,7 @@ def score(
       split: the images they belong to.
       config: the recipe; `evaluate` and `seed` are read.
       threshold: of `field_maps.marks`.
-      whole: the whole protocol, not only the cheap part.
+      thorough: the whole protocol, not only the cheap part.
       probabilities: whether the maps are probabilities, so that calibration, precision-recall and FROC mean something.
     """
     rules = config.evaluate
@@ -95,35 +85,35 @@ def score(
             facts=row.lesion_rows,
         )
         surface, peaks = None, None
-        if whole:
+        if thorough:
             surface = surface_scores(
                 truth, prediction, pixel_size_mm=pixel_size_mm, tolerance_mm=rules.surface_tolerance_mm
             )
-        if whole and probabilities:
+        if thorough and probabilities:
             peaks = find_candidates(values, ids, pixel_size_mm=pixel_size_mm, evaluate=rules)
             candidates.append(peaks)
         images.append(_image_row(row, count_pixels(truth, prediction), surface, matched))
         lesions.extend(_lesion_rows(row, matched, peaks))
     table = statistics.columns(images)
     scores = statistics.statistics(table)
-    summary: dict[str, Any] = {name: value(statistic, len(images)) for name, statistic in scores.items()}
-    summary |= statistics.counts(table) | {"threshold": threshold}
-    if not whole:
-        return Evaluation(summary=summary, images=images, lesions=lesions, probabilities=maps)
+    values = {name: value(statistic, len(images)) for name, statistic in scores.items()}
+    values |= statistics.counts(table) | {"threshold": threshold}
+    if not thorough:
+        return Evaluation(Summary(values), images, lesions, maps)
     weights = bootstrap_weights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
     intervals = {name: interval(statistic(weights)) for name, statistic in scores.items()}
     more = _probability_scores(maps, split.masks, candidates, weights, rules) if probabilities else _NOT_PROBABILITIES
     return Evaluation(
-        summary=summary | more.values | {"intervals": intervals | more.intervals},
+        summary=Summary(values | more.values, intervals | more.intervals),
         images=images,
         lesions=lesions,
         probabilities=maps,
         curves=more.curves,
-        lesion_bins={"sizes": size_rows(images, lesions, weights), "bones": bone_rows(images, lesions, weights)},
+        lesion_bins=lesion_bins(images, lesions, weights),
     )
 
 
-_NOT_PROBABILITIES = _ProbabilityScores({}, {}, {})
+_NOT_PROBABILITIES = _ProbabilityScores({}, {}, None)
 
 
 def _probability_scores(
@@ -147,94 +137,95 @@ def _probability_scores(
     return _ProbabilityScores(
         values={name: float(point) for name, (point, _) in pairs.items()},
         intervals={name: interval(samples) for name, (_, samples) in pairs.items()},
-        curves={
-            "calibration": _calibration_rows(table),
-            "precision_recall": {name: array.tolist() for name, array in precision_recall_points(maps, truths).items()},
-            "froc": _froc_points(curve, candidates, weights, points),
-        },
+        curves=Curves(
+            calibration=_calibration_bins(table),
+            precision_recall=PrecisionRecall(
+                **{name: tuple(array.tolist()) for name, array in precision_recall_points(maps, truths).items()}
+            ),
+            froc=_froc_points(curve, candidates, weights, points),
+        ),
     )
 
 
-def _calibration_rows(table: CalibrationTable) -> list[dict[str, Any]]:
+def _calibration_bins(table: CalibrationTable) -> tuple[CalibrationBin, ...]:
     pixels, probability, lesion = (sums.sum(axis=0) for sums in (table.pixels, table.probability, table.lesion))
     columns = {
-        "from": table.edges[:-1],
-        "to": table.edges[1:],
+        "low": table.edges[:-1],
+        "high": table.edges[1:],
         "pixels": pixels.astype(int),
         "probability_mean": quotient(probability, pixels),
         "lesion_share": quotient(lesion, pixels),
     }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return tuple(CalibrationBin(**dict(zip(columns, row, strict=True))) for row in rows)
 
 
-def _froc_points(
-    curve: Curve, candidates: list[Candidates], weights: np.ndarray, points: Sequence[float]
-) -> dict[str, Any]:
+def _froc_points(curve: Curve, candidates: list[Candidates], weights: np.ndarray, points: Sequence[float]) -> Froc:
     # The steps at which another lesion is found; between them only false positives are added.
     steps = np.flatnonzero(np.diff(curve.sensitivity, prepend=-1.0) > 0)
     kept = np.unique(np.concatenate([steps, [len(curve.thresholds) - 1]]))
-    return {
-        "threshold": curve.thresholds[kept].tolist(),
-        "false_positives_per_image": curve.false_positives_per_scan[kept].tolist(),
-        "sensitivity": curve.sensitivity[kept].tolist(),
-        "operating_points": [
-            {
-                "false_positives_per_image": float(point),
-                "sensitivity": froc_score(curve, (point,)),
-                "interval": interval(froc_scores(weights, candidates, (point,))),
-            }
+    return Froc(
+        threshold=tuple(curve.thresholds[kept].tolist()),
+        false_positives_per_image=tuple(curve.false_positives_per_scan[kept].tolist()),
+        sensitivity=tuple(curve.sensitivity[kept].tolist()),
+        operating_points=tuple(
+            OperatingPoint(
+                false_positives_per_image=float(point),
+                sensitivity=froc_score(curve, (point,)),
+                interval=interval(froc_scores(weights, candidates, (point,))),
+            )
             for point in points
-        ],
-    }
+        ),
+    )
 
 
-def _image_row(
-    row: ImageRow, counts: PixelCounts, surface: SurfaceScores | None, matched: ImageLesions
-) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "image_id": row.image_id,
-        "patient": row.patient,
-        "view": row.view,
-        "tp": counts.tp,
-        "fp": counts.fp,
-        "fn": counts.fn,
-        "dsc": counts.dsc,
-        "precision": counts.precision,
-        "recall": counts.recall,
-    }
-    if surface is not None:
-        found |= dataclasses.asdict(surface)
-    found |= {
-        "lesions": len(matched.lesions),
-        "detected": sum(lesion.detected for lesion in matched.lesions),
-        "lesion_dsc_sum": float(sum(lesion.dsc for lesion in matched.lesions)),
-        "components": matched.components,
-        "false_positives": matched.false_positives,
-        "lesion_count_error": matched.components - len(matched.lesions),
-        "lesions_without_pixels": matched.without_pixels,
-    }
+def _image_row(row: ImageRow, counts: PixelCounts, surface: SurfaceScores | None, matched: ImageLesions) -> ImageScores:
+    groups: dict[str, Any] = {}
     for group, members in lesion_groups(matched.lesions).items():
-        found |= {
+        groups |= {
             f"lesions_{group}": len(members),
             f"detected_{group}": sum(lesion.detected for lesion in members),
             f"lesion_dsc_sum_{group}": float(sum(lesion.dsc for lesion in members)),
         }
-    return found
+    return ImageScores(
+        image_id=row.image_id,
+        patient=row.patient,
+        view=row.view,
+        tp=counts.tp,
+        fp=counts.fp,
+        fn=counts.fn,
+        dsc=counts.dsc,
+        precision=counts.precision,
+        recall=counts.recall,
+        **({} if surface is None else dataclasses.asdict(surface)),
+        lesions=len(matched.lesions),
+        detected=sum(lesion.detected for lesion in matched.lesions),
+        lesion_dsc_sum=float(sum(lesion.dsc for lesion in matched.lesions)),
+        components=matched.components,
+        false_positives=matched.false_positives,
+        lesion_count_error=matched.components - len(matched.lesions),
+        lesions_without_pixels=matched.without_pixels,
+        **groups,
+    )
 
 
-def _lesion_rows(row: ImageRow, matched: ImageLesions, peaks: Candidates | None) -> list[dict[str, Any]]:
+def _lesion_rows(row: ImageRow, matched: ImageLesions, peaks: Candidates | None) -> list[LesionScores]:
     return [
-        {
-            "image_id": row.image_id,
-            "patient": row.patient,
-            "lesion": lesion.id,
-            **{key: lesion.facts.get(key) for key in ("bone", "size_mm", "contrast", "cnr", "visible")},
-            "clustered": lesion.clustered,
-            "pixels": lesion.pixels,
-            "found": lesion.found,
-            "detected": lesion.detected,
-            "dsc": lesion.dsc,
-            "peak_probability": None if peaks is None else peaks.lesion_scores[lesion.id] or None,
-        }
+        LesionScores(
+            image_id=row.image_id,
+            patient=row.patient,
+            lesion=lesion.id,
+            bone=lesion.facts.get("bone"),
+            size_mm=lesion.facts.get("size_mm"),
+            contrast=lesion.facts.get("contrast"),
+            cnr=lesion.facts.get("cnr"),
+            visible=lesion.facts.get("visible"),
+            clustered=lesion.clustered,
+            pixels=lesion.pixels,
+            found=lesion.found,
+            detected=lesion.detected,
+            dsc=lesion.dsc,
+            peak_probability=None if peaks is None else peaks.lesion_scores[lesion.id] or None,
+        )
         for lesion in matched.lesions
     ]

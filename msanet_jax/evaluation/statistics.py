@@ -6,15 +6,17 @@ interval and the paired difference of two runs come from one formula. The rows a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from msanet_jax.evaluation.bootstrap import Statistic, mean, median, ratio
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.evaluation.pixels import dsc, precision, recall
+from msanet_jax.evaluation.results import ImageScores
 
 POOLED = (dsc, precision, recall)
 """Formulas of (tp, fp, fn); `NAME_pooled` is their value for the sums over all pixels."""
@@ -22,29 +24,38 @@ POOLED = (dsc, precision, recall)
 Columns = Mapping[str, np.ndarray]
 """Column of images.csv -> `[images]` float64, NaN where the cell is empty."""
 
+_TEXTS = ("image_id", "patient", "view", "replicate")
+"""Columns that name a row."""
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    """Numeric columns of the rows; undefined cells (None, empty text) become NaN.
+
+def columns(rows: Sequence[ImageScores]) -> Columns:
+    """Numeric columns of images; what the cheap part does not measure has no column.
 
     Args:
       rows: of images.csv or metrics.json.
 
     Example:
-      >>> columns([{"image_id": "a", "tp": 3, "dsc": "0.5"}, {"image_id": "b", "tp": 0, "dsc": ""}])
-      {'tp': array([3., 0.]), 'dsc': array([0.5, nan])}
+      >>> zeros = {field.name: 0 for field in dataclasses.fields(ImageScores)}
+      >>> table = columns([ImageScores(**zeros | {"tp": 3, "dsc": 0.5}), ImageScores(**zeros | {"dsc": None})])
+      >>> table["tp"].tolist(), table["dsc"].tolist(), "image_id" in table
+      ([3.0, 0.0], [0.5, nan], False)
     """
-    names = [name for name in (rows[0] if rows else {}) if name not in ("image_id", "patient", "view")]
-    return {name: np.array([number(row.get(name)) for row in rows], float) for name in names}
+    return {name: np.array([number(getattr(row, name)) for row in rows], float) for name in _measured(rows)}
 
 
-def number(cell: Any) -> float:
-    """A cell of a JSON or CSV row as a number, NaN for an empty one.
+def _measured(rows: Sequence[ImageScores]) -> list[str]:
+    names = [field.name for field in dataclasses.fields(ImageScores)]
+    return [name for name in names if name not in _TEXTS and not any(getattr(row, name) is UNSET for row in rows)]
+
+
+def number(cell: float | None) -> float:
+    """A value of a row, NaN for None.
 
     Example:
-      >>> number("2.5"), number(3), number(None), number("")
-      (2.5, 3.0, nan, nan)
+      >>> number(3), number(None)
+      (3.0, nan)
     """
-    return float("nan") if cell is None or cell == "" else float(cell)
+    return float("nan") if cell is None else float(cell)
 
 
 def statistics(table: Columns) -> dict[str, Statistic]:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 from ml_collections import ConfigDict
+from msgspec import Meta
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_json
+from data_pipeline.reading import Count, as_record, read_json
 from msanet_jax.runs.recipe import run_file
 
 KEYS = ("reference", "folds", "seeds", "overrides", "bootstrap_samples", "models")
 MODEL_KEYS = {"name", "recipe", "overrides"}
 RECORD = "experiment.json"
-FINISHED, FAILED, STARTED = "finished", "failed", "started"
+FINISHED: Final = "finished"
+FAILED: Final = "failed"
+STARTED: Final = "started"
+State = Literal["finished", "failed", "started"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +55,11 @@ class Outcome:
       reason: of its last failure.
     """
 
-    state: str
+    state: State
     arguments: tuple[str, ...]
-    seconds: float = 0.0
-    attempts: int = 0
-    reason: str = ""
+    seconds: Annotated[float, Meta(ge=0, le=1e12)]
+    attempts: Count
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,13 +158,9 @@ class Journal:
         self._path = workdir / RECORD
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            stored = json.loads(self._path.read_text()) if self._path.exists() else {}
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise RequestError(f"--workdir={workdir}: cannot be used ({error}); choose another folder") from error
-        self.outcomes = {
-            name: Outcome(**{**entry, "arguments": tuple(entry["arguments"])})
-            for name, entry in stored.get("runs", {}).items()
-        }
+        self.outcomes = self._read() if self._path.exists() else {}
         for run in study.runs:
             known = self.outcomes.get(run.name)
             if known is not None and known.arguments != run.arguments:
@@ -169,13 +169,25 @@ class Journal:
                     f"{' '.join(run.arguments)}; choose another folder or undo the change"
                 )
 
+    def _read(self) -> dict[str, Outcome]:
+        remedy = "restore it, or move it away and run the study again"
+        content = read_json(self._path, dict[str, dict[str, Any]], remedy=remedy)
+        if "runs" not in content:
+            raise RequestError(f"{self._path}: lacks `runs`; {remedy}")
+        return {
+            name: as_record(entry, Outcome, where=f"{self._path}: {name}", remedy=remedy)
+            for name, entry in content["runs"].items()
+        }
+
     def begin(self, run: Run) -> None:
         """Notes that a run starts."""
-        outcome = self.outcomes.setdefault(run.name, Outcome(state=STARTED, arguments=run.arguments))
+        outcome = self.outcomes.setdefault(
+            run.name, Outcome(STARTED, run.arguments, seconds=0.0, attempts=0, reason="")
+        )
         outcome.state, outcome.attempts = STARTED, outcome.attempts + 1
         self._write()
 
-    def end(self, run: Run, *, state: str, seconds: float, reason: str = "") -> None:
+    def end(self, run: Run, *, state: State, seconds: float, reason: str = "") -> None:
         """Notes how a run, or an attempt that will go on, ended."""
         outcome = self.outcomes[run.name]
         outcome.state, outcome.reason = state, reason
@@ -188,10 +200,7 @@ class Journal:
         return outcome is not None and outcome.state == FINISHED
 
     def _write(self) -> None:
-        content: Mapping[str, Any] = {
-            "runs": {name: dataclasses.asdict(outcome) for name, outcome in self.outcomes.items()}
-        }
-        write_json(self._path, content)
+        write_json(self._path, {"runs": self.outcomes})
 
 
 def command(study: Study, run: Run, *, workdir: Path, data_dir: Path) -> list[str]:

@@ -12,15 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import UnsetType
+
 from data_pipeline.files import write_json, write_text
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
+from msanet_jax.evaluation.results import ImageScores
 from msanet_jax.evaluation.statistics import columns, statistics
 from msanet_jax.experiment.markdown import KINDS, SCORES, WITH_INTERVAL, results_page
 from msanet_jax.experiment.study import Journal, Study
-from msanet_jax.runs.metrics_file import csv_text, read_metrics
+from msanet_jax.runs.metrics_file import Metrics, Provenance, csv_text, read_metrics
+from msanet_jax.runs.notices import public_dataset_name
 
-Rows = list[dict[str, Any]]
+Rows = list[ImageScores]
 
 
 def write_results(study: Study, journal: Journal, *, workdir: Path) -> dict[str, Any]:
@@ -33,20 +37,20 @@ def write_results(study: Study, journal: Journal, *, workdir: Path) -> dict[str,
       RequestError: a finished run's metrics.json cannot be read, or the runs were scored on different versions of the
         data set.
     """
-    recorded = _recorded(study, journal, workdir)
-    check_same_data(recorded)
-    rows = {model: _rows(study, journal, model, workdir) for model in study.models}
+    finished = {run.name: read_metrics(workdir / run.name) for run in study.runs if journal.finished(run)}
+    check_same_data({name: metrics.provenance.dataset_version for name, metrics in finished.items()})
+    rows = {model: _rows(study, model, finished) for model in study.models}
     samples = int(study.config.bootstrap_samples)
     models = [_scores(study, journal, model, rows[model], samples) for model in study.models]
     comparisons = _comparisons(study, rows, samples)
     content = {
-        "note": _note(study, journal, workdir),
+        "note": next((finished[run.name].note for run in study.runs if run.name in finished), ""),
         "experiment": study.path.name,
         "reference": study.config.reference,
         "models": models,
         "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
         "runs": {name: dataclasses.asdict(outcome) for name, outcome in journal.outcomes.items()},
-        "provenance": _provenance(study, journal, list(recorded.values())),
+        "provenance": _provenance(study, journal, [metrics.provenance for metrics in finished.values()]),
     }
     write_json(workdir / "results.json", content)
     write_text(workdir / "results.csv", _csv(models, comparisons))
@@ -54,25 +58,13 @@ def write_results(study: Study, journal: Journal, *, workdir: Path) -> dict[str,
     return content
 
 
-def _note(study: Study, journal: Journal, workdir: Path) -> str:
-    """What the scores are not, as the finished runs say it; empty before the first."""
-    finished = (run for model in study.models for run in study.runs_of(model) if journal.finished(run))
-    return next((str(read_metrics(workdir / run.name)["note"]) for run in finished), "")
-
-
-def _recorded(study: Study, journal: Journal, workdir: Path) -> dict[str, Mapping[str, Any]]:
-    """`provenance` of every finished run."""
-    finished = [run.name for run in study.runs if journal.finished(run)]
-    return {name: read_metrics(workdir / name).get("provenance", {}) for name in finished}
-
-
-def _rows(study: Study, journal: Journal, model: str, workdir: Path) -> Rows:
+def _rows(study: Study, model: str, finished: Mapping[str, Metrics]) -> Rows:
     """Per-image rows of a model's finished runs, each with its replicate."""
     return [
-        {**row, "replicate": run.replicate}
+        dataclasses.replace(row, replicate=run.replicate)
         for run in study.runs_of(model)
-        if journal.finished(run)
-        for row in read_metrics(workdir / run.name)["images"]
+        if run.name in finished
+        for row in finished[run.name].images
     ]
 
 
@@ -84,7 +76,7 @@ def _scores(study: Study, journal: Journal, model: str, rows: Rows, samples: int
         "runs_planned": len(planned),
         "runs_finished": len(done),
         "minutes_per_run": float("nan"),
-        "patients": len({row["patient"] for row in rows}),
+        "patients": len({row.patient for row in rows}),
     }
     if not rows:
         return entry
@@ -92,7 +84,7 @@ def _scores(study: Study, journal: Journal, model: str, rows: Rows, samples: int
     read = columns(rows)
     table = statistics(read)
     entry |= {f"lesions{kind}": int(read[f"lesions{kind}"].sum()) for kind in KINDS}
-    weights = bootstrap_weights([str(row["patient"]) for row in rows], samples=samples, seed=0)
+    weights = bootstrap_weights([row.patient for row in rows], samples=samples, seed=0)
     for score in SCORES:
         low, high = interval(table[score](weights))
         entry |= {score: value(table[score], len(rows)), f"{score}_low": low, f"{score}_high": high}
@@ -101,7 +93,7 @@ def _scores(study: Study, journal: Journal, model: str, rows: Rows, samples: int
 
 
 def _one_run(rows: Rows, replicate: int) -> float:
-    own = [row for row in rows if row["replicate"] == replicate]
+    own = [row for row in rows if row.replicate == replicate]
     return value(statistics(columns(own))[WITH_INTERVAL], len(own))
 
 
@@ -115,32 +107,28 @@ def _comparisons(study: Study, rows: Mapping[str, Rows], samples: int) -> list[C
             groups.setdefault(shared, []).append(model)
     found: list[Comparison] = []
     for chosen, members in groups.items():
-        paired = {model: [row for row in rows[model] if row["replicate"] in chosen] for model in (reference, *members)}
+        paired = {model: [row for row in rows[model] if row.replicate in chosen] for model in (reference, *members)}
         found += compare_runs(paired, reference=reference, scores=SCORES, samples=samples)
     order = {model: place for place, model in enumerate(study.models)}
     return sorted(found, key=lambda entry: order[entry.run])
 
 
 def _replicates(rows: Rows) -> set[int]:
-    return {row["replicate"] for row in rows}
+    return {row.replicate for row in rows if not isinstance(row.replicate, UnsetType)}
 
 
-def _provenance(study: Study, journal: Journal, recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _provenance(study: Study, journal: Journal, recorded: Sequence[Provenance]) -> dict[str, Any]:
     """Where the scores come from, as the runs themselves say; every differing answer once."""
     inside = study.path.resolve().is_relative_to(study.root)
     file = study.path.resolve().relative_to(study.root).as_posix() if inside else study.path.name
-    machines = [
-        ", ".join(str(entry[key]) for key in ("devices", "host") if key in entry) + f", Python {entry['python']}"
-        for entry in recorded
-        if "python" in entry
-    ]
-    names = dict.fromkeys(name for entry in recorded for name in entry.get("versions", {}))
+    machines = (f"{entry.devices}, {entry.host}, Python {entry.python}" for entry in recorded)
+    names = dict.fromkeys(name for entry in recorded for name in entry.versions)
     return {
         "command": f"msanet experiment {file} --workdir=...",
-        "commits": _distinct(entry.get("commit") or "unknown" for entry in recorded),
+        "commits": _distinct(entry.commit or "unknown" for entry in recorded),
         "machines": _distinct(machines) or ["machine not recorded"],
         "versions": {
-            name: _distinct(entry["versions"][name] for entry in recorded if name in entry.get("versions", {}))
+            name: _distinct(entry.versions[name] or "unknown" for entry in recorded if name in entry.versions)
             for name in names
         },
         "datasets": _distinct(_data_set(entry) for entry in recorded),
@@ -150,12 +138,10 @@ def _provenance(study: Study, journal: Journal, recorded: Sequence[Mapping[str, 
     }
 
 
-def _data_set(provenance: Mapping[str, Any]) -> str:
+def _data_set(provenance: Provenance) -> str:
     """Name and version; of an imported set the folder's name alone, whose path would be private."""
-    name = str(provenance.get("dataset", "unknown data set"))
-    name = name if name.startswith("phantom_bone/") else Path(name).name
-    version = provenance.get("dataset_version")
-    return f"{name} {version}" if version else name
+    name = public_dataset_name(provenance.dataset)
+    return f"{name} {provenance.dataset_version}" if provenance.dataset_version else name
 
 
 def _distinct(values: Iterable[str]) -> list[str]:

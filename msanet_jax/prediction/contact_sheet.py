@@ -48,7 +48,7 @@ def tile(result: Segmentation, name: str) -> Tile:
     picture = _grey(counts, black_level(counts), factor)
     _frame(picture, result, factor)
     picture[_outline(result.mask, picture.shape[1::-1])] = rgb(LESION)
-    count = result.record["lesion_count"]
+    count = result.record.lesion_count
     caption = f"{result.scan.view.value}, {count} marked" if result.scan.view != "unknown" else f"{count} marked"
     return Tile(picture, name, caption)
 

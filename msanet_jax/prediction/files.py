@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_files, write_json
 from data_pipeline.text import table_cell
 from msanet_jax.prediction.overlay import Drawing, save_overlay
+from msanet_jax.prediction.records import ScanRecord
 from msanet_jax.prediction.segmentation import Segmentation
 
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -149,12 +151,12 @@ def save_prediction(
             own = [beside / f"{stem}{ending}" for ending in FORMATS[name]]
             emptied += _save(name, own, stem, result, header, anonymous)
         notes = _emptied_note(emptied)
-        record = {
-            **result.record,
-            "warnings": [*result.record["warnings"], *notes],
-            "files": names,
-            "not_written": not_written,
-        }
+        record = dataclasses.replace(
+            result.record,
+            warnings=(*result.record.warnings, *notes),
+            files=tuple(names),
+            not_written=not_written,
+        )
         write_json(beside / f"{stem}.json", record)
     return names, notes
 
@@ -170,20 +172,20 @@ def drawing(result: Segmentation, title: str | None = None) -> Drawing:
     record = result.record
     rows, columns = result.scan.counts.shape
     pixel = "unknown size" if result.scan.pixel_size_mm is None else f"{result.scan.pixel_size_mm[0]:.2f} mm"
-    provenance = record["provenance"]
+    provenance = record.provenance
     subtitle = (
-        f"{rows} x {columns} pixels of {pixel}, {record['counts_total'] / 1e6:.2f} M counts; "
+        f"{rows} x {columns} pixels of {pixel}, {record.counts_total / 1e6:.2f} M counts; "
         f"model {model_name(provenance)}, step {provenance.get('step')}"
     )
     return Drawing(
         scan=result.scan,
         box=result.box,
         probability=result.probability,
-        threshold=record["threshold"],
+        threshold=record.threshold,
         lesions=result.lesions,
-        title=title or record["source"],
+        title=title or record.source,
         subtitle=subtitle,
-        notice=record["notice"],
+        notice=record.notice,
     )
 
 
@@ -192,51 +194,44 @@ def model_name(provenance: Mapping[str, Any]) -> str:
     return str(provenance.get("file") or provenance.get("checkpoint") or "without a name")
 
 
-def lesion_table(stem: str, record: Mapping[str, Any], *, heading: bool = True) -> str:
-    """A record's lesions as CSV; unknown lengths are empty."""
+def lesion_table(*scans: tuple[str, ScanRecord], heading: bool = True) -> str:
+    """Lesions of scans (stem and record) as CSV; unknown lengths are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=_CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
     if heading:
         writer.writeheader()
-    for lesion in record["lesions"]:
-        head = {
-            "scan": table_cell(stem),
-            "patient": record["patient_pseudonym"],
-            "view": record["view"],
-            "lesion": lesion["id"],
-        }
-        writer.writerow({key: "" if value is None else value for key, value in {**head, **lesion}.items()})
+    for stem, record in scans:
+        head = {"scan": table_cell(stem), "patient": record.patient_pseudonym, "view": record.view}
+        for lesion in record.lesions:
+            row = {**head, "lesion": lesion.id, **dataclasses.asdict(lesion)}
+            writer.writerow({key: "" if value is None else value for key, value in row.items()})
     return text.getvalue()
 
 
-def scan_table(scans: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+def scan_table(scans: Iterable[tuple[str, ScanRecord]]) -> str:
     """Scans as CSV, a row each: stem and record; what a scan has not is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=_SCAN_COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for stem, record in scans:
-        height, width = record["pixel_size_mm"] or (None, None)
+        height, width = record.pixel_size_mm or (None, None)
+        area = None if height is None or width is None else round(record.lesion_area_px * height * width, 2)
         row = {
-            **record,
+            **dataclasses.asdict(record),
             "scan": table_cell(stem),
-            "patient": record["patient_pseudonym"],
-            "file": table_cell(record["source"]),
-            "rows_px": record["shape_px"][0],
-            "columns_px": record["shape_px"][1],
+            "patient": record.patient_pseudonym,
+            "file": table_cell(record.source),
+            "rows_px": record.shape_px[0],
+            "columns_px": record.shape_px[1],
             "pixel_height_mm": height,
             "pixel_width_mm": width,
-            "lesion_area_mm2": None if height is None else round(record["lesion_area_px"] * height * width, 2),
-            "longest_lesion_mm": largest(record, "major_axis_mm"),
-            "uptake_max": largest(record, "uptake_max"),
-            "warnings": table_cell("; ".join(record["warnings"])),
+            "lesion_area_mm2": area,
+            "longest_lesion_mm": record.largest("major_axis_mm"),
+            "uptake_max": record.largest("uptake_max"),
+            "warnings": table_cell("; ".join(record.warnings)),
         }
         writer.writerow({key: "" if value is None else value for key, value in row.items()})
     return text.getvalue()
-
-
-def largest(record: Mapping[str, Any], key: str) -> float | None:
-    """The largest figure of a record's lesions; None if there is none."""
-    return max((lesion[key] for lesion in record["lesions"] if lesion[key] is not None), default=None)
 
 
 def _impossible(result: Segmentation, formats: Sequence[str], header: Any) -> dict[str, str]:
@@ -262,7 +257,7 @@ def _save(
         # In a folder of patients the files themselves may all be called anterior.dcm.
         save_overlay(drawing(result, stem), paths[0])
     elif name == "csv":
-        paths[0].write_text(lesion_table(stem, result.record), encoding="utf-8")
+        paths[0].write_text(lesion_table((stem, result.record)), encoding="utf-8")
     elif name == "nifti":
         from msanet_jax.prediction.write_nifti import save_nifti  # loads nibabel
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from data_pipeline.pages import render
-from msanet_jax.prediction.files import largest
+from msanet_jax.prediction.records import PatientRecord, ScanRecord
+from msanet_jax.prediction.run_file import Skipped
 
 _TEMPLATE = Path(__file__).with_name("templates") / "index.html.jinja"
-Record = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class IndexPatient:
     scans: tuple[IndexScan, ...]
 
 
-def index_patient(patient: Record, scans: Sequence[tuple[str, Record]], page: str) -> IndexPatient:
+def index_patient(patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]], page: str) -> IndexPatient:
     """A row from a patient's record and those of the scans.
 
     Args:
@@ -64,20 +63,20 @@ def index_patient(patient: Record, scans: Sequence[tuple[str, Record]], page: st
       scans: (stem, record) of every scan.
       page: of the patient.
     """
-    lengths = [length for _, record in scans if (length := largest(record, "major_axis_mm")) is not None]
+    lengths = [length for _, record in scans if (length := record.largest("major_axis_mm")) is not None]
     return IndexPatient(
-        patient["patient_pseudonym"],
+        patient.patient_pseudonym,
         page,
-        patient["lesion_count"],
-        patient["lesion_area_fraction"],
+        patient.lesion_count,
+        patient.lesion_area_fraction,
         max(lengths, default=None),
         tuple(
             IndexScan(
                 stem,
-                record["view"],
-                record["lesion_count"],
-                tuple(record["warnings"]),
-                files := tuple(record["files"]),
+                record.view,
+                record.lesion_count,
+                record.warnings,
+                files := record.files or (),
                 next((name for name in files if name.endswith("_overlay.png")), ""),
             )
             for stem, record in scans
@@ -91,7 +90,7 @@ def index_page(
     *,
     notice: str,
     facts: str,
-    failures: Sequence[Mapping[str, str]],
+    failures: Sequence[Skipped],
     run_files: Sequence[str],
 ) -> str:
     """HTML of a run.

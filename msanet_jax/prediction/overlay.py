@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from data_pipeline.pages.palette import FAINT, FIELD, INK, LESION, LINE
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import ThoraxBox, crop
+from msanet_jax.prediction.records import LesionRecord
 
 _PANEL_HEIGHT_IN, _WHOLE_WIDTH_MAX_IN, _LIST_WIDTH_IN = 6.6, 3.3, 2.9
 _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.75, 0.45, 0.3
@@ -35,7 +36,7 @@ class Drawing:
       box: thorax field.
       probability: of lesion, [rows, columns] of the scan.
       threshold: outlines are drawn at this probability.
-      lesions: rows of `lesion_list.list_lesions`.
+      lesions: of the mask.
       title: the scan's name; its view is added where the name does not end in it.
       subtitle: one line on where the prediction comes from.
       notice: what must be said beside it.
@@ -45,7 +46,7 @@ class Drawing:
     box: ThoraxBox
     probability: np.ndarray
     threshold: float
-    lesions: list[dict[str, Any]]
+    lesions: Sequence[LesionRecord]
     title: str
     subtitle: str
     notice: str
@@ -108,11 +109,11 @@ def _draw_thorax(axes: Axes, drawing: Drawing, black: float) -> None:
         spine.set(color=FIELD, linewidth=1.6)
     inside = (0.0, 0.96 * box.size_px)  # so that a number stays in the panel
     for lesion in drawing.lesions:
-        radius = np.sqrt(lesion["area_px"] / np.pi)
-        column = np.clip(lesion["centre_column_px"] - box.column + radius, *inside)
-        row = np.clip(lesion["centre_row_px"] - box.row - radius, box.size_px - inside[1], None)
+        radius = np.sqrt(lesion.area_px / np.pi)
+        column = np.clip(lesion.centre_column_px - box.column + radius, *inside)
+        row = np.clip(lesion.centre_row_px - box.row - radius, box.size_px - inside[1], None)
         axes.annotate(
-            str(lesion["id"]),
+            str(lesion.id),
             (column, row),
             xytext=(3, 2),
             textcoords="offset points",
@@ -146,8 +147,8 @@ def _draw_list(axes: Axes, drawing: Drawing) -> None:
     for place, text in zip(places, ("no.", "length mm" if in_mm else "area px", "counts", "prob."), strict=True):
         axes.text(place, 0.9, text, fontsize=9, color=FAINT, va="top", ha="right")
     for index, lesion in enumerate(drawing.lesions[:_LIST_ROWS_MAX]):
-        size = f"{lesion['major_axis_mm']:.0f}" if in_mm else f"{lesion['area_px']}"
-        cells = (str(lesion["id"]), size, str(lesion["counts_max"]), f"{lesion['probability_max']:.2f}")
+        size = f"{lesion.major_axis_mm:.0f}" if in_mm else f"{lesion.area_px}"
+        cells = (str(lesion.id), size, str(lesion.counts_max), f"{lesion.probability_max:.2f}")
         for place, text in zip(places, cells, strict=True):
             axes.text(place, 0.86 - step * index, text, fontsize=9.5, color=INK, va="top", ha="right")
     if number > _LIST_ROWS_MAX:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from data_pipeline.readers.views import without_view
 from data_pipeline.scan import View
-from msanet_jax.prediction.matching import VIEWS_TOLERANCE_MM, Record, match_views
+from msanet_jax.prediction.matching import VIEWS_TOLERANCE_MM, match_views
+from msanet_jax.prediction.records import FollowUp, PatientRecord, ScanRecord, ViewMatch, ViewPair
 
 BURDEN_NOTE = (
     "Lesion area fraction: marked pixels over pixels of the body's outline within the field, uncalibrated. It is no "
@@ -17,8 +17,8 @@ BURDEN_NOTE = (
 
 
 def patient_record(
-    patient: str, scans: Sequence[tuple[str, Record]], comparison: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    patient: str, scans: Sequence[tuple[str, ScanRecord]], comparison: FollowUp | None = None
+) -> PatientRecord:
     """One patient of a run (docs/outputs.md).
 
     Args:
@@ -26,48 +26,41 @@ def patient_record(
       scans: (stem, record) of every scan.
       comparison: of `follow_up.compare`.
     """
-    pairs = [
-        {
-            "anterior": scans[a][0],
-            "posterior": scans[p][0],
-            "matched": [
-                {"anterior": first, "posterior": second, "distance_mm": distance}
-                for first, second, distance in match_views(scans[a][1], scans[p][1])
-            ],
-        }
+    pairs = tuple(
+        ViewPair(scans[a][0], scans[p][0], tuple(ViewMatch(*match) for match in match_views(scans[a][1], scans[p][1])))
         for a, p in _view_pairs(scans)
-    ]
-    marks = sum(record["lesion_count"] for _, record in scans)
-    area, body = (sum(record[key] for _, record in scans) for key in ("lesion_area_px", "body_area_px"))
-    return {
-        "notice": scans[0][1]["notice"],
-        "patient_pseudonym": patient,
-        "scans": [stem for stem, _ in scans],
-        "views": [record["view"] for _, record in scans],
-        "view_pairs": pairs,
-        "view_rule": f"centres at most {VIEWS_TOLERANCE_MM:g} mm apart after mirroring about the body's midline",
-        "mark_count": marks,
-        "lesion_count": marks - sum(len(pair["matched"]) for pair in pairs),
-        "lesion_area_fraction": round(area / body, 6) if body else None,
-        "burden_note": BURDEN_NOTE,
-        "comparison": comparison,
-    }
+    )
+    marks = sum(record.lesion_count for _, record in scans)
+    area, body = (sum(getattr(record, key) for _, record in scans) for key in ("lesion_area_px", "body_area_px"))
+    return PatientRecord(
+        notice=scans[0][1].notice,
+        patient_pseudonym=patient,
+        scans=tuple(stem for stem, _ in scans),
+        views=tuple(record.view for _, record in scans),
+        view_pairs=pairs,
+        view_rule=f"centres at most {VIEWS_TOLERANCE_MM:g} mm apart after mirroring about the body's midline",
+        mark_count=marks,
+        lesion_count=marks - sum(len(pair.matched) for pair in pairs),
+        lesion_area_fraction=round(area / body, 6) if body else None,
+        burden_note=BURDEN_NOTE,
+        comparison=comparison,
+    )
 
 
-def _view_pairs(scans: Sequence[tuple[str, Record]]) -> list[tuple[int, int]]:
+def _view_pairs(scans: Sequence[tuple[str, ScanRecord]]) -> list[tuple[int, int]]:
     """(anterior, posterior) numbers of the scans that belong together.
 
     One of each is a pair. Of several, those of one file are, or whose names differ only in the words of the view.
     """
     by_view = {
-        view: [number for number, (_, record) in enumerate(scans) if record["view"] == view]
+        view: [number for number, (_, record) in enumerate(scans) if record.view == view]
         for view in (View.ANTERIOR, View.POSTERIOR)
     }
     anterior, posterior = by_view[View.ANTERIOR], by_view[View.POSTERIOR]
     if len(anterior) == len(posterior) == 1:
         return [(anterior[0], posterior[0])]
     pairs = []
-    for key in (lambda n: scans[n][1]["source"], lambda n: without_view(scans[n][0])):
+    for key in (lambda n: scans[n][1].source, lambda n: without_view(scans[n][0])):
         for number in anterior:
             alike = [other for other in posterior if key(other) == key(number)]
             rivals = [other for other in anterior if key(other) == key(number)]

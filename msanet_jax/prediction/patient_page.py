@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from data_pipeline.pages import percent, render
+from msanet_jax.prediction.records import FollowUp, LesionRecord, PatientRecord, ScanRecord
 
 _ROWS_MAX = 18
 _TEMPLATE = Path(__file__).with_name("templates") / "patient.html.jinja"
-Record = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +25,14 @@ class Row:
     """
 
     view: str
-    lesion: Mapping[str, Any]
+    lesion: LesionRecord
     partner: str
     change: tuple[str, str, str]
 
 
-def patient_sheet(patient: Record, scans: Sequence[tuple[str, Record]], pictures: Mapping[str, bytes]) -> str:
+def patient_sheet(
+    patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]], pictures: Mapping[str, bytes]
+) -> str:
     """HTML of a patient.
 
     Args:
@@ -42,39 +43,39 @@ def patient_sheet(patient: Record, scans: Sequence[tuple[str, Record]], pictures
     return render(
         _TEMPLATE,
         patient=patient,
-        more_notice=patient["notice"].partition("diagnosis.")[2].strip(),
+        more_notice=patient.notice.partition("diagnosis.")[2].strip(),
         scans=scans,
         pictures=pictures,
         rows=_rows(patient, scans),
-        lesions=sum(len(record["lesions"]) for _, record in scans),
-        warnings=dict.fromkeys(f"{record['view']}: {warning}" for _, record in scans for warning in record["warnings"]),
+        lesions=sum(len(record.lesions) for _, record in scans),
+        warnings=dict.fromkeys(f"{record.view}: {warning}" for _, record in scans for warning in record.warnings),
         record=scans[0][1],
     )
 
 
-def _rows(patient: Record, scans: Sequence[tuple[str, Record]]) -> list[Row]:
+def _rows(patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]]) -> list[Row]:
     """The largest lesions that fit on the page, in the order of scans and numbers."""
     partners = {
-        (pair[side], match[side]): f"{match[other]} {other}"
-        for pair in patient["view_pairs"]
-        for match in pair["matched"]
+        (getattr(pair, side), getattr(match, side)): f"{getattr(match, other)} {other}"
+        for pair in patient.view_pairs
+        for match in pair.matched
         for side, other in (("anterior", "posterior"), ("posterior", "anterior"))
     }
-    changes = _changes(patient["comparison"])
-    found = [(stem, record["view"], lesion) for stem, record in scans for lesion in record["lesions"]]
-    largest = sorted(found, key=lambda row: -row[2]["area_px"])[:_ROWS_MAX]
+    changes = _changes(patient.comparison)
+    found = [(stem, record.view, lesion) for stem, record in scans for lesion in record.lesions]
+    largest = sorted(found, key=lambda row: -row[2].area_px)[:_ROWS_MAX]
     return [
-        Row(view, lesion, partners.get((stem, lesion["id"]), ""), changes.get((view, lesion["id"]), ("", "", "")))
-        for stem, view, lesion in sorted(largest, key=lambda row: (row[0], row[2]["id"]))
+        Row(view, lesion, partners.get((stem, lesion.id), ""), changes.get((view, lesion.id), ("", "", "")))
+        for stem, view, lesion in sorted(largest, key=lambda row: (row[0], row[2].id))
     ]
 
 
-def _changes(comparison: Record | None) -> dict[tuple[str, int], tuple[str, str, str]]:
+def _changes(comparison: FollowUp | None) -> dict[tuple[str, int], tuple[str, str, str]]:
     """(view, number) -> number earlier, change of area, change of mean uptake."""
     found: dict[tuple[str, int], tuple[str, str, str]] = {}
-    for view in comparison["views"] if comparison else []:
-        found |= {(view["view"], number): ("new", "", "") for number in view["new"]}
-        for match in view["matched"]:
-            changes = (percent(match["area_change"]), percent(match["uptake_mean_change"]))
-            found[view["view"], match["now"]] = (str(match["earlier"]), *changes)
+    for view in comparison.views if comparison else []:
+        found |= {(view.view, number): ("new", "", "") for number in view.new}
+        for match in view.matched:
+            changes = (percent(match.area_change), percent(match.uptake_mean_change))
+            found[view.view, match.now] = (str(match.earlier), *changes)
     return found

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -26,7 +25,8 @@ from data_pipeline.text import printable
 from msanet_jax.prediction.earlier_results import clear_earlier
 from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, model_name, save_prediction
 from msanet_jax.prediction.follow_up import read_results
-from msanet_jax.prediction.run_file import INDEX_NAME, RUN_FILES, RUN_NAME, Failure, Result, write_run_file
+from msanet_jax.prediction.records import ScanRecord
+from msanet_jax.prediction.run_file import INDEX_NAME, RUN_FILES, RUN_NAME, Failure, Result, Settings, write_run_file
 from msanet_jax.prediction.scan_batches import segment_scans
 from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
@@ -206,7 +206,7 @@ class _Run:
         """Whether it makes sense to go on."""
         request, folder = self._request, self._folder
         if request.anonymous:  # a file's name may be its patient's
-            result = dataclasses.replace(result, record={**result.record, "source": result.scan.patient})
+            result = dataclasses.replace(result, record=dataclasses.replace(result.record, source=result.scan.patient))
         formats = [name for name in request.formats if name != "sheet"]
         try:
             collector.add(item.stem, result)
@@ -237,8 +237,8 @@ class _Run:
         fault = f"failed ({type(error).__name__}); --debug prints where"
         self._report(item.file, str(error) if isinstance(error, RequestError) else fault)
 
-    def save_summary(self, collector: Collector, earlier: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> None:
-        """Writes patients, table, preview and manifest; what cannot be written is a failure like any other."""
+    def save_summary(self, collector: Collector, earlier: Mapping[str, Sequence[ScanRecord]] | None) -> None:
+        """Writes patients, tables, preview and run file; what cannot be written is a failure like any other."""
         files: list[str] = []
         notice = model_notice(self._model.provenance)
         try:
@@ -252,19 +252,15 @@ class _Run:
             write_run_file(
                 self._folder,
                 notice=notice,
-                settings={
-                    "threshold": self._threshold,
-                    "formats": list(request.formats),
-                    "anonymous": request.anonymous,
-                    "compared": request.compare is not None,
-                },
+                settings=Settings(
+                    self._threshold, request.formats, request.anonymous, compared=request.compare is not None
+                ),
                 provenance=self._model.provenance,
                 results=self.results,
                 run_files=files,
                 failures=self.failures,
                 left_out=self.tally.left_out,
                 seconds=time.perf_counter() - self._begin,
-                anonymous=request.anonymous,
             )
         except OSError as error:
             reason = error.strerror or type(error).__name__

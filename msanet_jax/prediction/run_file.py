@@ -6,12 +6,13 @@ import dataclasses
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from data_pipeline.files import write_json
+from data_pipeline.reading import Count, Finite
 from msanet_jax.runtime.versions import versions
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 RUN_NAME, PREVIEW_NAME, TABLE_NAME = "msanet_run.json", "msanet_preview.png", "msanet_lesions.csv"
 SCANS_NAME, INDEX_NAME = "msanet_scans.csv", "index.html"
 RUN_FILES = (RUN_NAME, PREVIEW_NAME, TABLE_NAME, SCANS_NAME, INDEX_NAME)
@@ -47,44 +48,89 @@ class Result:
     files: tuple[str, ...]
 
 
-def named_failures(failures: Sequence[Failure], *, anonymous: bool) -> list[dict[str, str]]:
-    """`file` and `reason` of every failure, without folders; with `anonymous` files have numbers for names."""
-    return [
-        {"file": f"file {number}" if anonymous else failure.path.name, "reason": failure.reason}
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A file that gave no result, by its name without folders, and why; in an anonymous run it has a number."""
+
+    file: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How the scans were segmented."""
+
+    threshold: float
+    formats: tuple[str, ...]
+    anonymous: bool
+    compared: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What the model ran on."""
+
+    platform: str
+    kind: str
+    count: Count
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFile:
+    """What msanet_run.json holds (docs/outputs.md has every key)."""
+
+    schema_version: Literal[1]
+    notice: str
+    settings: Settings
+    model: dict[str, Any]
+    versions: dict[str, str | None]
+    python: str
+    system: str
+    device: Device
+    seconds: Finite
+    scans: tuple[Result, ...]
+    files: tuple[str, ...]
+    failures: tuple[Skipped, ...]
+    left_out: Count
+
+
+def skipped(failures: Sequence[Failure], *, anonymous: bool) -> tuple[Skipped, ...]:
+    """Failures as they are told to others."""
+    return tuple(
+        Skipped(f"file {number}" if anonymous else failure.path.name, failure.reason)
         for number, failure in enumerate(failures, 1)
-    ]
+    )
 
 
 def write_run_file(
     out: Path,
     *,
     notice: str,
-    settings: dict[str, Any],
+    settings: Settings,
     provenance: dict[str, Any],
     results: Sequence[Result],
     run_files: Sequence[str],
     failures: Sequence[Failure],
     left_out: int,
     seconds: float,
-    anonymous: bool,
 ) -> None:
-    """Writes msanet_run.json (docs/outputs.md has every key); with `anonymous`, failed files have numbers for names."""
+    """Writes msanet_run.json."""
     import jax
 
     device = jax.devices()[0]
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "notice": notice,
-        "settings": settings,
-        "model": provenance,
-        "versions": versions(),
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
-        "seconds": round(seconds, 2),
-        "scans": [dataclasses.asdict(result) for result in results],
-        "files": list(run_files),
-        "failures": named_failures(failures, anonymous=anonymous),
-        "left_out": left_out,
-    }
+    content = RunFile(
+        schema_version=SCHEMA_VERSION,
+        notice=notice,
+        settings=settings,
+        model=provenance,
+        versions=versions(),
+        python=platform.python_version(),
+        system=platform.system(),
+        device=Device(device.platform, device.device_kind, jax.device_count()),
+        seconds=round(seconds, 2),
+        scans=tuple(results),
+        files=tuple(run_files),
+        failures=skipped(failures, anonymous=settings.anonymous),
+        left_out=left_out,
+    )
     write_json(out / RUN_NAME, content)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Any
+import math
 
 import numpy as np
+from scipy import ndimage
 
+from data_pipeline.annotations.lesion_shape import lesion_shapes
 from data_pipeline.fields import field_counts, find_window
 from data_pipeline.normalize import body_level
 from data_pipeline.scan import Scan
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px, find_thorax
 from data_pipeline.windows import ThoraxBox, Window, crop, cut, paste
 from msanet_jax.evaluation.field_maps import marks, resample
-from msanet_jax.prediction.lesion_list import list_lesions
+from msanet_jax.prediction.records import LesionRecord, ScanRecord
 from msanet_jax.runs.notices import model_notice
 from msanet_jax.runtime.versions import versions
 from msanet_jax.trained.model import Model
+
+CONNECTIVITY = np.ones((3, 3), int)
+"""Pixels that touch at an edge or a corner are one lesion."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +34,19 @@ class Segmentation:
       box: its thorax field.
       probability: of lesion, [rows, columns] float32 of the scan; 0 outside the thorax field.
       mask: [rows, columns] bool: probability above the threshold.
-      lesions: a row of figures for each connected region of the mask (docs/outputs.md).
-      record: everything JSON-able about it (docs/outputs.md); no date and nothing that names the patient.
+      record: all figures, as STEM.json holds them (docs/outputs.md).
     """
 
     scan: Scan
     box: ThoraxBox
     probability: np.ndarray
     mask: np.ndarray
-    lesions: list[dict[str, Any]]
-    record: dict[str, Any]
+    record: ScanRecord
+
+    @property
+    def lesions(self) -> tuple[LesionRecord, ...]:
+        """Figures of every connected region of the mask."""
+        return self.record.lesions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,48 +96,88 @@ def segmentation(
       source: the file's name in the record; default the scan's own.
     """
     box = place.box
-    whole = onto_scan(probability, place.window, scan.counts.shape)
-    mask = marks(whole, threshold)
+    on_scan = onto_scan(probability, place.window, scan.counts.shape)
+    mask = marks(on_scan, threshold)
     level = float(body_level(np.sqrt(cut(scan.counts, place.window).astype(np.float64)), np).item()) ** 2
-    lesions = [
-        {**row, "uptake_mean": _over(row["counts_mean"], level), "uptake_max": _over(row["counts_max"], level)}
-        for row in list_lesions(mask, whole, scan.counts, scan.pixel_size_mm)
-    ]
+    lesions = list_lesions(mask, on_scan, scan.counts, scan.pixel_size_mm, body_level=level)
     body = body_mask(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
     area, outline = int(mask.sum()), int(cut(body | mask, place.window).sum())
-    record = {
-        "notice": model_notice(model.provenance),
-        "source": scan.source if source is None else source,
-        "view": scan.view.value,
-        "patient_pseudonym": scan.patient,
-        "shape_px": list(scan.counts.shape),
-        "pixel_size_mm": None if scan.pixel_size_mm is None else list(scan.pixel_size_mm),
-        "counts_total": int(scan.counts.sum(dtype=np.int64)),
-        "counts_sha256": counts_digest(scan.counts),
-        "warnings": list(scan.warnings),
-        "field": model.field,
-        "thorax_box_px": dataclasses.asdict(box),
-        "body_midline_column_px": _midline(crop(body, box), box),
-        "body_level_counts": round(level, 3) if level else None,
-        "threshold": threshold,
-        "lesion_count": len(lesions),
-        "lesion_area_px": area,
-        "body_area_px": outline,
-        "lesion_area_fraction": round(area / outline, 6) if outline else None,
-        "lesions": lesions,
-        "provenance": {**model.provenance, "versions": versions()},
-    }
-    return Segmentation(scan, box, whole, mask, lesions, record)
+    record = ScanRecord(
+        notice=model_notice(model.provenance),
+        source=scan.source if source is None else source,
+        view=scan.view.value,
+        patient_pseudonym=scan.patient,
+        shape_px=(scan.counts.shape[0], scan.counts.shape[1]),
+        pixel_size_mm=scan.pixel_size_mm,
+        counts_total=int(scan.counts.sum(dtype=np.int64)),
+        counts_sha256=counts_digest(scan.counts),
+        warnings=tuple(scan.warnings),
+        field=model.field,
+        thorax_box_px=box,
+        body_midline_column_px=_midline(crop(body, box), box),
+        body_level_counts=round(level, 3) if level else None,
+        threshold=threshold,
+        lesion_count=len(lesions),
+        lesion_area_px=area,
+        body_area_px=outline,
+        lesion_area_fraction=round(area / outline, 6) if outline else None,
+        lesions=lesions,
+        provenance={**model.provenance, "versions": versions()},
+    )
+    return Segmentation(scan, box, on_scan, mask, record)
+
+
+def list_lesions(
+    mask: np.ndarray,
+    probability: np.ndarray,
+    counts: np.ndarray,
+    pixel_size_mm: tuple[float, float] | None,
+    *,
+    body_level: float = 0.0,
+) -> tuple[LesionRecord, ...]:
+    """Measures every connected region of a mask, from the top of the scan down.
+
+    The equivalent diameter is that of the disc of the same area, 2 sqrt(area / pi); the major axis is
+    `LesionShape.length_mm`.
+
+    Args:
+      mask: [rows, columns] bool.
+      probability: [rows, columns] float.
+      counts: [rows, columns] of the scan.
+      pixel_size_mm: (row spacing, column spacing) or None: lengths and areas in mm are then None.
+      body_level: counts of the body's ordinary level; 0 where it cannot be told, as in a picture with nothing between
+        air and hot spots: uptake is then None.
+    """
+    labels, _ = ndimage.label(mask, CONNECTIVITY)
+    known = pixel_size_mm is not None
+    spacing = pixel_size_mm or (1.0, 1.0)
+    rows = []
+    for shape in lesion_shapes(labels, spacing, counts, probability):
+        area_mm2 = shape.pixels * spacing[0] * spacing[1]
+        counts_mean, counts_max = round(shape.means[0], 2), int(shape.maxima[0])
+        rows.append(
+            LesionRecord(
+                id=shape.id,
+                centre_row_px=round(shape.centre_px[0], 2),
+                centre_column_px=round(shape.centre_px[1], 2),
+                area_px=shape.pixels,
+                area_mm2=round(area_mm2, 2) if known else None,
+                equivalent_diameter_mm=round(2.0 * math.sqrt(area_mm2 / math.pi), 2) if known else None,
+                major_axis_mm=round(shape.length_mm, 2) if known else None,
+                counts_mean=counts_mean,
+                counts_max=counts_max,
+                probability_mean=round(shape.means[1], 4),
+                probability_max=round(shape.maxima[1], 4),
+                uptake_mean=round(counts_mean / body_level, 3) if body_level else None,
+                uptake_max=round(counts_max / body_level, 3) if body_level else None,
+            )
+        )
+    return tuple(rows)
 
 
 def counts_digest(counts: np.ndarray) -> str:
     """SHA-256 of the counts as little-endian int32, rows first: tells which pixels were segmented, not whose."""
     return hashlib.sha256(np.ascontiguousarray(counts, "<i4").tobytes()).hexdigest()
-
-
-def _over(counts: float, level: float) -> float | None:
-    """Uptake; unknown where the body's level cannot be told, as in a picture with nothing between air and hot spots."""
-    return round(counts / level, 3) if level else None
 
 
 def _midline(body: np.ndarray, box: ThoraxBox) -> float | None:

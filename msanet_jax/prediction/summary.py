@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline.files import private_folder, whole_files, write_json, write_text
+from data_pipeline.reading import read_json
 from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, thumbnail, tile
 from msanet_jax.prediction.files import OutputNames, drawing, lesion_table, scan_table
 from msanet_jax.prediction.follow_up import compare, earlier_of
 from msanet_jax.prediction.index_page import IndexPatient, index_page, index_patient
-from msanet_jax.prediction.matching import Record
 from msanet_jax.prediction.overlay import save_panel
 from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.patient_page import patient_sheet
+from msanet_jax.prediction.records import ScanRecord
 from msanet_jax.prediction.run_file import (
     INDEX_NAME,
     PREVIEW_NAME,
@@ -23,7 +23,7 @@ from msanet_jax.prediction.run_file import (
     TABLE_NAME,
     Failure,
     Result,
-    named_failures,
+    skipped,
 )
 from msanet_jax.prediction.segmentation import Segmentation
 
@@ -62,7 +62,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         self,
         results: Sequence[Result],
         names: OutputNames,
-        earlier: Mapping[str, Sequence[Record]] | None,
+        earlier: Mapping[str, Sequence[ScanRecord]] | None,
         tell: Callable[[str], None],
     ) -> list[str]:
         """Writes patient_KEY.json, and patient_KEY.html if sheets are wanted.
@@ -86,7 +86,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
             if earlier is not None:
                 before, note = earlier_of(patient, earlier, only=len(stems) == 1)
                 comparison = compare([record for _, record in scans], before, note, anonymous=self._anonymous)
-                for line in comparison["notes"]:
+                for line in comparison.notes:
                     tell(f"patient {patient}: {line}")
             content = patient_record(patient, scans, comparison)
             name = names.claim(f"patient_{patient}")
@@ -115,7 +115,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
             for patient in self._patients
             for scan in patient.scans
         }
-        failed = named_failures(failures, anonymous=self._anonymous)
+        failed = skipped(failures, anonymous=self._anonymous)
         text = index_page(self._patients, pictures, notice=notice, facts=facts, failures=failed, run_files=files)
         write_text(self._folder / INDEX_NAME, text)
         return [INDEX_NAME]
@@ -128,9 +128,9 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
             whole_files(self._folder, [TABLE_NAME]) as beside,
             (beside / TABLE_NAME).open("w", encoding="utf-8", newline="") as file,
         ):
-            file.write(lesion_table("", {"lesions": []}))
+            file.write(lesion_table())
             for result in results:
-                file.write(lesion_table(result.stem, self._record(result.stem), heading=False))
+                file.write(lesion_table((result.stem, self._record(result.stem)), heading=False))
         write_text(
             self._folder / SCANS_NAME, scan_table((result.stem, self._record(result.stem)) for result in results)
         )
@@ -147,6 +147,5 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
     def _picture(self, stem: str, size: str = "large") -> Path:
         return self._pictures / f"{stem}.{size}.png"
 
-    def _record(self, stem: str) -> Record:
-        record: Record = json.loads((self._folder / f"{stem}.json").read_text(encoding="utf-8"))
-        return record
+    def _record(self, stem: str) -> ScanRecord:
+        return read_json(self._folder / f"{stem}.json", ScanRecord, remedy="predict the scan again")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from pathlib import Path
-from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -23,9 +22,9 @@ from data_pipeline.readers.dicom_file import entry, quiet, read_dicom_file
 from data_pipeline.readers.orientation import AS_STORED, inverse, upright
 from data_pipeline.readers.pseudonyms import keyed_digest
 from data_pipeline.scan import View
-from msanet_jax.prediction.lesion_list import CONNECTIVITY
+from msanet_jax.prediction.records import LesionRecord
 from msanet_jax.prediction.seg_header import TAKEN_OVER, is_uid, series_number, valid_value
-from msanet_jax.prediction.segmentation import Segmentation
+from msanet_jax.prediction.segmentation import CONNECTIVITY, Segmentation
 from msanet_jax.runtime.versions import VERSION
 
 # Direction of rows and of columns: in an anterior view the patient's left is on the right.
@@ -141,13 +140,13 @@ def planar_source(
     return source, tuple(emptied)
 
 
-def _segment(row: dict[str, Any]) -> hd.seg.SegmentDescription:
+def _segment(row: LesionRecord) -> hd.seg.SegmentDescription:
     algorithm = hd.AlgorithmIdentificationSequence(
         name="msanet-jax", version=VERSION, family=codes.DCM.ArtificialIntelligence
     )
     return hd.seg.SegmentDescription(
-        segment_number=row["id"],
-        segment_label=f"Lesion {row['id']}",
+        segment_number=row.id,
+        segment_label=f"Lesion {row.id}",
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=Code("52988006", "SCT", "Lesion"),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -165,7 +164,7 @@ def _pixel_measures(result: Segmentation) -> hd.PixelMeasuresSequence:
 
 def _content_uid(result: Segmentation, source: pydicom.Dataset) -> str:
     """The same marks on the same scan are the same object, however often they are made."""
-    text = f"{source.SOPInstanceUID} {result.scan.frame} {result.record['provenance']} {result.record['threshold']}"
+    text = f"{source.SOPInstanceUID} {result.scan.frame} {result.record.provenance} {result.record.threshold}"
     digest = hashlib.sha256(text.encode() + np.packbits(result.mask).tobytes()).digest()
     return f"2.25.{int.from_bytes(digest[:15], 'big')}"
 

@@ -10,8 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from data_pipeline.scan import View
-from msanet_jax.prediction.lesion_list import CONNECTIVITY
-from msanet_jax.prediction.segmentation import Segmentation
+from msanet_jax.prediction.segmentation import CONNECTIVITY, Segmentation
 
 
 def save_nifti(result: Segmentation, scan: Path, mask: Path, probability: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from data_pipeline.grid import GridSplit
 from data_pipeline.pages.palette import FALSE, HIT, MISSED, rgb
 from msanet_jax.evaluation.field_maps import marks
-from msanet_jax.evaluation.protocol import Evaluation
+from msanet_jax.evaluation.results import Evaluation, ImageScores
 from msanet_jax.report.figure import save
 
 WINDOW = 3.0
@@ -38,7 +37,7 @@ def write_pictures(folder: Path, evaluation: Evaluation, split: GridSplit, foote
     for axes, (label, number) in zip(grid, chosen, strict=True):
         _draw_case(axes, split.images[number], split.masks[number], predictions[number])
         row = evaluation.images[number]
-        axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row['dsc']:.2f}", fontsize=9)
+        axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row.dsc:.2f}", fontsize=9)
     save(figure, folder / "overview.png", footer)
 
 
@@ -55,7 +54,7 @@ def _choose_cases(evaluation: Evaluation) -> list[tuple[str, int]]:
 
     Where no image has a DSC, the first ones.
     """
-    scores = np.array([row["dsc"] for row in evaluation.images], float)
+    scores = np.array([row.dsc for row in evaluation.images], float)
     order = [int(number) for number in np.argsort(scores, kind="stable") if not np.isnan(scores[number])]
     if not order:
         return [(f"undefined_{number + 1}", number) for number in range(min(CASES, len(scores)))]
@@ -85,9 +84,9 @@ def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
         axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.0)
 
 
-def _title(figure: Figure, row: dict[str, Any], label: str) -> None:
+def _title(figure: Figure, row: ImageScores, label: str) -> None:
     figure.suptitle(
-        f"{label.replace('_', ' ')}: {row['image_id']}   DSC {row['dsc']:.3f}   {row['detected']} of {row['lesions']} "
-        f"lesions found, {row['false_positives']} false",
+        f"{label.replace('_', ' ')}: {row.image_id}   DSC {row.dsc:.3f}   {row.detected} of {row.lesions} "
+        f"lesions found, {row.false_positives} false",
         fontsize=10,
     )

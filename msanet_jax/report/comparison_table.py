@@ -31,13 +31,13 @@ def compare_folders(
     """
     names = run_names(folders)
     contents = {name: read_metrics(folder) for name, folder in zip(names, folders, strict=True)}
-    splits = {name: content["split"] for name, content in contents.items()}
+    splits = {name: content.split for name, content in contents.items()}
     if len(set(splits.values())) > 1:
         raise RequestError(f"the runs were scored on different splits: {splits}")
-    check_same_data({name: content.get("provenance", {}) for name, content in contents.items()})
-    runs = {name: content["images"] for name, content in contents.items()}
+    check_same_data({name: content.provenance.dataset_version for name, content in contents.items()})
+    runs = {name: content.images for name, content in contents.items()}
     comparisons = compare_runs(runs, scores=scores or SCORES, samples=samples)
-    split, note = splits[names[0]], contents[names[0]]["note"]
+    split, note = splits[names[0]], contents[names[0]].note
     if style == "json":
         return _json(comparisons, split, note)
     return f"{_heading(comparisons, split)} {note}\n\n{markdown(comparisons)}"

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
+import msgspec
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -23,12 +25,10 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from data_pipeline.files import nan_to_null
 from data_pipeline.pages import number
 from data_pipeline.pages.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW
-from msanet_jax.report.data import Scored
-from msanet_jax.report.figure import save, style
-from msanet_jax.runs.history import read_history
-
-if TYPE_CHECKING:  # the report page does not wait for TensorFlow
-    from msanet_jax.evaluation.protocol import Evaluation
+from msanet_jax.evaluation.results import Curves, Evaluation, LesionBins, LesionScores, SizeBin, Summary
+from msanet_jax.report.data import Run, Scored
+from msanet_jax.report.figure import line_of, save, style
+from msanet_jax.runs.history import HistoryRow, read_history
 
 FALSE_POSITIVES_SHOWN = 10.0
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY)
@@ -86,18 +86,18 @@ def colour(place: int) -> str:
     return _COLOURS[place % len(_COLOURS)]
 
 
-def size_text(row: Mapping[str, Any]) -> str:
+def size_text(row: SizeBin) -> str:
     """A size bin in mm."""
-    return f"{row['from_mm']:.0f} up" if row["to_mm"] is None else f"{row['from_mm']:.0f}-{row['to_mm']:.0f}"
+    return f"{row.from_mm:.0f} up" if row.to_mm is None else f"{row.from_mm:.0f}-{row.to_mm:.0f}"
 
 
 def write_curves(path: Path, history: Path, footer: str) -> None:
     """Draws every training curve of a run over epochs as one PNG."""
-    run = Scored("network", {}, read_history(history))
+    rows = read_history(history)
     figure = Figure(figsize=(13.5, 6.6), layout="constrained")
     for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         style(axes).set_title(panel.title)
-        if draw_history(axes, [run], panel):
+        if draw_history(axes, [rows], panel):
             axes.legend(fontsize=8, frameon=False)
         else:
             axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
@@ -107,14 +107,14 @@ def write_curves(path: Path, history: Path, footer: str) -> None:
 def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None:
     """Writes reliability.png, precision_recall.png, froc.png and lesion_size.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"split": "test", "test": evaluation.summary, **evaluation.lesion_bins, **evaluation.curves}
-    run = Scored("network", nan_to_null(content), [])
-    scores = run.scores
+    scores, bins = evaluation.summary, msgspec.convert(nan_to_null(evaluation.lesion_bins), LesionBins)
+    run = Scored("network", scores, bins, msgspec.convert(nan_to_null(evaluation.curves), Curves))
     figure = Figure(figsize=(5.6, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     calibration = f"calibration error {_with_interval(scores, 'ece', 4)}\nabove the lowest bin "
     _single(upper, draw_calibration, run, calibration + _with_interval(scores, "ece_above_lowest_bin"))
-    low, high, pixels = ([row[key] for row in run.metrics["calibration"]] for key in ("from", "to", "pixels"))
+    rows = run.curves.calibration
+    low, high, pixels = [row.low for row in rows], [row.high for row in rows], [row.pixels for row in rows]
     style(lower).bar(low, pixels, width=np.subtract(high, low), align="edge", color=BLUE, edgecolor="white")
     lower.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
     upper.set_xlabel("")
@@ -127,7 +127,7 @@ def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None
         _single(figure.subplots(), drawing, run, title)
         save(figure, folder / f"{name}.png", footer)
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-    (cloud, binned), sizes = figure.subplots(1, 2), run.metrics["sizes"]
+    (cloud, binned), sizes = figure.subplots(1, 2), bins.sizes
     _draw_lesions(style(cloud), evaluation.lesions)
     _draw_bins(style(binned), [("share found", BLUE, sizes, "recall"), ("mean DSC", ORANGE, sizes, "dsc_mean")])
     for axes in (cloud, binned):
@@ -135,13 +135,13 @@ def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None
     save(figure, folder / "lesion_size.png", footer)
 
 
-def learning_curves(runs: Sequence[Scored]) -> list[Plot]:
+def learning_curves(runs: Sequence[Run]) -> list[Plot]:
     """Generator and discriminator over epochs; none if no run was trained."""
     plots = []
     for panel in PANELS:
         figure = Figure(figsize=(4.6, 3.5), layout="constrained")
         axes = style(figure.subplots())
-        if shown := draw_history(axes, runs, panel):
+        if shown := draw_history(axes, [run.history for run in runs], panel):
             if len(shown) > 1:
                 keys = axes.legend(fontsize=8, frameon=False, loc="best" if len(runs) == 1 else "center right")
                 if len(runs) > 1:  # an artist stays when the legend of the runs is made
@@ -162,25 +162,25 @@ def score_curves(runs: Sequence[Scored]) -> list[Plot]:
     return plots
 
 
-def draw_history(axes: Axes, runs: Sequence[Scored], panel: Panel) -> list[str]:
+def draw_history(axes: Axes, histories: Sequence[Sequence[HistoryRow]], panel: Panel) -> list[str]:
     """Draws one panel and returns what it shows: of one run every key a colour, of many every run a colour.
 
     Training that is 0 throughout is left out, as a discriminator's is that never ran.
     """
-    shown = []
-    for order, key in enumerate(panel.keys[: panel.compared] if len(runs) > 1 else panel.keys):
+    shown, many = [], len(histories) > 1
+    for order, key in enumerate(panel.keys[: panel.compared] if many else panel.keys):
         drawn = False
-        for place, run in enumerate(runs):
-            rows = [row for row in run.history if row["kind"] == panel.kind and row.get(key) is not None]
-            points = [(row["epoch"], row[key]) for row in rows]
+        for place, history in enumerate(histories):
+            rows = [row for row in history if row.kind == panel.kind and row.values.get(key) is not None]
+            points = [(row.epoch, row.values[key]) for row in rows]
             if any(value or panel.kind == "validation" for _, value in points):
                 drawn = True
-                line, ink = (_LINES[order], colour(place)) if len(runs) > 1 else ("-", colour(order))
+                line, ink = (_LINES[order], colour(place)) if many else ("-", colour(order))
                 axes.plot(*zip(*points, strict=True), line, color=ink, linewidth=1.4, marker="o", markersize=2.5)
         if drawn:
             text = _label(key)
             shown.append(text)
-            line, ink = (_LINES[order], "0.3") if len(runs) > 1 else ("-", colour(order))
+            line, ink = (_LINES[order], "0.3") if many else ("-", colour(order))
             axes.plot([], [], line, color=ink, label=text)
     axes.set_xlabel("epoch")
     if len(shown) > 1 and panel.log:
@@ -194,23 +194,23 @@ def draw_froc(axes: Axes, runs: Sequence[Scored]) -> str:
     """Share of lesions found over false positives per scan, as steps, with intervals at the operating points."""
     ticks, right = {0.0}, FALSE_POSITIVES_SHOWN
     for run in runs:
-        points = run.metrics["froc"]["operating_points"]
-        ticks |= {point["false_positives_per_image"] for point in points if point["sensitivity"] is not None}
-        right = max(right, 1.2 * points[-1]["false_positives_per_image"])
+        points = run.curves.froc.operating_points
+        ticks |= {point.false_positives_per_image for point in points if point.sensitivity is not None}
+        right = max(right, 1.2 * points[-1].false_positives_per_image)
     for place, run in enumerate(runs):
-        curve, scores, ink = run.metrics["froc"], run.scores, colour(place)
-        across, up = curve["false_positives_per_image"], curve["sensitivity"]
+        curve, scores, ink = run.curves.froc, run.scores, colour(place)
+        across, up = curve.false_positives_per_image, line_of(curve.sensitivity)
         label = f"peaks of the map, {scores['lesions']} lesions"
         axes.plot(across, up, color=ink, linewidth=1.4, drawstyle="steps-post", label=label)
         if across[-1] < right:  # no candidates are left: more are allowed, none is found
             axes.plot([across[-1], right], [up[-1]] * 2, ":", color=ink)
-        points = [point for point in curve["operating_points"] if point["sensitivity"] is not None]
-        at = [point["false_positives_per_image"] for point in points]
-        for point, x in zip(points, at, strict=True):
-            _bar(axes, x, point["interval"], ink)
-        found = [point["sensitivity"] for point in points]
+        known = [point for point in curve.operating_points if point.sensitivity is not None]
+        at = [point.false_positives_per_image for point in known]
+        for point, x in zip(known, at, strict=True):
+            _bar(axes, x, point.interval, ink)
+        found = line_of(point.sensitivity for point in known)
         axes.plot(at, found, "o", color=ink, markersize=3.5, label="operating points, 95 % intervals")
-        if scores["lesion_recall"] is not None:
+        if not math.isnan(scores["lesion_recall"]):
             label = f"components at threshold {scores['threshold']:g}"
             _diamond(axes, scores["false_positives_per_image"], scores["lesion_recall"], ink, label)
     axes.set_xscale("symlog", linthresh=0.25, linscale=0.5)
@@ -231,12 +231,11 @@ def draw_precision_recall(axes: Axes, runs: Sequence[Scored]) -> str:
         axes.plot(recall, dsc * recall / (2 * recall - dsc), color="0.85", linewidth=1, zorder=0)
         axes.text(1.0, dsc / (2 - dsc), f"DSC {dsc:g} ", color="0.5", fontsize=7, ha="right", va="bottom")
     for place, run in enumerate(runs):
-        curve, scores = run.metrics["precision_recall"], run.scores
-        known = [pair for pair in zip(curve["recall"], curve["precision"], strict=True) if None not in pair]
-        if known:
+        curve, scores = run.curves.precision_recall, run.scores
+        if curve.recall:
             ink, label = colour(place), f"{run.name}, all thresholds"
-            axes.plot(*zip(*known, strict=True), color=ink, linewidth=1.4, label=label)
-        if None not in (scores["precision_pooled"], scores["recall_pooled"]):
+            axes.plot(curve.recall, curve.precision, color=ink, linewidth=1.4, label=label)
+        if not math.isnan(scores["precision_pooled"] + scores["recall_pooled"]):
             label = f"threshold {scores['threshold']:g}: DSC {number(scores['dsc_pooled'])}"
             _diamond(axes, scores["recall_pooled"], scores["precision_pooled"], colour(place), label)
     axes.set(xlabel="recall (pixels)", ylabel="precision (pixels)", xlim=(0, 1), ylim=(0, 1.02))
@@ -250,15 +249,15 @@ def draw_calibration(axes: Axes, runs: Sequence[Scored]) -> str:
     """Share of lesion pixels over mean probability, a point per bin."""
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="perfect")
     for place, run in enumerate(runs):
-        bins = [row for row in run.metrics["calibration"] if row["pixels"]]
-        across, up = ([row[key] for row in bins] for key in ("probability_mean", "lesion_share"))
+        bins = [row for row in run.curves.calibration if row.pixels]
+        across, up = line_of(row.probability_mean for row in bins), line_of(row.lesion_share for row in bins)
         axes.plot(across, up, "o-", color=colour(place), markersize=3.5, linewidth=1.4, label=run.name)
     axes.set(xlabel="mean predicted probability", ylabel="share of lesion pixels", xlim=(0, 1), ylim=(0, 1.02))
     return f"Share of lesion pixels over predicted probability; dashes: perfect. {_values(runs, 'ece', 'ECE', 4)}"
 
 
 def _draw_sizes(axes: Axes, runs: Sequence[Scored], key: str, label: str) -> str:
-    _draw_bins(axes, [(run.name, colour(place), run.metrics["sizes"], key) for place, run in enumerate(runs)])
+    _draw_bins(axes, [(run.name, colour(place), run.bins.sizes, key) for place, run in enumerate(runs)])
     axes.set_ylabel(label)
     return f"By lesion size: {label} in each bin, with 95 % intervals over patients."
 
@@ -272,26 +271,26 @@ _SCORE_PLOTS: dict[str, Drawing] = {
 }
 
 
-def _draw_bins(axes: Axes, series: Sequence[tuple[str, str, Sequence[Mapping[str, Any]], str]]) -> None:
+def _draw_bins(axes: Axes, series: Sequence[tuple[str, str, Sequence[SizeBin], str]]) -> None:
     """Points with intervals in bins of lesion size; `series` is (label, colour, rows of the bins, key)."""
     for place, (label, ink, rows, key) in enumerate(series):
         shift = min(0.16, 0.5 / len(series)) * (place - (len(series) - 1) / 2)
-        filled = [(at + shift, row) for at, row in enumerate(rows) if row["lesions"]]
+        filled = [(at + shift, row) for at, row in enumerate(rows) if row.lesions]
         for at, row in filled:
-            _bar(axes, at, row[f"{key}_interval"], ink)
-        centres, found = [at for at, _ in filled], [row[key] for _, row in filled]
+            _bar(axes, at, getattr(row, f"{key}_interval"), ink)
+        centres, found = [at for at, _ in filled], [getattr(row, key) for _, row in filled]
         axes.plot(centres, found, "o", color=ink, markersize=4.5, label=label)
     rows = series[0][2]
-    axes.set_xticks(range(len(rows)), [f"{size_text(row)}\n{row['lesions']}" for row in rows], fontsize=8)
+    axes.set_xticks(range(len(rows)), [f"{size_text(row)}\n{row.lesions}" for row in rows], fontsize=8)
     axes.set(xlabel="size of lesion, mm; number of lesions", xlim=(-0.5, len(rows) - 0.5), ylim=(-0.02, 1.02))
 
 
-def _draw_lesions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_lesions(axes: Axes, rows: Sequence[LesionScores]) -> None:
     """DSC of every lesion over its size, isolated and clustered apart."""
-    measured = [row for row in rows if row["size_mm"] is not None]
+    measured = [row for row in rows if row.size_mm is not None]
     for name, ink in (("isolated", BLUE), ("clustered", ORANGE)):
-        chosen = [row for row in measured if row["clustered"] == (name == "clustered")]
-        size, dsc = ([row[key] for row in chosen] for key in ("size_mm", "dsc"))
+        chosen = [row for row in measured if row.clustered == (name == "clustered")]
+        size, dsc = line_of(row.size_mm for row in chosen), [row.dsc for row in chosen]
         label = f"{name} ({len(chosen)})" if measured else None
         axes.plot(size, dsc, "o", color=ink, alpha=0.55, markersize=4, markeredgewidth=0, label=label)
     axes.set(xscale="log", xlabel="size of lesion, mm", ylabel="DSC of lesion", ylim=(-0.02, 1.02))
@@ -323,8 +322,8 @@ def _values(runs: Sequence[Scored], name: str, label: str, digits: int = 3) -> s
     return f"{label} of {'; '.join(texts)}."
 
 
-def _with_interval(scores: Mapping[str, Any], name: str, digits: int = 3) -> str:
-    low, high = (number(end, digits) for end in scores["intervals"][name])
+def _with_interval(scores: Summary, name: str, digits: int = 3) -> str:
+    low, high = (number(end, digits) for end in scores.intervals[name])
     return f"{number(scores[name], digits)} ({low} to {high})"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ from typing import Any
 
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
+from msanet_jax.evaluation.results import Curves, LesionBins, LesionScores, Summary
 from msanet_jax.report.comparison_table import run_names
 from msanet_jax.runs.cases import Cases, read_cases
-from msanet_jax.runs.history import read_history
-from msanet_jax.runs.metrics_file import read_metrics
+from msanet_jax.runs.history import HistoryRow, read_history
+from msanet_jax.runs.metrics_file import Metrics, read_lesions, read_metrics
 from msanet_jax.runs.notices import public_dataset_name
 from msanet_jax.runs.recipe import flatten, read_config
 
@@ -37,19 +37,15 @@ class Scored:
 
     Attributes:
       name: short, unlike those of the other runs.
-      metrics: what metrics.json holds.
-      history: rows of history.jsonl; none for a baseline.
+      scores: of the scored split.
+      bins: recall and DSC by size and bone.
+      curves: FROC, precision-recall and calibration.
     """
 
     name: str
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """Of the scored split."""
-        scores: dict[str, Any] = self.metrics[self.metrics["split"]]
-        return scores
+    scores: Summary
+    bins: LesionBins
+    curves: Curves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +54,18 @@ class Run(Scored):
 
     Attributes:
       folder: where metrics.json lies.
+      metrics: what it holds.
+      history: rows of history.jsonl; none for a baseline.
       config: `{"train.batch_size": 8, ...}`.
-      lesions: rows of lesions.csv, as text.
+      lesions: rows of lesions.csv.
       cases: scans and probabilities, None where the run keeps none.
     """
 
     folder: Path
+    metrics: Metrics
+    history: list[HistoryRow]
     config: dict[str, Any]
-    lesions: list[dict[str, str]]
+    lesions: list[LesionScores]
     cases: Cases | None
 
 
@@ -88,39 +88,34 @@ def paired_differences(runs: Sequence[Run]) -> tuple[list[Comparison], str]:
     """Every run against the first, and why there are none where they cannot be paired."""
     if len(runs) < 2:
         return [], ""
-    splits = {run.metrics["split"] for run in runs}
+    splits = {run.metrics.split for run in runs}
     if len(splits) > 1:
         return [], f"The runs were scored on different splits ({', '.join(sorted(splits))})."
     try:
-        check_same_data({run.name: run.metrics.get("provenance", {}) for run in runs})
-        return compare_runs({run.name: run.metrics["images"] for run in runs}, scores=COMPARED), ""
+        check_same_data({run.name: run.metrics.provenance.dataset_version for run in runs})
+        return compare_runs({run.name: run.metrics.images for run in runs}, scores=COMPARED), ""
     except RequestError as error:
         return [], f"{error}."
 
 
 def _read(name: str, folder: Path, home: Path) -> Run:
     metrics = read_metrics(folder)
-    try:
-        history = read_history(home / "history.jsonl") if (home / "history.jsonl").exists() else []
-        with (folder / "lesions.csv").open(encoding="utf-8", newline="") as file:
-            lesions = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise RequestError(f"{error.filename}: missing beside metrics.json; msanet evaluate writes it again") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{folder}: history.jsonl or lesions.csv is not readable ({error})") from error
     cases = read_cases(folder)
-    images = [row["image_id"] for row in metrics["images"]]
+    images = [row.image_id for row in metrics.images]
     if cases is not None and cases.image_ids.tolist() != images:
         raise RequestError(
             f"{folder / 'cases.npz'}: of other images than metrics.json; msanet evaluate writes it again"
         )
     return Run(
         name=name,
+        scores=metrics.scores,
+        bins=metrics,
+        curves=metrics,
         folder=folder,
         metrics=metrics,
-        history=history,
+        history=read_history(home / "history.jsonl") if (home / "history.jsonl").exists() else [],
         config=_public(json.loads(json.dumps(flatten(read_config(home))))),
-        lesions=lesions,
+        lesions=read_lesions(folder, metrics),
         cases=cases,
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,3 +29,8 @@ def save(figure: Figure, path: Path, footer: str = "") -> None:
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
     write_bytes(path, picture.getvalue())
+
+
+def line_of(values: Iterable[float | None]) -> np.ndarray:
+    """What a line goes through, with a gap where a value is None."""
+    return np.array(list(values), float)

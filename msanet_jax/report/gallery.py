@@ -30,9 +30,9 @@ def gallery(runs: Sequence[Run]) -> dict[str, Any] | None:
     kept = [_run(run, blobs) for run in runs if run.cases is not None]
     if not kept:
         return None
-    rules = next(run.metrics["rules"] for run in runs if run.cases is not None)
+    rules = next(run.metrics.rules for run in runs if run.cases is not None)
     bones = {lesion["bone"] for run in kept for image in run["images"] for lesion in image["lesions"]}
-    small, large = rules["small_below_mm"], rules["large_above_mm"]
+    small, large = rules.small_below_mm, rules.large_above_mm
     return {
         "levels": LEVELS,
         "sizes": [
@@ -51,34 +51,30 @@ def _run(run: Run, blobs: dict[bytes, int]) -> dict[str, Any]:
     assert cases is not None
     lesions: dict[str, list[dict[str, Any]]] = {}
     for row in run.lesions:
-        lesions.setdefault(row["image_id"], []).append(
-            {
-                "id": int(row["lesion"]),
-                "bone": bone_kind(row["bone"]),
-                "place": row["bone"].replace("_", " "),
-                "size_mm": float(row["size_mm"]) if row["size_mm"] else None,
-            }
+        bone = row.bone or ""
+        lesions.setdefault(row.image_id, []).append(
+            {"id": row.lesion, "bone": bone_kind(bone), "place": bone.replace("_", " "), "size_mm": row.size_mm}
         )
     images = []
-    for number, row in enumerate(run.metrics["images"]):
+    for number, image in enumerate(run.metrics.images):
         level = cases.level[number]
         planes = np.stack([level & 255, level >> 8]).astype(np.uint8)
         images.append(
             {
-                "id": row["image_id"],
-                "view": row["view"],
+                "id": image.image_id,
+                "view": image.view,
                 "rows": level.shape[0],
                 "columns": level.shape[1],
                 "uptake": _blob(cases.uptake[number], blobs),
                 "instances": _blob(cases.instances[number], blobs),
                 "level": _blob(planes, blobs),
-                "lesions": lesions.get(row["image_id"], []),
+                "lesions": lesions.get(image.image_id, []),
             }
         )
     return {
         "name": run.name,
-        "threshold": round(LEVELS * run.metrics["threshold"]["value"]),
-        "overlap_min": run.metrics["rules"]["lesion_overlap_min"],
+        "threshold": round(LEVELS * run.metrics.threshold.value),
+        "overlap_min": run.metrics.rules.lesion_overlap_min,
         "images": images,
     }
 

@@ -79,7 +79,7 @@ def page(runs: Sequence[Run]) -> str:
         _TEMPLATE,
         runs=runs,
         first=runs[0],
-        notes=list(dict.fromkeys(run.metrics["note"] for run in runs)),
+        notes=list(dict.fromkeys(run.metrics.note for run in runs)),
         colours=[colour(place) for place in range(len(runs))],
         labels=LABELS,
         digits=DIGITS,
@@ -118,23 +118,23 @@ def _value(value: Any) -> str:
 
 
 def _provenance(run: Run) -> list[tuple[str, str]]:
-    facts = run.metrics["provenance"]
-    threshold = run.metrics["threshold"]
-    epochs = [row["epoch"] for row in run.history if row.get("epoch") is not None]
+    facts = run.metrics.provenance
+    threshold = run.metrics.threshold
+    epochs = [row.epoch for row in run.history]
     return [
         ("folder", run.folder.name),
-        ("model", f"{facts['model']} {facts['variants']}".strip()),
+        ("model", f"{facts.model} {facts.variants}".strip()),
         (
             "data set",
-            f"{facts['dataset']}, {run.metrics['split']} patients, mask {run.metrics['rules']['scored_mask']}",
+            f"{facts.dataset}, {run.metrics.split} patients, mask {run.metrics.rules.scored_mask}",
         ),
-        ("threshold", f"{threshold['value']:g} ({threshold['rule']})"),
-        ("checkpoint", f"step {facts['checkpoint_step']}"),
+        ("threshold", f"{threshold.value:g} ({threshold.rule})"),
+        ("checkpoint", f"step {facts.checkpoint_step}"),
         ("trained", f"{max(epochs):g} epochs" if epochs else "no training"),
-        ("seed", str(facts["seed"])),
-        ("hours", f"{facts['wall_seconds'] / 3600:.2f}, of the command that wrote the scores"),
-        ("devices", facts["devices"]),
-        ("machine", f"{facts['host']}, Python {facts['python']}"),
-        ("versions", ", ".join(f"{package} {version}" for package, version in facts["versions"].items())),
-        ("commit", facts.get("commit") or "unknown"),
+        ("seed", str(facts.seed)),
+        ("hours", f"{facts.wall_seconds / 3600:.2f}, of the command that wrote the scores"),
+        ("devices", facts.devices),
+        ("machine", f"{facts.host}, Python {facts.python}"),
+        ("versions", ", ".join(f"{package} {version}" for package, version in facts.versions.items())),
+        ("commit", facts.commit or "unknown"),
     ]

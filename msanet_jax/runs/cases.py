@@ -17,6 +17,7 @@ LEVELS = 1000
 UPTAKE_MAX = 3.0
 """Normalised uptake at which a kept scan is black; the body is at 1."""
 
+_UNPACKED_BYTES_MAX = 8 << 30
 _THRESHOLDS = (np.arange(LEVELS + 1) / LEVELS).astype(np.float32)
 
 
@@ -75,11 +76,20 @@ def read_cases(folder: Path) -> Cases | None:
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _UNPACKED_BYTES_MAX:
+                raise RequestError(f"{path}: is larger than any split; msanet evaluate writes it again")
         with np.load(path, allow_pickle=False) as stored:
             cases = Cases(**{field.name: stored[field.name] for field in dataclasses.fields(Cases)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path}: not readable ({error}); msanet evaluate writes it again") from error
-    shapes = {cases.uptake.shape, cases.instances.shape, cases.level.shape}
-    if len(shapes) != 1 or cases.uptake.ndim != 3 or len(cases.image_ids) != len(cases.uptake):
+    except RequestError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy have many
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(f"{path}: not readable ({reason}); msanet evaluate writes it again") from None
+    arrays = (cases.uptake, cases.instances, cases.level)
+    fit = len({array.shape for array in arrays}) == 1 and cases.uptake.ndim == 3
+    fit = fit and cases.image_ids.dtype.kind == "U" and cases.image_ids.shape == cases.uptake.shape[:1]
+    fit = fit and [array.dtype for array in arrays] == [np.uint8, np.uint8, np.uint16]
+    if not fit or cases.level.max(initial=0) > LEVELS:
         raise RequestError(f"{path}: its arrays do not fit together; msanet evaluate writes it again")
     return cases

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Any
 
 from ml_collections import ConfigDict
+from msgspec import Meta
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.files import HeldError, only_one, writable_folder, write_text
+from data_pipeline.reading import read_json, read_text
 from msanet_jax.runs.recipe import differing_keys, field_of, read_config
 
 LOG = logging.getLogger(__name__)
@@ -74,7 +77,7 @@ def prepare(run: Path, config: ConfigDict, *, version: str | None = None) -> Non
     """
     check_same_config(run, config)
     noted = run / "dataset_version.txt"
-    begun = noted.read_text(encoding="utf-8").strip() if noted.exists() else None
+    begun = read_text(noted, remedy="restore it, or choose another folder").strip() if noted.exists() else None
     if None not in (begun, version) and begun != version:
         raise RequestError(
             f"--workdir={run} was begun on version {begun} of {config.data.dataset}, which is now {version}; choose "
@@ -85,6 +88,19 @@ def prepare(run: Path, config: ConfigDict, *, version: str | None = None) -> Non
         write_text(path, config.to_json(indent=2, sort_keys=True) + "\n")
     if begun is None and version is not None and not (run / "checkpoints").exists():
         write_text(noted, f"{version}\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    value: Annotated[float, Meta(gt=0, lt=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """What a prediction needs of metrics.json, of this or an earlier schema version."""
+
+    threshold: _Chosen
+    rules: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def decided_threshold(run: Path, config: ConfigDict) -> float:
@@ -98,16 +114,10 @@ def decided_threshold(run: Path, config: ConfigDict) -> float:
     if config.evaluate.get("threshold_rule", "fixed") == "fixed":
         return float(config.evaluate.threshold)
     path = run / "metrics.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        chosen = float(content["threshold"]["value"])
-        on_field = "scored_pixels" in content.get("rules", {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{path}: holds the threshold that was chosen on the validation patients, and cannot be read; finish the "
-            f"run with main.py --workdir={run}"
-        ) from error
-    if not on_field and int(config.data.image_size_px) != field_shape(field_of(config))[1]:
+    remedy = f"it holds the threshold chosen on the validation patients; finish the run with main.py --workdir={run}"
+    scored = read_json(path, _Scored, remedy=remedy)
+    chosen = scored.threshold.value
+    if "scored_pixels" not in scored.rules and int(config.data.image_size_px) != field_shape(field_of(config))[1]:
         LOG.warning(
             "%s: its threshold %g was chosen on the network's grid; msanet evaluate %s --out=%s chooses it anew",
             *(path, chosen, run, run),

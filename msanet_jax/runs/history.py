@@ -2,39 +2,87 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
+
+from data_pipeline.errors import RequestError
 from data_pipeline.files import write_text
+from data_pipeline.reading import Count, Finite, as_record, parse_json, read_text
 
 LOG = logging.getLogger(__name__)
+_NUMBER = Annotated[int, Meta(ge=-(2**53), le=2**53)] | Finite | None
+_REMEDY = "move the file away: a run goes on without its past curves"
+
+
+@dataclasses.dataclass(frozen=True)
+class HistoryRow:
+    """A line of history.jsonl.
+
+    Attributes:
+      step, epoch: after which it was measured.
+      kind: losses of training, or scores on the validation patients.
+      values: by name; None where undefined.
+    """
+
+    step: Count
+    epoch: Finite
+    kind: Literal["train", "validation"]
+    values: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
 
 class History:
-    """history.jsonl: one JSON object a line, `kind` train or validation; rows behind a resumed step are dropped."""
+    """history.jsonl while training writes it; rows behind a resumed step are dropped, and so are damaged ones."""
 
     def __init__(self, path: Path, *, resumed_step: int) -> None:
         self._path = path
-        rows = [row for row in read_history(path) if row["step"] <= resumed_step] if path.exists() else []
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        rows = read_history(path, lenient=True) if path.exists() else []
+        write_text(path, "".join(_line(row) for row in rows if row.step <= resumed_step))
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: HistoryRow) -> None:
         """Adds a line; NaN becomes null."""
-        clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in row.items()}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+            file.write(_line(row))
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Rows of history.jsonl; a last line cut by a kill is left out."""
+def read_history(path: Path, *, lenient: bool = False) -> list[HistoryRow]:
+    """Rows of history.jsonl; a last line cut by a kill is left out with a warning.
+
+    Args:
+      path: of the file.
+      lenient: leaves out every damaged line, with a warning.
+
+    Raises:
+      RequestError: the file cannot be read, or a line is damaged.
+    """
+    text = read_text(path, remedy=_REMEDY)
+    *lines, last = text.split("\n")
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate([*lines, *([last] if last else [])], 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            LOG.warning("%s: a damaged line was left out", path)
+            rows.append(_row(line, where=f"{path}, line {number}"))
+        except RequestError as error:
+            if not lenient and number <= len(lines):
+                raise
+            LOG.warning("%s; the line was left out", str(error).removesuffix(f"; {_REMEDY}"))
     return rows
+
+
+def _row(line: str, *, where: str) -> HistoryRow:
+    content = parse_json(line, dict[str, Any], where=where, remedy=_REMEDY)
+    row: HistoryRow = as_record(content, HistoryRow, where=where, remedy=_REMEDY)
+    values = {name: value for name, value in content.items() if name not in ("step", "epoch", "kind")}
+    for name, value in values.items():
+        as_record(value, _NUMBER, where=f"{where}: {name}", remedy=_REMEDY)
+    return dataclasses.replace(row, values=values)
+
+
+def _line(row: HistoryRow) -> str:
+    finite = {name: value if value is None or math.isfinite(value) else None for name, value in row.values.items()}
+    return json.dumps({"step": row.step, "epoch": row.epoch, "kind": row.kind, **finite}) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
+from data_pipeline.reading import parse_json, read_text
 from msanet_jax.runs.recipe_keys import check_keys, check_values
+
+_REMEDY = "restore the file, or train the run again"
 
 
 def check_recipe(config: ConfigDict) -> None:
@@ -39,10 +42,15 @@ def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """`{"train.batch_size": 8, ...}`; sequences become tuples."""
-    from flax.traverse_util import flatten_dict  # loads JAX
+    return dict(_leaves(_with_tuples(config.to_dict()), ""))
 
-    flat: dict[str, Any] = flatten_dict(_with_tuples(config.to_dict()), sep=".")
-    return flat
+
+def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def field_of(config: ConfigDict) -> str:
@@ -87,24 +95,38 @@ def run_file(path: Path) -> ModuleType:
     return module
 
 
-def read_config(run: Path) -> ConfigDict:
+def read_config(run: Path, *, complete: bool = False) -> ConfigDict:
     """The recipe of a run, from its config.json.
+
+    Args:
+      run: the run's folder.
+      complete: also refuses keys that are missing or unknown, as a run of an earlier version may have them.
 
     Raises:
       RequestError: `run` is not a run folder, or its config.json is damaged.
     """
     path = run / "config.json"
+    if not path.exists():
+        raise RequestError(f"{run}: not the folder of a run (it has no config.json)")
+    return recipe_from_text(read_text(path, remedy=_REMEDY), where=str(path), complete=complete)
+
+
+def recipe_from_text(text: str, *, where: str = "recipe", complete: bool = False) -> ConfigDict:
+    """A recipe kept as JSON; `where` begins the message, `complete` is that of `read_config`.
+
+    Raises:
+      RequestError: it is none, or a value is none that its key can have.
+    """
+    content = parse_json(text, dict[str, Any], where=where, remedy=_REMEDY)
     try:
-        return recipe_from_text(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RequestError(f"{run}: not the folder of a run (it has no config.json)") from error
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: not a readable config ({error})") from error
-
-
-def recipe_from_text(text: str) -> ConfigDict:
-    """A recipe kept as JSON; raises ValueError where it is none."""
-    return ConfigDict(_with_tuples(json.loads(text)))
+        config = ConfigDict(_with_tuples(content))
+        flat = flatten(config)
+        if complete:
+            check_keys(flat)
+        check_values(flat)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RequestError(f"{where}: {' '.join(str(error).split())[:300]}; {_REMEDY}") from None
+    return config
 
 
 def _with_tuples(value: Any) -> Any:

@@ -12,15 +12,15 @@ _TEMPLATE = Path(__file__).with_name("templates") / "card.md.jinja"
 
 
 def model_card(
-    manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], *, dataset: str, whole: bool = False
+    manifest: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], *, dataset: str, of_mean: bool = False
 ) -> str:
-    """Markdown from an exported model's manifest and the metrics.json of its runs (or of the whole).
+    """Markdown from an exported model's manifest and the metrics.json of its runs (or of their mean).
 
     Args:
       manifest: of the exported model.
-      scores: the metrics.json of every run that has one, or one of the whole.
+      scores: the metrics.json of every run that has one, or one of their mean.
       dataset: the data set's name in the recipe.
-      whole: whether the scores are those of the whole.
+      of_mean: whether the scores are those of the mean of all runs.
     """
     return render(
         _TEMPLATE,
@@ -31,5 +31,5 @@ def model_card(
         on_field=all("scored_pixels" in score.get("rules", {}) for score in scores),
         notes=list(dict.fromkeys(score["note"] for score in scores if "note" in score)),
         simulated=dataset.startswith("phantom_bone/"),
-        whole=whole,
+        of_mean=of_mean,
     )

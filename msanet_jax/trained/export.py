@@ -22,7 +22,9 @@ from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.files import whole_files, writable_folder, write_text
 from data_pipeline.normalize import binning_factor
+from data_pipeline.reading import as_record, read_json
 from msanet_jax.evaluation.field_maps import SCORED_PIXELS, field_probability
+from msanet_jax.evaluation.results import Interval
 from msanet_jax.runs.model_file import FORMAT_VERSION, MANIFEST, PROGRAM, weights_name
 from msanet_jax.runs.notices import model_notice, public_dataset_name
 from msanet_jax.runtime.versions import versions
@@ -63,7 +65,7 @@ def export_model(
       runs: folders of trainings, of one image size.
       out: the file, usually named *.msanet.
       weights: `float32`, or `float16` for half the size; the computation stays in the recipe's type.
-      metrics: scores of the whole, where they are not those of the runs.
+      metrics: scores of the mean, where they are not those of the runs.
       data_card: Markdown on the training data; default the card of PhantomBone, for sets of that name.
       card: also write the model card here.
 
@@ -89,7 +91,9 @@ def export_model(
     with whole_files(out.parent, [out.name]) as beside:
         (beside / out.name).write_bytes(_packed(manifest, binaries, texts))
         manifest["check"] = _compare(members, beside / out.name)
-        texts["model_card.md"] = model_card(manifest, list(scores.values()), dataset=dataset, whole=metrics is not None)
+        texts["model_card.md"] = model_card(
+            manifest, list(scores.values()), dataset=dataset, of_mean=metrics is not None
+        )
         (beside / out.name).write_bytes(_packed(manifest, binaries, texts))
     if card is not None:
         write_text(writable_folder(card.parent, "--card") / card.name, texts["model_card.md"])
@@ -182,19 +186,17 @@ def _manifest(members: Sequence[Model], weights: str, program_bytes: int) -> dic
 
 
 def _read_scores(paths: Sequence[Path], *, required: bool) -> dict[int, Mapping[str, Any]]:
-    """metrics.json by number, where there is one; rows per image stay behind."""
+    """metrics.json by number, where there is one, of this or an earlier version; rows per image stay behind."""
     scores: dict[int, Mapping[str, Any]] = {}
     for number, path in enumerate(paths):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content.get(content.get("split", "test")), dict):
-                raise ValueError("it holds no scores")
-            scores[number] = _without_folders({key: value for key, value in content.items() if key != "images"})
-        except FileNotFoundError:
-            if required:
-                raise RequestError(f"--metrics={path}: no such file") from None
-        except (OSError, ValueError, AttributeError) as error:
-            raise RequestError(f"{path}: not a readable metrics.json ({error})") from None
+        if not required and not path.exists():
+            continue
+        remedy = "name a metrics.json of this program, or score the run again with msanet evaluate"
+        content = read_json(path, dict[str, Any], remedy=remedy)
+        for section in (str(content.get("split", "test")), "threshold_baseline"):
+            numbers = content.get(section, {} if section == "threshold_baseline" else None)
+            as_record(numbers, dict[str, float | dict[str, Interval] | None], where=f"{path}: {section}", remedy=remedy)
+        scores[number] = _without_folders({key: value for key, value in content.items() if key != "images"})
     return scores
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
 from data_pipeline.folds import load_splits
+from msanet_jax.runs.metrics_file import Metrics
 from msanet_jax.runs.model_file import default_model
 from msanet_jax.runs.notices import public_dataset_name
 from msanet_jax.runs.recipe import read_config
@@ -32,7 +32,7 @@ def score_again(
     out: Path | None = None,
     data_dir: str = "data",
     threshold: float | None = None,
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, Metrics]:
     """Scores a model on a split.
 
     Args:
@@ -74,6 +74,7 @@ def score_again(
         step=model.provenance["step"],
         begin=begin,
     )
+    assert metrics is not None  # one process
     return folder, metrics
 
 
@@ -108,7 +109,8 @@ def _check_protocol_keys(config: ConfigDict, name: str) -> None:
         "froc_peak_distance_mm",
         "froc_hit_distance_mm",
     )
-    missing = [key for key in needed if key not in config.get("evaluate", {})]
+    section = config.get("evaluate")
+    missing = [key for key in needed if not isinstance(section, ConfigDict) or key not in section]
     if missing:
         raise RequestError(
             f"{name} comes from an older version: it lacks evaluate.{missing[0]}; "

@@ -132,7 +132,7 @@ def restore_run(run: Path) -> tuple[Networks, TrainState]:
       CheckpointError: no run, no checkpoint, damaged, or of another network than the run's config.json says.
     """
     try:
-        recipe = from_primary(lambda: read_config(run).to_json())
+        recipe = from_primary(lambda: read_config(run, complete=True).to_json())
         if not from_primary((run / "checkpoints").is_dir):
             raise CheckpointError(f"{run}: no checkpoint; train this run first: main.py --workdir={run}")
     except RequestError as error:

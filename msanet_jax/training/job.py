@@ -8,7 +8,6 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -22,8 +21,9 @@ from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.report.curves import write_curves
 from msanet_jax.runs.folder import check_same_config, only_run, prepare
+from msanet_jax.runs.metrics_file import Metrics
 from msanet_jax.runs.notices import picture_notice
-from msanet_jax.runtime.hosts import from_primary, is_primary, primary_first, wait_for_all
+from msanet_jax.runtime.hosts import from_primary, primary_first, wait_for_all
 from msanet_jax.training.acceptance import check_run
 from msanet_jax.training.baselines import fit_baseline
 from msanet_jax.training.devices import compile_probability, describe_devices
@@ -39,11 +39,11 @@ BATCHES_PER_EPOCH = 4
 """At least as many in the batch size that is advised."""
 
 
-def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> dict[str, Any]:
+def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> Metrics | None:
     """Trains (or resumes), scores the best checkpoint once on the test patients, and leaves everything in `workdir`.
 
     Returns:
-      What metrics.json holds; nothing on the other processes of a run than the first, which write no files.
+      What metrics.json holds; None on the other processes of a run than the first, which write no files.
 
     Raises:
       RequestError: a request that cannot be carried out, in one line.
@@ -59,7 +59,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> di
         return _train_and_evaluate(config, run, data_dir, begin)
 
 
-def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: float) -> dict[str, Any]:
+def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: float) -> Metrics | None:
     splits = primary_first(lambda: load_splits(config.data, data_dir))
     if config.model not in BASELINES:
         steps_per_epoch(len(splits["train"].rows), config.train.batch_size)
@@ -73,7 +73,7 @@ def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: flo
         LOG.warning("%s", advice)
     probability, step = _fitted(config, run, splits["train"], splits["validation"])
     metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
-    if is_primary():
+    if metrics is not None:
         if config.model not in BASELINES:
             write_curves(
                 run / "pictures" / "curves.png",

@@ -17,7 +17,7 @@ from data_pipeline.batches import steps_per_epoch, train_batches
 from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation.evaluate import score_validation
 from msanet_jax.evaluation.field_maps import field_probability
-from msanet_jax.evaluation.protocol import Evaluation
+from msanet_jax.evaluation.results import Evaluation
 from msanet_jax.report.case_pictures import validation_panels
 from msanet_jax.runtime.hosts import raise_if_lost_peer, share, stop_agreed
 from msanet_jax.training.checkpoints import Checkpoints
@@ -165,8 +165,7 @@ class Validator:
         config = self._networks.config
         probability = field_probability(functools.partial(self._network, state), config.data.image_size_px)
         evaluation = score_validation(probability, self._validation, config=config)
-        scores = {key: value for key, value in evaluation.summary.items() if isinstance(value, int | float)}
-        self._telemetry.validation(step, scores)
+        self._telemetry.validation(step, evaluation.summary.values)
         if evaluation.summary["dsc_pooled"] > self._checkpoints.best().dsc_pooled:
             self._checkpoints.save_best(state, dsc_pooled=evaluation.summary["dsc_pooled"])
         if step >= self._images_next or step == self._networks.total_steps:

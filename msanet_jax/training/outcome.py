@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,7 +17,7 @@ from msanet_jax.evaluation.field_maps import Probability
 from msanet_jax.report.case_pictures import write_pictures
 from msanet_jax.report.curves import write_score_plots
 from msanet_jax.runs.cases import compact_cases, write_cases
-from msanet_jax.runs.metrics_file import write_metrics
+from msanet_jax.runs.metrics_file import Metrics, Provenance, write_metrics
 from msanet_jax.runs.notices import picture_notice, public_dataset_name
 from msanet_jax.runtime.hosts import is_primary
 from msanet_jax.runtime.versions import source_commit, versions
@@ -40,7 +39,7 @@ def score_and_write(
     threshold: float | None = None,
     step: int,
     begin: float,
-) -> dict[str, Any]:
+) -> Metrics | None:
     """Scores a split by the whole protocol and leaves metrics.json, its tables, cases.npz and pictures in `folder`.
 
     With several processes all call it; the primary alone writes.
@@ -56,16 +55,16 @@ def score_and_write(
       begin: `time.perf_counter()` at which the work started.
 
     Returns:
-      What metrics.json holds; nothing where this process does not write it.
+      What metrics.json holds; None where this process does not write it.
     """
     chosen = decide_threshold(probability, splits["validation"], config=config, given=threshold)
     scored = splits[split]
     result = evaluate(probability, scored, config=config, threshold=chosen.value)
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
     # position would go on scoring.
-    blank = evaluate(probability, scored, config=config, threshold=chosen.value, input_zeroed=True, whole=False)
+    blank = evaluate(probability, scored, config=config, threshold=chosen.value, input_zeroed=True, thorough=False)
     if not is_primary():
-        return {}
+        return None
     simulated = is_simulated(config.data.dataset)
     metrics = write_metrics(
         folder,
@@ -85,36 +84,35 @@ def score_and_write(
     return metrics
 
 
-def _provenance(config: ConfigDict, *, dataset_version: str | None, step: int, begin: float) -> dict[str, Any]:
-    return {
-        "checkpoint_step": step,
-        "wall_seconds": round(time.perf_counter() - begin, 1),
-        "devices": describe_devices(),
-        "host": platform.machine(),
-        "python": platform.python_version(),
-        "versions": versions(SCORED_WITH),
-        "seed": config.seed,
-        "model": config.model,
-        "dataset": public_dataset_name(config.data.dataset),
-        "dataset_version": dataset_version,
-        "variants": config.variants,
-        "commit": source_commit(),
-    }
+def _provenance(config: ConfigDict, *, dataset_version: str | None, step: int, begin: float) -> Provenance:
+    return Provenance(
+        checkpoint_step=step,
+        wall_seconds=round(time.perf_counter() - begin, 1),
+        devices=describe_devices(),
+        host=platform.machine(),
+        python=platform.python_version(),
+        versions=versions(SCORED_WITH),
+        seed=config.seed,
+        model=config.model,
+        dataset=public_dataset_name(config.data.dataset),
+        dataset_version=dataset_version,
+        variants=config.variants,
+        commit=source_commit(),
+    )
 
 
-def headline(metrics: dict[str, Any], folder: Path) -> str:
+def headline(metrics: Metrics, folder: Path) -> str:
     """The scores in a few lines, with what they are not."""
-    split = metrics["split"]
-    scores, baseline, threshold = metrics[split], metrics["threshold_baseline"], metrics["threshold"]
-    low, high = scores["intervals"]["dsc_pooled"]
+    scores, baseline, threshold = metrics.scores, metrics.threshold_baseline, metrics.threshold
+    low, high = scores.intervals["dsc_pooled"]
     # Every resample of a single patient is that patient.
     spread = f"95 % interval {low:.3f} to {high:.3f}" if low < high else "too few patients for an interval"
     return (
-        f"{split} patients, threshold {threshold['value']:g} ({threshold['rule']}): DSC {scores['dsc_pooled']:.3f} "
+        f"{metrics.split} patients, threshold {threshold.value:g} ({threshold.rule}): DSC {scores['dsc_pooled']:.3f} "
         f"({spread}), precision {scores['precision_pooled']:.3f}, "
         f"recall {scores['recall_pooled']:.3f}; best single threshold on uptake: DSC {baseline['dsc_pooled']:.3f}\n"
         f"lesions: {scores['lesion_recall']:.3f} of {scores['lesions']} found, "
         f"{scores['false_positives_per_image']:.2f} false positives per scan, FROC score {scores['froc_score']:.3f}\n"
-        f"{metrics['note']}\n"
+        f"{metrics.note}\n"
         f"{folder / 'metrics.json'}, {folder / 'pictures'}"
     )

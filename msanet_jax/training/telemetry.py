@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from clu import metric_writers, parameter_overview
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
-from msanet_jax.runs.history import History
+from msanet_jax.runs.history import History, HistoryRow
 from msanet_jax.runs.recipe import flatten
 from msanet_jax.runtime.hosts import is_primary
 from msanet_jax.training.state import Networks, TrainState
@@ -112,10 +112,10 @@ class Telemetry:
         self._writer.flush()
         self._writer.close()
 
-    def _write(self, step: int, kind: str, scalars: dict[str, float]) -> None:
+    def _write(self, step: int, kind: Literal["train", "validation"], scalars: dict[str, float]) -> None:
         epoch = step / self._networks.steps_per_epoch
         if self._history is not None:
-            self._history.append({"step": step, "epoch": epoch, "kind": kind, **scalars})
+            self._history.append(HistoryRow(step, epoch, kind, scalars))
         self._writer.write_scalars(step, {f"{kind}/{key}": value for key, value in scalars.items()})
 
     def _show(self, means: Mapping[str, float]) -> None:

@@ -23,8 +23,9 @@ from data_pipeline.errors import RequestError
 from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.scan import Scan, View
 from msanet_jax import api
-from msanet_jax.evaluation.protocol import Evaluation
+from msanet_jax.evaluation.results import Evaluation
 from msanet_jax.prediction.segmentation import Segmentation
+from msanet_jax.runs.metrics_file import Metrics
 from msanet_jax.trained.model import Model
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def test_the_functions_are_seen_and_stay_callable() -> None:
         assert Path(package.__file__).with_name("py.typed").is_file()
     model = Model(lambda fields: np.zeros_like(fields), "thorax", 256, 0.5, 1, {})
     (result,) = msanet_jax.predict(np.random.default_rng(0).poisson(9, (256, 256)), model)
-    assert result.record["lesion_count"] == 0
+    assert result.record.lesion_count == 0
     assert msanet_jax.prediction.predict.predict_files
     with pytest.raises(RequestError, match="no such recipe"):
         msanet_jax.train("none.py", "runs/none")
@@ -69,7 +70,7 @@ def test_annotations_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
         Model,
         list[Segmentation],
         SimulatedPatient,
-        dict[str, typing.Any],
+        Metrics | None,
     ]
     one = str | Path | Scan | np.ndarray
     assert hints["predict"]["scans"] == one | Sequence[one]
@@ -95,8 +96,8 @@ def test_scans_and_arrays_become_results_in_order() -> None:
     hot[10, 10] = 99
     scans = [hot, Scan(cold, (2.0, 2.0), View.POSTERIOR, "p", "s"), hot.astype(float)]
     results = msanet_jax.predict(scans, model)
-    assert [result.record["lesion_count"] for result in results] == [1, 0, 1]
-    assert [result.record["view"] for result in results] == ["unknown", "posterior", "unknown"]
+    assert [result.record.lesion_count for result in results] == [1, 0, 1]
+    assert [result.record.view for result in results] == ["unknown", "posterior", "unknown"]
     assert msanet_jax.predict(scans, model, threshold=0.95)[0].mask.sum() == 0
     with pytest.raises(RequestError, match="a scan has rows and columns"):
         msanet_jax.predict(np.zeros((2, 3, 4)), model)

@@ -44,7 +44,7 @@ def test_hash_does_not_depend_on_order_but_on_every_pixel() -> None:
 
 
 def test_numbers_by_hand() -> None:
-    lines = "\n".join(numbers(_splits()))
+    lines = numbers(_splits())
     assert "| train | 2 | 2 | 1 | 1 |" in lines
     assert "| size, mm | 20.0 | 20.0 | 20.0 |" in lines
     assert "Lesion pixels: 12.50 % of all" in lines

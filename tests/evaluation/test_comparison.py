@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.comparison import compare_runs, holm, two_sided_p
 from msanet_jax.evaluation.lesions import GROUPS
+from msanet_jax.evaluation.results import ImageScores
 from msanet_jax.report.comparison_table import compare_folders, markdown, run_names
-from msanet_jax.runs.notices import scores_notice
-from tests.fakes import fake_split
+from tests.fakes import image_scores, write_scores
 
-Row = dict[str, Any]
+Row = ImageScores
 
 
 def _rows(tp: list[int], *, lesion: int = 10, fp: int = 0, per_patient: int = 1, **more: Any) -> list[Row]:
     rows = []
     for number, found in enumerate(tp):
-        row: Row = {"image_id": f"i{number}", "patient": f"p{number // per_patient}", "tp": found, "fp": fp}
-        row |= {"fn": lesion - found, "dsc": 2 * found / (found + fp + lesion), "lesions": 1, "detected": found > 0}
+        row: dict[str, Any] = {"image_id": f"i{number}", "patient": f"p{number // per_patient}", "tp": found, "fp": fp}
+        row |= {
+            "fn": lesion - found,
+            "dsc": 2 * found / (found + fp + lesion),
+            "lesions": 1,
+            "detected": int(found > 0),
+        }
         row |= {"lesion_dsc_sum": 0.5, "false_positives": fp, "lesion_count_error": 0, "lesions_without_pixels": 0}
         for group in GROUPS:
-            row |= {f"lesions_{group}": 1, f"detected_{group}": found > 0, f"lesion_dsc_sum_{group}": 0.5}
-        rows.append(row | more)
+            row |= {f"lesions_{group}": 1, f"detected_{group}": int(found > 0), f"lesion_dsc_sum_{group}": 0.5}
+        rows.append(image_scores(**(row | more)))
     return rows
 
 
@@ -102,9 +107,9 @@ def test_undefined_scores() -> None:
 def test_distances_are_compared_on_the_images_that_both_runs_have() -> None:
     """A run that marks two of eight images, both well, does not beat one that marks all eight by its own average."""
     few, all_ = _rows([5, 5, 0, 0, 0, 0, 0, 0]), _rows([5] * 8)
-    for number, (one, other) in enumerate(zip(few, all_, strict=True)):
-        one |= {"hd95_mm": 2.0 if number < 2 else None, "nsd": 1.0 if number < 2 else 0.0}
-        other |= {"hd95_mm": 1.0 if number < 2 else 90.0, "nsd": 0.5}
+    near = [number < 2 for number in range(8)]
+    few = [replace(row, hd95_mm=2.0 if n else None, nsd=1.0 if n else 0.0) for row, n in zip(few, near, strict=True)]
+    all_ = [replace(row, hd95_mm=1.0 if n else 90.0, nsd=0.5) for row, n in zip(all_, near, strict=True)]
     distance, surface = compare_runs({"all": all_, "few": few}, scores=("hd95_mm_mean", "nsd_mean"), samples=400)
     assert (distance.value, distance.reference_value, distance.difference) == (2.0, 1.0, 1.0)
     assert (distance.low, distance.high) == (1.0, 1.0)
@@ -113,8 +118,7 @@ def test_distances_are_compared_on_the_images_that_both_runs_have() -> None:
     assert markdown([distance]).endswith("| 2 |")
     (reversed_,) = compare_runs({"few": few, "all": all_}, scores=("hd95_mm_mean",), samples=400)
     assert (reversed_.difference, reversed_.images) == (-1.0, 2)
-    for row in few:
-        row["hd95_mm"] = None
+    few = [replace(row, hd95_mm=None) for row in few]
     (nothing,) = compare_runs({"all": all_, "few": few}, scores=("hd95_mm_median",), samples=400)
     assert nothing.images == 0 and math.isnan(nothing.difference) and math.isnan(nothing.p)
 
@@ -175,17 +179,8 @@ def test_unknown_score() -> None:
         compare_runs({"a": _rows([5]), "b": _rows([5])}, scores=("accuracy",))
 
 
-def _write(folder: Path, rows: list[Row], *, split: str = "test", version: int = 3, data: str | None = None) -> Path:
-    folder.mkdir(parents=True)
-    content = {"schema_version": version, "note": scores_notice(simulated=True), "split": split, "images": rows}
-    if data is not None:
-        content["provenance"] = {"dataset_version": data}
-    (folder / "metrics.json").write_text(json.dumps(content))
-    return folder
-
-
 def test_folders(tmp_path: Path) -> None:
-    first, second = _write(tmp_path / "unet", _rows([5] * 4)), _write(tmp_path / "msanet", _rows([6] * 4))
+    first, second = write_scores(tmp_path / "unet", _rows([5] * 4)), write_scores(tmp_path / "msanet", _rows([6] * 4))
     text = compare_folders([first, second], scores=("recall_pooled",))
     assert "4 test patients, 4 images" in text
     assert "not comparable" in text
@@ -195,45 +190,29 @@ def test_folders(tmp_path: Path) -> None:
     assert content["split"] == "test"
     assert content["comparisons"][0]["difference"] == pytest.approx(12 / 16 - 10 / 15)
     with pytest.raises(RequestError, match="different splits"):
-        compare_folders([first, _write(tmp_path / "other", _rows([6] * 4), split="validation")])
+        compare_folders([first, write_scores(tmp_path / "other", _rows([6] * 4), split="validation")])
     with pytest.raises(RequestError, match="named twice"):
         compare_folders([first, first])
     assert run_names([tmp_path / "a" / "test", tmp_path / "b" / "test"]) == ["a", "b"]
     mixed = [Path("a/x"), Path("a/y"), Path("b/x")]
     assert run_names(mixed) == [str(path) for path in mixed]
+    old = write_scores(tmp_path / "old", _rows([5]))
+    (old / "metrics.json").write_text('{"schema_version": 1}')
     with pytest.raises(RequestError, match="schema version 1, expected 3"):
-        compare_folders([first, _write(tmp_path / "old", [], version=1)])
+        compare_folders([first, old])
     with pytest.raises(RequestError, match=r"no metrics\.json"):
         compare_folders([first, tmp_path])
 
 
 def test_versions_of_the_data_set(tmp_path: Path) -> None:
     """Two versions are refused; a run that records none is compared as ever."""
-    old, new = _write(tmp_path / "old", _rows([5, 6]), data="1.0.0"), _write(tmp_path / "new", _rows([5]), data="1.0.1")
-    silent = _write(tmp_path / "silent", _rows([5, 6]))
+    old, new = (
+        write_scores(tmp_path / "old", _rows([5, 6]), dataset_version="1.0.0"),
+        write_scores(tmp_path / "new", _rows([5]), dataset_version="1.0.1"),
+    )
+    silent = write_scores(tmp_path / "silent", _rows([5, 6]))
     with pytest.raises(RequestError, match=r"versions of the data set \(old on 1\.0\.0, new on 1\.0\.1\)"):
         compare_folders([silent, old, new])
     assert "| recall_pooled | silent | 0.550 | old | 0.550 |" in compare_folders(
         [old, silent], scores=("recall_pooled",)
     )
-
-
-def test_rows_of_real_scores_and_of_their_csv_give_the_same(small_config: ConfigDict, tmp_path: Path) -> None:
-    import csv
-
-    from msanet_jax.evaluation.protocol import score
-    from msanet_jax.runs.metrics_file import csv_text
-
-    split = fake_split(8)
-    random = np.random.default_rng(0)
-    results = [
-        score(random.random((8, 16, 16), np.float32), split, config=small_config, threshold=level)
-        for level in (0.5, 0.9)
-    ]
-    rows = {name: result.images for name, result in zip("ab", results, strict=True)}
-    read = {name: list(csv.DictReader(csv_text(images).splitlines())) for name, images in rows.items()}
-    whole, again = compare_runs(rows, samples=200), compare_runs(read, samples=200)
-    for one, two in zip(whole, again, strict=True):
-        assert one.difference == pytest.approx(two.difference, nan_ok=True)
-        assert one.p == pytest.approx(two.p, nan_ok=True)
-    assert whole[0].difference == results[1].summary["dsc_pooled"] - results[0].summary["dsc_pooled"]

@@ -22,7 +22,8 @@ from msanet_jax.evaluation.evaluate import (
     threshold_baseline,
 )
 from msanet_jax.evaluation.field_maps import Network, Probability, field_probability
-from msanet_jax.evaluation.protocol import Evaluation, score
+from msanet_jax.evaluation.protocol import score
+from msanet_jax.evaluation.results import Evaluation
 from msanet_jax.report.case_pictures import validation_panels, write_pictures
 from msanet_jax.report.curves import write_curves
 from tests.fakes import fake_split, level_split
@@ -49,7 +50,7 @@ def test_a_perfect_model(perfect: Evaluation) -> None:
     assert summary["images"] == 10
     assert summary["images_without_lesion"] == summary["images_with_undefined_dsc"] == 2
     assert summary["false_positive_pixels_without_lesion"] == 0
-    assert summary["intervals"]["dsc_pooled"] == (1.0, 1.0)
+    assert summary.intervals["dsc_pooled"] == (1.0, 1.0)
     assert len(perfect.images) == 10
     assert len(perfect.lesions) == 8
     assert summary["nsd_mean"] == summary["average_precision"] == summary["lesion_dsc_mean"] == 1.0
@@ -97,7 +98,7 @@ def test_baseline_is_tuned_on_the_training_images(small_config: ConfigDict) -> N
     assert choose_uptake_threshold(test, image_size_px=16) == 1.0
     best = threshold_baseline(test, test, config=small_config).summary
     assert (best["precision_pooled"], best["recall_pooled"]) == (0.5, 1.0)
-    assert best["intervals"]["dsc_pooled"] == pytest.approx((2 / 3, 2 / 3))
+    assert best.intervals["dsc_pooled"] == pytest.approx((2 / 3, 2 / 3))
 
 
 def test_baseline_reaches_an_uptake_of_ten() -> None:
@@ -119,7 +120,7 @@ def test_dsc_by_threshold_is_what_scoring_gives(dtype: type, small_config: Confi
     thresholds = np.linspace(0.0, 1.0, 101)
     dsc = dsc_by_threshold(maps, SPLIT.masks, thresholds)
     for place in (0, 13, 50, 99):
-        result = score(maps, SPLIT, config=small_config, threshold=float(thresholds[place]), whole=False)
+        result = score(maps, SPLIT, config=small_config, threshold=float(thresholds[place]), thorough=False)
         assert result.summary["dsc_pooled"] == pytest.approx(dsc[place])
     assert dsc[100] == 0.0
 
@@ -147,11 +148,11 @@ def test_validation_uses_the_rule_and_only_the_cheap_part(small_config: ConfigDi
     chosen = score_validation(_of(shy), SPLIT, config=small_config)
     assert chosen.summary["dsc_pooled"] == 1.0
     assert chosen.summary["threshold"] == 0.399
-    assert "intervals" not in chosen.summary
-    assert "hd95_mm_mean" not in chosen.summary
+    assert not chosen.summary.intervals
+    assert "hd95_mm_mean" not in chosen.summary.values
     assert not chosen.curves
     whole = evaluate(_of(shy), SPLIT, config=small_config, threshold=0.399)
-    shared = set(chosen.summary) & set(whole.summary)
+    shared = chosen.summary.values.keys() & whole.summary.values.keys()
     assert {"dsc_pooled", "lesion_recall", "lesions_small"} <= shared
     np.testing.assert_equal({key: whole.summary[key] for key in shared}, {key: chosen.summary[key] for key in shared})
 
@@ -163,9 +164,9 @@ def test_threshold_is_that_of_the_recipe_where_none_is_given(small_config: Confi
     def flat(images: np.ndarray) -> np.ndarray:
         return np.full(images.shape[:3], constant, np.float32)
 
-    result = evaluate(_of(flat), SPLIT, config=small_config, whole=False).summary
+    result = evaluate(_of(flat), SPLIT, config=small_config, thorough=False).summary
     assert (result["threshold"], result["recall_pooled"]) == (0.25, 1.0)
-    given = evaluate(_of(flat), SPLIT, config=small_config, threshold=0.375, whole=False).summary
+    given = evaluate(_of(flat), SPLIT, config=small_config, threshold=0.375, thorough=False).summary
     assert (given["threshold"], given["recall_pooled"]) == (0.375, 0.0)
 
 
@@ -175,7 +176,7 @@ def test_zeroed_input_is_zero(small_config: ConfigDict) -> None:
     def shifted(images: np.ndarray) -> np.ndarray:
         return images[..., 0] + np.float32(0.125)
 
-    result = evaluate(_of(shifted), SPLIT, config=small_config, threshold=0.25, input_zeroed=True, whole=False)
+    result = evaluate(_of(shifted), SPLIT, config=small_config, threshold=0.25, input_zeroed=True, thorough=False)
     assert (result.probabilities == 0.125).all()
 
 
@@ -205,7 +206,9 @@ def test_pictures(perfect: Evaluation, tmp_path: Path) -> None:
 
 
 def test_pictures_where_no_image_has_a_dsc(perfect: Evaluation, tmp_path: Path) -> None:
-    without = dataclasses.replace(perfect, images=[{**row, "dsc": float("nan")} for row in perfect.images])
+    without = dataclasses.replace(
+        perfect, images=[dataclasses.replace(row, dsc=float("nan")) for row in perfect.images]
+    )
     write_pictures(tmp_path, without, SPLIT, "footer")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"overview.png", "undefined_1.png", "undefined_2.png", "undefined_3.png"}

@@ -10,7 +10,9 @@ import pytest
 
 from msanet_jax.evaluation.bootstrap import value
 from msanet_jax.evaluation.lesions import GROUPS
+from msanet_jax.evaluation.results import ImageScores
 from msanet_jax.evaluation.statistics import columns, counts, number, statistics
+from tests.fakes import image_scores
 
 FIELDS = (
     *("tp", "fp", "fn", "dsc", "hd95_mm", "nsd"),
@@ -25,14 +27,14 @@ CELLS: tuple[tuple[Any, ...], ...] = (
 )
 
 
-def _rows() -> list[dict[str, Any]]:
+def _rows() -> list[ImageScores]:
     rows = []
     for place, cells in enumerate(CELLS):
-        row = {"image_id": f"i{place}", "patient": f"p{place // 2}", "view": "anterior"}
+        row: dict[str, Any] = {"image_id": f"i{place}", "patient": f"p{place // 2}", "view": "anterior"}
         row |= dict(zip(FIELDS, cells, strict=True))
         for order, group in enumerate(GROUPS):
             row |= {f"lesions_{group}": order + 2, f"detected_{group}": place % 2, f"lesion_dsc_sum_{group}": order + 1}
-        rows.append(row)
+        rows.append(image_scores(**row))
     return rows
 
 
@@ -98,6 +100,6 @@ def test_counts_by_hand() -> None:
 
 
 def test_cells_that_are_empty_are_undefined() -> None:
-    assert math.isnan(number(None)) and math.isnan(number(""))
-    assert (number("0"), number("0.5"), number(True), number("3")) == (0.0, 0.5, 1.0, 3.0)
+    assert math.isnan(number(None))
+    assert (number(0), number(0.5), number(True)) == (0.0, 0.5, 1.0)
     assert not {"image_id", "patient", "view"} & set(TABLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.experiment.prepare import main as prepare_sets
 from msanet_jax.experiment.runner import alone, carry_out, environment, expected_seconds
 from msanet_jax.experiment.study import Journal, read_study
+from tests.fakes import image_scores, write_scores
 
 ROOT = Path(__file__).parents[2]
 # Image i of 4 patients has i + 4 lesion pixels; model a finds all but one, b half of what a finds.
@@ -38,19 +41,9 @@ if model == "broken" and fold == 1 and not pathlib.Path("mended").exists():
     sys.exit(3)
 if pathlib.Path("slow").exists():
     time.sleep(60)
-rows = []
-for number in (2 * fold, 2 * fold + 1):
-    truth = number + 4
-    found = truth - 1 if model != "b" else (truth - 1) // 2
-    row = dict(image_id=f"i{number}", patient=f"p{number}", view="anterior", tp=found, fp=1, fn=truth - found)
-    row |= dict(dsc=2 * found / (found + 1 + truth), lesions=1, detected=1, false_positives=0, lesion_dsc_sum=0.5)
-    row |= dict(lesion_count_error=0, lesions_without_pixels=0)
-    for group in GROUPS:
-        row |= {f"lesions_{group}": 1, f"detected_{group}": 1, f"lesion_dsc_sum_{group}": 0.5}
-    rows.append(row)
-content = dict(schema_version=3, note="not comparable with the 0.6671", split="test", images=rows)
+content = json.loads(pathlib.Path("scores", "b" if model == "b" else "a", str(fold), "metrics.json").read_text())
 if pathlib.Path("provenance.json").exists():
-    content["provenance"] = json.loads(pathlib.Path("provenance.json").read_text())[folder.parent.name]
+    content["provenance"] |= json.loads(pathlib.Path("provenance.json").read_text())[folder.parent.name]
 if pathlib.Path("needs_data").exists() and not (pathlib.Path(options["--data_dir"]) / "built").exists():
     sys.exit("no data set")
 (folder / "metrics.json").write_text(json.dumps(content))
@@ -66,7 +59,19 @@ def get_config():
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    (tmp_path / "main.py").write_text(f"GROUPS = {tuple(GROUPS)!r}\n{STAND_IN}")
+    (tmp_path / "main.py").write_text(STAND_IN)
+    for model, fold in itertools.product("ab", range(2)):
+        rows = []
+        for number in (2 * fold, 2 * fold + 1):
+            truth = number + 4
+            found = truth - 1 if model != "b" else (truth - 1) // 2
+            row: dict[str, Any] = {"image_id": f"i{number}", "patient": f"p{number}", "tp": found, "fp": 1}
+            row |= {"fn": truth - found, "dsc": 2 * found / (found + 1 + truth), "lesions": 1, "detected": 1}
+            row |= {"false_positives": 0, "lesion_dsc_sum": 0.5}
+            for group in GROUPS:
+                row |= {f"lesions_{group}": 1, f"detected_{group}": 1, f"lesion_dsc_sum_{group}": 0.5}
+            rows.append(image_scores(**row))
+        write_scores(tmp_path / "scores" / model / str(fold), rows)
     return _write(tmp_path)
 
 

@@ -10,8 +10,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from msanet_jax.evaluation.lesions import GROUPS
+from msanet_jax.evaluation.results import ImageScores
 from msanet_jax.experiment.study import FAILED, FINISHED, Journal, Run, Study
 from msanet_jax.experiment.table import write_results
+from tests.fakes import image_scores, write_scores
 
 TRUTH = 10
 # Pixels found of `TRUTH` in each of the four images of patients p0 and p1, by model and replicate.
@@ -23,17 +25,23 @@ FOUND = {
 SECONDS = {"a": (60.0, 120.0), "b": (30.0, 30.0), "late": (240.0, 6000.0)}
 
 
-def _rows(found: tuple[int, int]) -> list[dict[str, Any]]:
+def _rows(found: tuple[int, int]) -> list[ImageScores]:
     rows = []
     for place in range(8):
         tp = found[place // 4]
-        row = {"image_id": f"i{place}", "patient": f"p{place // 4}", "view": "anterior", "tp": tp, "fp": 0}
+        row: dict[str, Any] = {
+            "image_id": f"i{place}",
+            "patient": f"p{place // 4}",
+            "view": "anterior",
+            "tp": tp,
+            "fp": 0,
+        }
         row |= {"fn": TRUTH - tp, "dsc": 2 * tp / (tp + TRUTH), "lesions": 1, "detected": int(tp > 0)}
         row |= {"lesion_dsc_sum": tp / TRUTH, "false_positives": place, "lesion_count_error": 0}
         row |= {"lesions_without_pixels": 0}
         for number, group in enumerate(GROUPS):
             row |= {f"lesions_{group}": number, f"detected_{group}": 0, f"lesion_dsc_sum_{group}": 0.0}
-        rows.append(row)
+        rows.append(image_scores(**row))
     return rows
 
 
@@ -49,11 +57,9 @@ def results(tmp_path: Path) -> dict[str, Any]:
         found = FOUND[run.model][run.replicate]
         record.begin(run)
         record.end(run, state=FAILED if found is None else FINISHED, seconds=SECONDS[run.model][run.replicate])
-        (tmp_path / run.name).mkdir(parents=True)
         # A failed run's file is that of an earlier attempt: nothing reads it.
         rows = _rows((0, 0) if found is None else found)
-        content = {"schema_version": 3, "note": "not comparable", "split": "test", "images": rows}
-        (tmp_path / run.name / "metrics.json").write_text(json.dumps(content))
+        write_scores(tmp_path / run.name, rows)
     write_results(study, record, workdir=tmp_path)
     return json.loads((tmp_path / "results.json").read_text())
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: readers of scans, annotations, archives, data sets, model files, recipes."""
+"""What is fuzzed: readers of scans, annotations, archives, data sets, model files, recipes, runs and results."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from configs.msanet import get_config
 from data_pipeline.intake.annotate import annotate
 from data_pipeline.intake.build import ImportOptions, import_source
-from data_pipeline.intake.folder import load_facts, load_masks, load_scan, read_data_set
+from data_pipeline.intake.folder import load_boxes, load_facts, load_masks, load_scan, read_data_set
 from data_pipeline.intake.layouts import recognise
 from data_pipeline.intake.pairing import pair_files
 from data_pipeline.readers import read_scans
 from data_pipeline.readers.dicom_file import quiet
 from data_pipeline.readers.sources import open_source
 from data_pipeline.scan import Scan, View
+from msanet_jax.prediction.follow_up import read_results
+from msanet_jax.prediction.predict import Request, predict_with
+from msanet_jax.report.data import read_runs
+from msanet_jax.runs.cases import read_cases
 from msanet_jax.runs.recipe import check_recipe, read_config
 from msanet_jax.trained import admission
 from msanet_jax.trained.exported import load_exported
+from tests.fakes import HOT_MODEL, scored_run
 from tests.foreign import seg
 from tests.fuzz import Finding, Target, check_line
 from tests.fuzz.mutators import (
@@ -271,12 +276,13 @@ def _data_set_read(folder: Path) -> bool:
         load_scan(folder, entry)
         load_masks(folder, entry, entry.masks)
         load_facts(folder, entry)
+        load_boxes(folder, entry)
     return True
 
 
 def _by_suffix(content: bytes, draw: random.Random) -> bytes:
     """By what the content looks like: JSON, a table, or bytes."""
-    if content.startswith((b"{", b"[")):
+    if content.startswith((b"{", b"[")) and b"}\n{" not in content:
         return mutate_json(content, draw)
     return mutate_bytes(content, draw) if b"\0" in content else mutate_lines(content, draw)
 
@@ -318,6 +324,37 @@ def _recipe_read(folder: Path) -> bool:
     return True
 
 
+def _scored_run(folder: Path) -> list[Path]:
+    scored_run(folder)
+    (folder / "config.json").write_text(get_config("smoke").to_json())
+    return [path for path in folder.iterdir() if path.suffix != ".npz"]
+
+
+def _cases(folder: Path) -> list[Path]:
+    return [scored_run(folder) / "cases.npz"]
+
+
+def _cases_read(folder: Path) -> bool:
+    return read_cases(folder) is not None
+
+
+def _run_read(folder: Path) -> bool:
+    """All that `msanet report` reads."""
+    read_runs([folder])
+    return True
+
+
+def _results(folder: Path) -> list[Path]:
+    np.save(folder / "a.npy", COUNTS)
+    predict_with(HOT_MODEL, [folder / "a.npy"], out=folder, request=Request(progress=False, formats=()))
+    return [*folder.glob("*.json")]
+
+
+def _results_read(folder: Path) -> bool:
+    read_results(folder)
+    return True
+
+
 _MODEL_MEMBERS: dict[str, Mutate] = {
     "manifest.json": mutate_json,
     "config_0.json": mutate_json,
@@ -348,5 +385,8 @@ TARGETS = (
     Target("model", _model, _model_loaded, mutate_members(_MODEL_MEMBERS), cost=4),
     Target("program", _model, _program_tried, mutate_members({"program.jax": mutate_bytes}), cost=400),
     Target("recipe", _run_folder, _recipe_read, mutate_json),
+    Target("run", _scored_run, _run_read, _by_suffix),
+    Target("cases", _cases, _cases_read, mutate_bytes),
+    Target("results", _results, _results_read, mutate_json),
 )
 BY_NAME = {target.name: target for target in TARGETS}

@@ -19,7 +19,8 @@ from data_pipeline.errors import RequestError
 from msanet_jax.prediction.files import scan_table
 from msanet_jax.prediction.index_page import IndexPatient, IndexScan, index_page
 from msanet_jax.prediction.predict import Outcome, Request, predict_with
-from tests.fakes import HOT_MODEL
+from msanet_jax.prediction.run_file import Skipped
+from tests.fakes import HOT_MODEL, scan_record
 from tests.user_files import LESIONS, body_scan, nm_header, save_dicom, save_picture
 
 HOSTILE = "=cmd<script>alert(1)</script>"
@@ -78,7 +79,7 @@ def _patient(name: str, lesions: int, fraction: float | None, longest: float | N
 
 
 def test_names_are_text() -> None:
-    failed = [{"file": HOSTILE, "reason": "broken"}]
+    failed = [Skipped(HOSTILE, "broken")]
     patients = [_patient(HOSTILE, 1, None, None)]
     text = index_page(patients, {HOSTILE: b""}, notice="", facts="", failures=failed, run_files=[])
     assert "<script>alert" not in text and text.count("=cmd&lt;script&gt;") == 5
@@ -100,14 +101,8 @@ def test_the_table_of_scans(run: Path) -> None:
 
 
 def test_a_table_holds_no_formula() -> None:
-    record: dict[str, Any] = {
-        "source": "=cmd|' /C calc'!A0",
-        "patient_pseudonym": "p1",
-        "pixel_size_mm": None,
-        "shape_px": [4, 5],
-        "lesions": [],
-        "warnings": ["@SUM(1)", "second"],
-    }
+    hostile: dict[str, Any] = {"source": "=cmd|' /C calc'!A0", "warnings": ("@SUM(1)", "second")}
+    record = scan_record(pixel_size_mm=None, shape_px=(4, 5), lesions=(), lesion_count=0, **hostile)
     (row,) = csv.DictReader(io.StringIO(scan_table([("+stem", record)])))
     assert (row["scan"], row["file"], row["warnings"]) == ("'+stem", "'=cmd|' /C calc'!A0", "'@SUM(1); second")
     assert (row["rows_px"], row["columns_px"], row["lesion_area_mm2"], row["longest_lesion_mm"]) == ("4", "5", "", "")

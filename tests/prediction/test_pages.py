@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ from data_pipeline.pages import percent
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import find_thorax
 from msanet_jax.prediction.overlay import Drawing, _title
+from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.patient_page import patient_sheet
 from msanet_jax.runs.notices import scores_notice
 from msanet_jax.trained.card import model_card
+from tests.fakes import scan_record
 from tests.user_files import body_scan
 
 
@@ -25,17 +26,8 @@ def test_changes_in_percent(change: float | None, shown: str) -> None:
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0</b> lesions"), (1, "1</b> lesion marked"), (2, "2</b> lesions")])
 def test_one_lesion_is_no_lesions(count: int, words: str) -> None:
-    record = {"view": "anterior", "lesions": [], "warnings": [], "threshold": 0.5, "provenance": {"versions": {}}}
-    patient: dict[str, Any] = {
-        "patient_pseudonym": "p1",
-        "notice": "Research software, not for diagnosis.",
-        "comparison": None,
-        "view_pairs": [],
-        "lesion_area_fraction": None,
-        "burden_note": "",
-        "lesion_count": count,
-    }
-    assert f"<b>{words}" in patient_sheet(patient, [("a", record)], {})
+    patient = dataclasses.replace(patient_record("p1", [("a", scan_record())]), lesion_count=count)
+    assert f"<b>{words}" in patient_sheet(patient, [("a", scan_record())], {})
 
 
 def test_an_overlay_says_its_view_once() -> None:

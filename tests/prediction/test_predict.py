@@ -22,11 +22,10 @@ from data_pipeline.errors import RequestError
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import Window
 from msanet_jax.prediction.files import OutputNames
-from msanet_jax.prediction.lesion_list import list_lesions
 from msanet_jax.prediction.predict import Outcome, Request, predict_files
 from msanet_jax.prediction.predict import predict_with as predict_with_model
 from msanet_jax.prediction.run_file import RUN_FILES
-from msanet_jax.prediction.segmentation import find_place, model_input, onto_scan
+from msanet_jax.prediction.segmentation import find_place, list_lesions, model_input, onto_scan
 from msanet_jax.runs.folder import prepare
 from msanet_jax.trained.model import from_network
 from msanet_jax.training.checkpoints import CheckpointError, Checkpoints, abstract_state
@@ -166,30 +165,30 @@ def test_lesion_sizes_agree_with_scikit_image() -> None:
     mask |= (row - 48) ** 2 + (column - 12) ** 2 <= 81
     counts = np.arange(mask.size, dtype=np.int32).reshape(mask.shape)
     lesions = list_lesions(mask, np.full(mask.shape, 0.75), counts, (2.0, 2.0))
-    assert [lesion["area_px"] for lesion in lesions] == [60, 2, 253]
+    assert [lesion.area_px for lesion in lesions] == [60, 2, 253]
     bar, pair, disc = lesions
-    assert bar["equivalent_diameter_mm"] == pytest.approx(2 * np.sqrt(60 * 4 / np.pi), abs=0.01)
+    assert bar.equivalent_diameter_mm == pytest.approx(2 * np.sqrt(60 * 4 / np.pi), abs=0.01)
     # A bar of length l has the second moment l^2 / 12, an ellipse of major axis a has a^2 / 16.
-    assert bar["major_axis_mm"] == pytest.approx(2.0 * 15 * 4 / np.sqrt(12), abs=0.01)
-    assert disc["major_axis_mm"] == pytest.approx(2.0 * 2 * 9, rel=0.02)
-    assert pair["centre_row_px"] == 30.5
+    assert bar.major_axis_mm == pytest.approx(2.0 * 15 * 4 / np.sqrt(12), abs=0.01)
+    assert disc.major_axis_mm == pytest.approx(2.0 * 2 * 9, rel=0.02)
+    assert pair.centre_row_px == 30.5
     labels = np.zeros(mask.shape, int)
     labels[5:20, 10:14] = 1
     (reference,) = regionprops(labels, intensity_image=counts)
-    assert bar["centre_row_px"] == pytest.approx(reference.centroid[0])
-    assert bar["counts_mean"] == pytest.approx(reference.intensity_mean)
+    assert bar.centre_row_px == pytest.approx(reference.centroid[0])
+    assert bar.counts_mean == pytest.approx(reference.intensity_mean)
     # scikit-image takes pixels for points; ours are squares, each with a second moment of 1/12 of its own.
     of_squares = 4 * np.sqrt((reference.axis_major_length / 4) ** 2 + 1 / 12)
-    assert bar["major_axis_mm"] == pytest.approx(2.0 * of_squares, abs=0.01)
+    assert bar.major_axis_mm == pytest.approx(2.0 * of_squares, abs=0.01)
 
 
 def test_no_lesion_is_no_row() -> None:
-    assert list_lesions(np.zeros((5, 5), bool), np.zeros((5, 5)), np.ones((5, 5), np.int32), None) == []
+    assert list_lesions(np.zeros((5, 5), bool), np.zeros((5, 5)), np.ones((5, 5), np.int32), None) == ()
 
 
 def test_one_pixel_has_its_own_width() -> None:
     (lesion,) = list_lesions(np.eye(1, dtype=bool), np.ones((1, 1)), np.ones((1, 1), np.int32), (3.0, 3.0))
-    assert lesion["major_axis_mm"] == pytest.approx(4 * 3 / np.sqrt(12), abs=0.01)
+    assert lesion.major_axis_mm == pytest.approx(4 * 3 / np.sqrt(12), abs=0.01)
 
 
 @pytest.mark.parametrize(("size", "box"), [(64, 256), (128, 256), (256, 256), (64, 512), (256, 128)])

@@ -25,13 +25,15 @@ from data_pipeline.readers import read_scans
 from data_pipeline.scan import Scan, View
 from msanet_jax.evaluation.field_maps import resample
 from msanet_jax.prediction.files import parse_formats
-from msanet_jax.prediction.follow_up import compare, earlier_of, read_results
+from msanet_jax.prediction.follow_up import LIMITS, RULE, compare, earlier_of, read_results
 from msanet_jax.prediction.matching import match_positions, match_views
 from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.predict import Request, predict_with
+from msanet_jax.prediction.records import FollowUp, ScanRecord
 from msanet_jax.prediction.segmentation import find_place, model_input, segmentation
 from msanet_jax.prediction.write_nifti import affine
 from msanet_jax.trained.model import Model, from_network, with_flips
+from tests.fakes import scan_record
 
 REAL_SCAN = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
 SECRETS = (b"CompressedSamples", b"8NM1", b"BERRA", b"1997", b"2004", b"Memorial", b"20040826185059.5457")
@@ -220,32 +222,21 @@ def test_matching_is_one_to_one_and_most_pairs_first() -> None:
 
 
 def test_several_scans_of_a_view_are_paired_by_name() -> None:
-    def record(source: str, view: str) -> dict[str, Any]:
-        return {
-            "notice": "",
-            "source": source,
-            "view": view,
-            "shape_px": [9, 9],
-            "pixel_size_mm": None,
-            "thorax_box_px": {"row": 0, "column": 0, "size_px": 9},
-            "body_midline_column_px": 4.0,
-            "lesions": [],
-            "lesion_count": 0,
-            "lesion_area_px": 0,
-            "body_area_px": 0,
-        }
+    def record(source: str, view: str) -> ScanRecord:
+        nothing = {"lesions": (), "lesion_count": 0, "lesion_area_px": 0, "body_area_px": 0}
+        return scan_record(source=source, view=view, **nothing)
 
     scans = [
         (f"{day}_{view}", record(f"{day}_{view}", full))
         for day in ("may", "june")
         for view, full in (("ANT", "anterior"), ("POST", "posterior"))
     ]
-    pairs = patient_record("p", scans)["view_pairs"]
-    assert [(pair["anterior"], pair["posterior"]) for pair in pairs] == [
+    pairs = patient_record("p", scans).view_pairs
+    assert [(pair.anterior, pair.posterior) for pair in pairs] == [
         ("may_ANT", "may_POST"),
         ("june_ANT", "june_POST"),
     ]
-    assert patient_record("p", scans)["lesion_area_fraction"] is None
+    assert patient_record("p", scans).lesion_area_fraction is None
     assert match_views(scans[0][1], scans[1][1]) == []
 
 
@@ -280,12 +271,7 @@ def test_follow_up_of_nobody(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is the folder of the new results"):
         _run([tmp_path / "a.npy"], tmp_path, compare=tmp_path)
     assert earlier_of("p1", {"p2": [], "p3": []}, only=True)[1].startswith("not in the earlier folder")
-    assert compare([{"view": "anterior"}], [], "gone") | {"rule": 0, "limits": 0} == {
-        "rule": 0,
-        "limits": 0,
-        "notes": ["gone"],
-        "views": [],
-    }
+    assert compare([], [], "gone") == FollowUp(RULE, LIMITS, ("gone",), ())
 
 
 def test_folder_of_dicom_leaves_the_rest_out(tmp_path: Path) -> None:

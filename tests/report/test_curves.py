@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from msanet_jax.evaluation.results import (
+    CalibrationBin,
+    Curves,
+    Froc,
+    LesionBins,
+    OperatingPoint,
+    PrecisionRecall,
+    SizeBin,
+    Summary,
+)
 from msanet_jax.report.curves import (
     PANELS,
     colour,
@@ -18,54 +29,45 @@ from msanet_jax.report.curves import (
     score_curves,
 )
 from msanet_jax.report.data import Scored
+from msanet_jax.runs.history import HistoryRow
 
-SCORES = {
-    "threshold": 0.5,
-    "lesions": 4,
-    "lesion_recall": 0.5,
-    "false_positives_per_image": 0.75,
-    "precision_pooled": 0.6,
-    "recall_pooled": 0.4,
-    "dsc_pooled": 0.48,
-    "froc_score": 0.375,
-    "average_precision": None,
-    "ece": 0.0123,
-}
-POINTS = [
-    {"false_positives_per_image": 1.0, "sensitivity": 0.25, "interval": [0.0, 0.5]},
-    {"false_positives_per_image": 4.0, "sensitivity": 0.5, "interval": [None, None]},
-    {"false_positives_per_image": 20.0, "sensitivity": None, "interval": [None, None]},
-]
-METRICS: dict[str, Any] = {
-    "split": "test",
-    "test": SCORES,
-    "froc": {"false_positives_per_image": [0.0, 2.0], "sensitivity": [0.25, 0.5], "operating_points": POINTS},
-    "precision_recall": {"recall": [0.1, 0.4, 1.0], "precision": [None, 0.6, 0.2]},
-    "calibration": [
-        {"from": 0.0, "to": 0.5, "pixels": 9, "probability_mean": 0.1, "lesion_share": 0.2},
-        {"from": 0.5, "to": 1.0, "pixels": 0, "probability_mean": None, "lesion_share": None},
-    ],
-    "sizes": [
-        {
-            "from_mm": 0.0,
-            "to_mm": None,
-            "lesions": 4,
-            "recall": 0.5,
-            "recall_interval": [0.2, 0.8],
-            "dsc_mean": 0.3,
-            "dsc_mean_interval": [0.1, 0.4],
-        }
-    ],
-}
+SCORES = Summary(
+    {
+        "threshold": 0.5,
+        "lesions": 4,
+        "lesion_recall": 0.5,
+        "false_positives_per_image": 0.75,
+        "precision_pooled": 0.6,
+        "recall_pooled": 0.4,
+        "dsc_pooled": 0.48,
+        "froc_score": 0.375,
+        "average_precision": float("nan"),
+        "ece": 0.0123,
+    }
+)
+POINTS = (
+    OperatingPoint(1.0, 0.25, (0.0, 0.5)),
+    OperatingPoint(4.0, 0.5, (None, None)),
+    OperatingPoint(20.0, None, (None, None)),
+)
+CURVES = Curves(
+    calibration=(
+        CalibrationBin(low=0.0, high=0.5, pixels=9, probability_mean=0.1, lesion_share=0.2),
+        CalibrationBin(low=0.5, high=1.0, pixels=0, probability_mean=None, lesion_share=None),
+    ),
+    precision_recall=PrecisionRecall((0.9, 0.5), (0.6, 0.2), (0.4, 1.0)),
+    froc=Froc((None, 0.5), (0.0, 2.0), (0.25, 0.5), POINTS),
+)
+BINS = LesionBins(sizes=(SizeBin(0.0, None, 4, 0.5, (0.2, 0.8), 0.3, (0.1, 0.4)),), bones=())
 ROWS = [
-    {"kind": "train", "epoch": 1, "supervised_loss": 2.0, "dice_loss": 0.5, "discriminator_loss": 0.0},
-    {"kind": "train", "epoch": 2, "supervised_loss": 1.0, "dice_loss": 0.25, "discriminator_loss": 0.0},
-    {"kind": "validation", "epoch": 2, "dsc_pooled": 0.0, "recall_pooled": None},
+    HistoryRow(1, 1, "train", {"supervised_loss": 2.0, "dice_loss": 0.5, "discriminator_loss": 0.0}),
+    HistoryRow(2, 2, "train", {"supervised_loss": 1.0, "dice_loss": 0.25, "discriminator_loss": 0.0}),
+    HistoryRow(2, 2, "validation", {"dsc_pooled": 0.0, "recall_pooled": None}),
 ]
-RUN = Scored("one", METRICS, ROWS)
+RUN = Scored("one", SCORES, BINS, CURVES)
 
 
-def _lines(drawing: Any, *more: Any, runs: tuple[Scored, ...] = (RUN,)) -> tuple[dict[str, Any], Any]:
+def _lines(drawing: Any, *more: Any, runs: tuple[Any, ...] = (RUN,)) -> tuple[dict[str, Any], Any]:
     axes = Figure().subplots()
     drawing(axes, runs, *more)
     return {line.get_label(): line for line in axes.lines}, axes
@@ -100,7 +102,7 @@ def test_undefined_points_and_empty_bins_are_left_out() -> None:
 
 
 def test_training_that_never_ran_is_left_out_and_a_score_of_zero_is_not() -> None:
-    assert [draw_history(Figure().subplots(), [RUN], panel) for panel in PANELS] == [
+    assert [draw_history(Figure().subplots(), [ROWS], panel) for panel in PANELS] == [
         ["supervised loss", "dice loss"],
         ["DSC"],
         [],
@@ -108,21 +110,23 @@ def test_training_that_never_ran_is_left_out_and_a_score_of_zero_is_not() -> Non
         [],
         [],
     ]
-    lines, axes = _lines(draw_history, PANELS[0])
+    lines, axes = _lines(draw_history, PANELS[0], runs=(ROWS,))
     drawn = [_points(line) for line in lines.values() if len(line.get_xdata())]
     assert drawn == [[(1.0, 2.0), (2.0, 1.0)], [(1.0, 0.5), (2.0, 0.25)]]
     assert axes.get_yscale() == "log"
 
 
 def test_of_many_runs_each_has_a_colour_and_only_the_first_key_is_drawn() -> None:
-    runs = (RUN, Scored("two", METRICS, ROWS))
-    lines, axes = _lines(draw_history, PANELS[0], runs=runs)
+    lines, axes = _lines(draw_history, PANELS[0], runs=(ROWS, ROWS))
     assert [line.get_color() for line in axes.lines if len(line.get_xdata())] == [colour(0), colour(1)]
     assert lines["supervised loss"].get_color() == "0.3" and axes.get_yscale() == "linear"
 
 
 def test_words_beside_the_pictures() -> None:
-    words = {plot.title: plot.alt for plot in (*score_curves([RUN]), *learning_curves([RUN]))}
+    words = {
+        plot.title: plot.alt
+        for plot in (*score_curves([RUN]), *learning_curves([SimpleNamespace(name="one", history=ROWS)]))
+    }
     assert words["FROC"].endswith("FROC score of one: 0.375.")
     assert words["Precision-recall"].endswith("Average precision of one: undefined.")
     assert words["Calibration"].endswith("ECE of one: 0.0123.")

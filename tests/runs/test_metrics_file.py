@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from PIL import Image
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import nan_to_null
-from msanet_jax.evaluation.evaluate import Threshold, decide_threshold
+from msanet_jax.evaluation.evaluate import decide_threshold
 from msanet_jax.evaluation.field_maps import field_probability
 from msanet_jax.evaluation.lesions import GROUPS
-from msanet_jax.evaluation.protocol import Evaluation
-from msanet_jax.runs.metrics_file import csv_text, read_metrics, rules, write_metrics
+from msanet_jax.evaluation.protocol import score
+from msanet_jax.evaluation.results import Evaluation, Threshold
+from msanet_jax.runs.metrics_file import Provenance, csv_text, read_metrics, rules, write_metrics
 from msanet_jax.runs.notices import scores_notice
 from msanet_jax.training import outcome
 from msanet_jax.training.outcome import headline, score_and_write
@@ -78,7 +80,11 @@ def test_file_is_what_the_schema_says(split: str, small_config: ConfigDict, tmp_
     assert content["split"] == split
     assert content["provenance"]["dataset_version"] == "1.2.3"
     assert len(content["images"]) == len(SPLITS[split].rows)
-    assert content == nan_to_null(read_metrics(tmp_path / "run"))
+    read = read_metrics(tmp_path / "run")
+    assert nan_to_null(read.scores.flat()) == content[split]
+    assert nan_to_null(read.threshold_baseline.flat()) == content["threshold_baseline"]
+    for name in content.keys() - {"schema_version", "threshold_baseline", split}:
+        assert nan_to_null(getattr(read, name)) == content[name], name
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "metrics.json",
         "images.csv",
@@ -184,18 +190,19 @@ def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path
     assert content["test"]["threshold"] == chosen["value"] < 0.5
     given = _write(tmp_path / "given", small_config, threshold=0.25)["threshold"]
     assert (given["value"], given["rule"]) == (0.25, "given")
-    text = headline(content, tmp_path)
+    metrics = read_metrics(tmp_path / "run")
+    text = headline(metrics, tmp_path)
     assert "not comparable" in text
     assert f"threshold {chosen['value']:g} (validation)" in text
     low, high = content["test"]["intervals"]["dsc_pooled"]
     assert f"(95 % interval {low:.3f} to {high:.3f})" in text
-    content["test"]["intervals"]["dsc_pooled"] = [0.2, 0.2]
-    assert "(too few patients for an interval)" in headline(content, tmp_path)
+    narrow = dataclasses.replace(metrics.scores, intervals=metrics.scores.intervals | {"dsc_pooled": (0.2, 0.2)})
+    assert "(too few patients for an interval)" in headline(dataclasses.replace(metrics, scores=narrow), tmp_path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(RequestError, match=r"metrics\.json: not readable"):
+    with pytest.raises(RequestError, match=r"metrics\.json: is not valid JSON"):
         read_metrics(tmp_path)
 
 
@@ -256,7 +263,7 @@ def test_rules_are_the_numbers_of_the_recipe(small_config: ConfigDict) -> None:
     small_config.evaluate.froc_peak_distance_mm = 9.0
     small_config.evaluate.froc_hit_distance_mm = 4.0
     small_config.evaluate.lesion_overlap_min = 0.2
-    assert rules(small_config) == {
+    assert nan_to_null(rules(small_config)) == {
         "scored_mask": small_config.data.scored_mask,
         "scored_pixels": "field",
         "lesion_overlap_min": 0.2,
@@ -279,32 +286,36 @@ def test_rules_are_the_numbers_of_the_recipe(small_config: ConfigDict) -> None:
 def test_every_number_stands_under_its_name(
     simulated: bool, said: str, small_config: ConfigDict, tmp_path: Path
 ) -> None:
-    def result(dsc: float) -> Evaluation:
-        rows = [{"image_id": "i0", "dsc": dsc, "hd95_mm": float("inf")}]
-        return Evaluation({"dsc_pooled": dsc}, rows, [{"lesion": 1, "dsc": float("nan")}], np.zeros((1, 2, 2)))
+    def result(level: float) -> Evaluation:
+        maps = np.clip(SPLITS["test"].images / 10, 0, 1).astype(np.float32)
+        return score(maps, SPLITS["test"], config=small_config, threshold=level)
 
-    write_metrics(
+    scored, baseline = result(0.25), result(0.5)
+    facts = {"checkpoint_step": 7, "wall_seconds": 1.5, "devices": "1 x cpu", "host": "h", "python": "3", "seed": 3}
+    facts |= {"versions": {"jax": None}, "model": "m", "dataset": "d", "variants": "v", "commit": "c"}
+    threshold = Threshold(0.25, "given", 0.375)
+    metrics = write_metrics(
         tmp_path,
         split="test",
-        scored=result(0.75),
-        threshold=Threshold(0.5, "given", 0.25),
-        threshold_baseline=result(0.25),
+        scored=scored,
+        threshold=threshold,
+        threshold_baseline=baseline,
         zero_input_dsc_pooled=0.125,
         config=small_config,
-        provenance={"seed": 3},
+        provenance=Provenance(**facts),
         simulated=simulated,
     )
-    content = read_metrics(tmp_path)
-    assert content["note"] == scores_notice(simulated=simulated)
-    assert content["note"].startswith(said)
-    assert content["test"] == {"dsc_pooled": 0.75}
-    assert content["threshold_baseline"] == {"dsc_pooled": 0.25}
-    assert content["zero_input_dsc_pooled"] == 0.125
-    assert content["images"] == [{"image_id": "i0", "dsc": 0.75, "hd95_mm": None}]
-    threshold = {"value": 0.5, "rule": "given", "validation_dsc_pooled": 0.25}
-    assert (content["threshold"], content["provenance"]) == (threshold, {"seed": 3})
-    assert (tmp_path / "images.csv").read_text() == "image_id,dsc,hd95_mm\ni0,0.75,inf\n"
-    assert (tmp_path / "lesions.csv").read_text() == "lesion,dsc\n1,\n"
+    assert repr(metrics) == repr(read_metrics(tmp_path))
+    assert metrics.note == scores_notice(simulated=simulated) and metrics.note.startswith(said)
+    np.testing.assert_equal((metrics.scores, metrics.threshold_baseline), (scored.summary, baseline.summary))
+    assert (metrics.threshold, metrics.zero_input_dsc_pooled) == (threshold, 0.125)
+    assert metrics.provenance == Provenance(**facts)
+    assert [row.tp for row in metrics.images] == [row.tp for row in scored.images]
+    undefined = next(n for n, row in enumerate(scored.images) if math.isnan(row.hd95_mm))
+    assert metrics.images[undefined].hd95_mm is None
+    lesions = (tmp_path / "lesions.csv").read_text().splitlines()
+    assert lesions[0].startswith("image_id,patient,lesion,bone,size_mm,") and len(lesions) == 1 + len(scored.lesions)
+    assert (tmp_path / "images.csv").read_text().splitlines()[0].startswith("image_id,patient,view,tp,fp,fn,dsc,")
 
 
 def test_json_has_no_infinity() -> None:

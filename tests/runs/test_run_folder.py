@@ -35,7 +35,7 @@ def test_threshold_by_recipe_or_as_chosen(tmp_path: Path) -> None:
     config = get_config("cpu")
     assert decided_threshold(tmp_path, config) == 0.5
     config.evaluate.threshold_rule = "validation"
-    with pytest.raises(RequestError, match=r"metrics.json: holds the threshold that was chosen"):
+    with pytest.raises(RequestError, match=r"metrics.json: is missing; it holds the threshold chosen"):
         decided_threshold(tmp_path, config)
     (tmp_path / "metrics.json").write_text('{"threshold": {"value": 0.31, "rule": "validation"}}')
     assert decided_threshold(tmp_path, config) == 0.31
@@ -70,7 +70,7 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
 
 def test_damaged_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="not a readable config"):
+    with pytest.raises(ValueError, match=r"config\.json: is not valid JSON"):
         read_config(tmp_path)
 
 

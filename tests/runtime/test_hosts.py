@@ -133,7 +133,7 @@ def _unbroken(run: Path, data_dir: Path) -> None:
 
 
 def _rows(run: Path) -> dict[tuple[int, str], dict[str, float]]:
-    return {(row["step"], row["kind"]): row for row in read_history(run / "history.jsonl")}
+    return {(row.step, row.kind): dict(row.values) for row in read_history(run / "history.jsonl")}
 
 
 def test_two_processes_train_as_one(tmp_path: Path, data_dir: Path) -> None:

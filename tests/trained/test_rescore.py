@@ -37,12 +37,12 @@ def test_scores_are_on_the_field_grid_and_nothing_is_binned_for_the_truth(
     monkeypatch.setattr(rescore, "restore", lambda run, *, decided: model)
     (tmp_path / "config.json").write_text(small_config.to_json())
     folder, metrics = rescore.score_again(tmp_path)
-    assert metrics["rules"]["scored_pixels"] == "field"
-    assert sum(row["pixels"] for row in metrics["calibration"]) == 10 * 16 * 16
+    assert metrics.rules.scored_pixels == "field"
+    assert sum(row.pixels for row in metrics.calibration) == 10 * 16 * 16
     truth = SCANS["test"].masks[small_config.data.scored_mask] > 0
-    assert sum(row["tp"] + row["fn"] for row in metrics["images"]) == truth.sum()
-    assert json.loads((folder / "metrics.json").read_text())["test"]["dsc_pooled"] == metrics["test"]["dsc_pooled"]
-    assert metrics["test"]["images"] == 10
+    assert sum(row.tp + row.fn for row in metrics.images) == truth.sum()
+    assert json.loads((folder / "metrics.json").read_text())["test"]["dsc_pooled"] == metrics.scores["dsc_pooled"]
+    assert metrics.scores["images"] == 10
     assert {path.name for path in (folder / "pictures").iterdir()} >= {"overview.png", "froc.png"}
 
 
@@ -69,9 +69,9 @@ def test_any_model_is_scored_on_any_set_with_its_own_threshold(
         rescore.score_again(file, on="phantom_bone/other")
     _, metrics = rescore.score_again(file, on="phantom_bone/other", out=tmp_path / "scores")
     assert set(loaded) == {"phantom_bone/other"}
-    assert (metrics["threshold"]["value"], metrics["threshold"]["rule"]) == (0.125, "given")
-    assert metrics["provenance"]["dataset"] == "phantom_bone/other"
-    assert metrics["test"]["dsc_pooled"] == 1.0
+    assert (metrics.threshold.value, metrics.threshold.rule) == (0.125, "given")
+    assert metrics.provenance.dataset == "phantom_bone/other"
+    assert metrics.scores["dsc_pooled"] == 1.0
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text(small_config.to_json())

@@ -13,7 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from msanet_jax.runs.folder import prepare
-from msanet_jax.runs.history import read_history
+from msanet_jax.runs.history import HistoryRow, read_history
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.checkpoints import CheckpointError
 from msanet_jax.training.loop import Due, _duration, train
@@ -79,21 +79,18 @@ def test_resumed_run_ends_bit_identical(
     for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
         np.testing.assert_array_equal(a, b)
 
-    def scores(run: Path) -> list[dict]:
-        rows = read_history(run / "history.jsonl")
-        return [
-            {k: v for k, v in row.items() if k != "images_per_second"} for row in rows if row["kind"] == "validation"
-        ]
+    def scores(run: Path) -> list[HistoryRow]:
+        return [row for row in read_history(run / "history.jsonl") if row.kind == "validation"]
 
     assert scores(tmp_path / "broken") == scores(finished)
-    assert [row["step"] for row in scores(finished)] == [4, 8]
+    assert [row.step for row in scores(finished)] == [4, 8]
 
 
 def test_run_leaves_history_events_and_checkpoints(finished: Path) -> None:
     rows = read_history(finished / "history.jsonl")
-    train_rows = [row for row in rows if row["kind"] == "train"]
-    assert [row["step"] for row in train_rows] == list(range(1, 9))
-    assert {"supervised_loss", "multi_scale_l1", "adversarial_share", "discriminator_loss"} <= set(train_rows[0])
+    train_rows = [row for row in rows if row.kind == "train"]
+    assert [row.step for row in train_rows] == list(range(1, 9))
+    assert {"supervised_loss", "multi_scale_l1", "adversarial_share", "discriminator_loss"} <= set(train_rows[0].values)
     assert list(finished.glob("events.out.tfevents.*"))
     assert {path.name for path in (finished / "checkpoints" / "latest").iterdir()} >= {"4", "6", "8"}
 

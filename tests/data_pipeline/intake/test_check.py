@@ -17,7 +17,8 @@ from data_pipeline.intake import quality
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.check import check_data_set
 from data_pipeline.intake.duplicates import copies, landmarks
-from data_pipeline.intake.folder import DataSetFolder, ImageEntry, load_masks, read_data_set
+from data_pipeline.intake.folder import DataSetFolder, load_masks, read_data_set
+from data_pipeline.intake.manifest import ImageEntry
 from data_pipeline.readers import read_scans
 from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import View
@@ -188,7 +189,7 @@ def test_edits_that_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str]) 
     (folder / "manifest.csv").write_text("\ufeff" + manifest.replace(",", ";"), encoding="utf-8")
     assert len(read_data_set(folder).entries) == 6
     (folder / "manifest.csv").unlink()
-    refused("cannot be read")
+    refused("manifest.csv: is missing")
 
 
 def test_a_set_that_cannot_be_trained_on(tmp_path: Path) -> None:
