@@ -47,6 +47,8 @@ def _full() -> ConfigDict:
     config.data.folds = 0
     config.data.fold = 0
     config.data.fold_seed = 0
+    config.data.subsets = 0
+    config.data.subset = 0
 
     config.augment = _augment()
     config.generator = _generator()
@@ -83,6 +85,7 @@ def _full() -> ConfigDict:
     config.evaluate.batch_size = 16
     config.evaluate.threshold = 0.5
     config.evaluate.threshold_rule = "fixed"
+    config.evaluate.also_last = False
     config.evaluate.lesion_overlap_min = 0.1
     config.evaluate.surface_tolerance_mm = 5.0
     config.evaluate.calibration_bins = 15

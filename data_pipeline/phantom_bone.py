@@ -75,6 +75,20 @@ SIZES = (
         images=170,
     ),
     PhantomBoneConfig(
+        name="pairs",
+        description="2,440 patients, 3,904 images: 16 disjoint sets as large as `cpu`, and 1,000 patients to test on",
+        seed=2030,
+        patients={"train": 1120, "validation": 320, "test": 1000},
+        images=3904,
+    ),
+    PhantomBoneConfig(
+        name="development",
+        description="2,440 patients, 3,904 images: as `pairs`, to choose among variants of a method",
+        seed=2031,
+        patients={"train": 1120, "validation": 320, "test": 1000},
+        images=3904,
+    ),
+    PhantomBoneConfig(
         name="tiny",
         description="10 patients, 16 images: for tests",
         seed=2027,

@@ -49,6 +49,23 @@ def fold_patients(patients: Sequence[str], *, folds: int, seed: int) -> list[lis
     return [sorted(order[fold::folds].tolist()) for fold in range(folds)]
 
 
+def equal_groups(patients: Sequence[str], *, groups: int, seed: int) -> list[list[str]]:
+    """`groups` disjoint groups of floor(patients / groups) patients each; those left over are in none.
+
+    Raises:
+      RequestError: fewer patients than groups, or no group.
+
+    Example:
+      >>> [len(group) for group in equal_groups(["a", "b", "c", "d", "e"], groups=2, seed=0)]
+      [2, 2]
+    """
+    if not 1 <= groups <= len(patients):
+        raise RequestError(f"{len(patients)} patients cannot make {groups} groups")
+    size = len(patients) // groups
+    order = np.random.default_rng(seed).permutation(sorted(patients))
+    return [sorted(order[group * size : (group + 1) * size].tolist()) for group in range(groups)]
+
+
 def check_disjoint(splits: Mapping[str, Sequence[str]]) -> None:
     """Refuses splits that share a patient.
 

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from data_pipeline.errors import ExitCode
+from data_pipeline.errors import ExitCode, RequestError
 
 HELP = "train and compare the models of an experiment file"
 DESCRIPTION = (
@@ -21,7 +21,9 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument("file", type=Path, metavar="FILE", help="experiment file, e.g. experiments/paper_table.py")
-    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="folder of the study")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--workdir", type=Path, metavar="DIR", help="folder of the study")
+    where.add_argument("--plan", action="store_true", help="only print the plan of a study of pairs, with its power")
     parser.add_argument("--data_dir", default=Path("data"), type=Path, metavar="DIR", help="folder of the data sets")
     parser.add_argument(
         "--devices", default="", metavar="A,B", help="a process on each: numbers of GPUs, or cpu0,cpu1,... for cores"
@@ -32,11 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing and writes the table; 1 if runs failed, 75 if stopped."""
+    from msanet_jax.experiment.pairs import plan_text, write_pair_results
     from msanet_jax.experiment.runner import StudyInterrupted, alone, carry_out, environment
     from msanet_jax.experiment.study import Journal, read_study
     from msanet_jax.experiment.table import write_results
 
     study = read_study(options.file)
+    if options.plan:
+        if not study.pairs:
+            raise RequestError(f"{options.file}: --plan is for studies of pairs; this one has folds and seeds")
+        print(plan_text(study))
+        return ExitCode.DONE
     devices = options.devices.split(",")
     for device in devices:
         environment(device)
@@ -56,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         except StudyInterrupted as event:
             print(f"msanet experiment: {event}", file=sys.stderr)
             code = ExitCode.PREEMPTED
-    content = write_results(study, journal, workdir=options.workdir)
+    content = (write_pair_results if study.pairs else write_results)(study, journal, workdir=options.workdir)
     print((options.workdir / "results.md").read_text(encoding="utf-8"))
     unfinished = sum(model["runs_planned"] - model["runs_finished"] for model in content["models"])
     if unfinished:

@@ -3,13 +3,19 @@
 A bootstrap sample draws as many patients as there are, with replacement, and takes all images of each. It is described
 by how often every image enters it, its weights; a statistic maps weights `[samples, images]` to values `[samples]`.
 Weights of one are the data themselves, so that a value and its interval come from the same formula.
+
+Where several trainings were scored on the same patients, a sample draws trainings and patients, each with replacement
+and independently: a row enters it as often as its training times as often as its patient (the crossed, or pigeonhole,
+bootstrap of Owen, Ann Appl Stat 1:386, 2007).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+from scipy import stats
 
 from msanet_jax.evaluation.pixels import quotient
 
@@ -35,10 +41,90 @@ def bootstrap_weights(patients: Sequence[str], *, samples: int, seed: int) -> np
       [2, 2, 2, 2]
     """
     names, owner = np.unique(np.asarray(patients, str), return_inverse=True)
-    drawn = np.random.default_rng(seed).integers(0, max(len(names), 1), size=(samples, len(names)))
-    weights = np.zeros((samples, len(names)), np.int64)
+    return draws(len(names), samples=samples, random=np.random.default_rng(seed))[:, owner]
+
+
+def draws(things: int, *, samples: int, random: np.random.Generator) -> np.ndarray:
+    """How often each of `things` is drawn when as many are drawn with replacement, `[samples, things]` int64."""
+    drawn = random.integers(0, max(things, 1), size=(samples, things))
+    weights = np.zeros((samples, things), np.int64)
     np.add.at(weights, (np.arange(samples)[:, None], drawn), 1)
-    return weights[:, owner]
+    return weights
+
+
+class CrossedWeights:
+    """The weights of a crossed bootstrap over trainings and patients, a few samples at a time.
+
+    Args:
+      trainings: of every row.
+      patients: of every row.
+      samples: number of bootstrap samples.
+      seed: of the draws.
+
+    Example:
+      >>> rows = CrossedWeights(["t1", "t1", "t2", "t2"], ["p1", "p2", "p1", "p2"], samples=5, seed=0)
+      >>> weights = np.concatenate(list(rows))
+      >>> weights.shape, weights.sum(axis=1).tolist()  # two trainings times two patients
+      ((5, 4), [4.0, 4.0, 4.0, 4.0, 4.0])
+    """
+
+    CELLS = 4_000_000
+    """Numbers in memory at a time."""
+
+    def __init__(self, trainings: Sequence[str], patients: Sequence[str], *, samples: int, seed: int) -> None:
+        random = np.random.default_rng([seed, 1])
+        self._factors = []
+        for owners in (trainings, patients):
+            names, owner = np.unique(np.asarray(owners, str), return_inverse=True)
+            self._factors.append((draws(len(names), samples=samples, random=random).astype(float), owner))
+        self.trainings = self._factors[0][0].shape[1]
+        self._samples, self._rows = samples, len(patients)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Weights `[some samples, rows]` float64, all samples in order."""
+        step = max(1, self.CELLS // max(self._rows, 1))
+        for begin in range(0, self._samples, step):
+            first, second = (weights[begin : begin + step][:, owner] for weights, owner in self._factors)
+            yield first * second
+
+
+def sampled(statistic: Statistic, weights: Iterable[np.ndarray]) -> np.ndarray:
+    """Values `[samples]` of a statistic for weights that come in parts."""
+    return np.concatenate([statistic(part) for part in weights])
+
+
+def expanded_level(trainings: int) -> float:
+    """Level of the percentile interval that has the width of a 95 % t interval, for few trainings.
+
+    1 - 2 Phi(-sqrt(n / (n - 1)) t), t the 97.5 % point of Student's t with n - 1 degrees of freedom: percentiles of n
+    things alone are too narrow by sqrt((n - 1) / n) and by the normal's 1.96 in place of t (Hesterberg, Am Stat 69:371,
+    2015, "expanded percentile interval").
+
+    Args:
+      trainings: n >= 2.
+
+    Returns:
+      In (0.95, 1).
+
+    Example:
+      >>> round(expanded_level(16), 4), round(expanded_level(100_000), 4)
+      (0.9723, 0.95)
+    """
+    width = math.sqrt(trainings / (trainings - 1)) * stats.t.ppf(0.5 * (1 + LEVEL), trainings - 1)
+    return float(1.0 - 2.0 * stats.norm.sf(width))
+
+
+def expanded_p(p: float, trainings: int) -> float:
+    """The two-sided p that belongs to `expanded_level`: below 0.05 exactly where that interval leaves out zero.
+
+    2 T(-z sqrt((n - 1) / n)), z the normal deviate of p, T the distribution of Student's t with n - 1 degrees of
+    freedom.
+
+    Example:
+      >>> round(expanded_p(1.0 - expanded_level(16), 16), 6), expanded_p(1.0, 16)
+      (0.05, 1.0)
+    """
+    return float(2.0 * stats.t.sf(stats.norm.isf(0.5 * p) * math.sqrt((trainings - 1) / trainings), trainings - 1))
 
 
 def value(statistic: Statistic, images: int) -> float:
@@ -55,13 +141,14 @@ def value(statistic: Statistic, images: int) -> float:
     return float(statistic(np.ones((1, images)))[0])
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % percentile interval of bootstrap values; NaN values are left out, NaN if none is left.
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Ends of the percentile interval of bootstrap values; NaN values are left out, NaN if none is left.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Args:
       values: `[samples]`.
+      level: share of the values between the ends; see `expanded_level`.
 
     Example:
       >>> low, high = interval(np.append(np.arange(101.0), np.nan))
@@ -71,7 +158,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [0.5 * (1 - LEVEL), 0.5 * (1 + LEVEL)])
+    low, high = np.quantile(defined, [0.5 * (1 - level), 0.5 * (1 + level)])
     return float(low), float(high)
 
 

@@ -9,20 +9,31 @@ Over several compared runs p is corrected by Holm's step-down rule (Scand J Stat
 A score that only some images have, such as HD95, is compared on the images that have it in both runs: their number
 stands beside it. Else a run that misses most lesions could win on the few that it finds.
 
-The interval speaks of other patients, not of other trainings: several seeds are pooled, not drawn.
+The interval speaks of other patients, not of other trainings: several seeds are pooled, not drawn. Where each replicate
+is a pair of trainings on new training patients, scored on the same patients as all others, the replicates can be drawn
+too (`crossed`): the interval then speaks of other trainings as well, and is widened for their small number.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from msgspec import UNSET
 
 from data_pipeline.errors import RequestError
-from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
+from msanet_jax.evaluation.bootstrap import (
+    LEVEL,
+    CrossedWeights,
+    bootstrap_weights,
+    expanded_level,
+    expanded_p,
+    interval,
+    sampled,
+    value,
+)
 from msanet_jax.evaluation.results import ImageScores
 from msanet_jax.evaluation.statistics import Columns, averaged, columns, statistics
 
@@ -43,6 +54,8 @@ SCORES = (
 SAMPLES = 10_000
 
 Rows = Sequence[ImageScores]
+Weights = Iterable[np.ndarray]
+"""Weights `[some samples, rows]`, part after part, the same at every pass."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +94,7 @@ def compare_runs(
     scores: Sequence[str] = SCORES,
     samples: int = SAMPLES,
     seed: int = 0,
+    crossed: bool = False,
 ) -> list[Comparison]:
     """Compares runs with a reference, patient by patient.
 
@@ -91,6 +105,7 @@ def compare_runs(
       scores: names from metrics.json that per-image rows determine (`image_statistics.statistics`).
       samples: bootstrap samples.
       seed: of the draws.
+      crossed: whether replicates are drawn like patients; every replicate has the same images.
 
     Returns:
       A row per compared run and score, run by run.
@@ -114,7 +129,12 @@ def compare_runs(
         raise RequestError(f"a comparison needs two runs or more, one of them the reference; got {', '.join(names)}")
     ordered = {name: _in_order(name, runs[name], reference, runs[reference]) for name in names}
     patients = [row.patient for row in ordered[reference]]
-    weights = bootstrap_weights(patients, samples=samples, seed=seed)
+    weights: Weights = [bootstrap_weights(patients, samples=samples, seed=seed)]
+    if crossed:
+        replicates = [_key(row)[0] for row in ordered[reference]]
+        weights = CrossedWeights(replicates, patients, samples=samples, seed=seed)
+        if weights.trainings < 2:
+            raise RequestError(f"an interval over trainings needs two pairs or more, there is {weights.trainings}")
     tables = {name: columns(rows) for name, rows in ordered.items()}
     for name, table in tables.items():
         if unknown := [score for score in scores if score not in statistics(table)]:
@@ -141,12 +161,15 @@ def _shared(own: Columns, base: Columns) -> tuple[Columns, Columns]:
 
 
 def _compared(
-    score: str, run: str, reference: str, own: Columns, base: Columns, patients: Sequence[str], weights: np.ndarray
+    score: str, run: str, reference: str, own: Columns, base: Columns, patients: Sequence[str], weights: Weights
 ) -> Comparison:
     """One score of one run; its `p_holm` is still missing."""
     statistic, base_statistic = statistics(own)[score], statistics(base)[score]
-    differences = statistic(weights) - base_statistic(weights)
-    low, high = interval(differences)
+    differences = sampled(lambda part: statistic(part) - base_statistic(part), weights)
+    p, level = two_sided_p(differences), LEVEL
+    if isinstance(weights, CrossedWeights):
+        p, level = expanded_p(p, weights.trainings), expanded_level(weights.trainings)
+    low, high = interval(differences, level)
     value_, reference_value = value(statistic, len(patients)), value(base_statistic, len(patients))
     values = averaged(own).get(score.removesuffix("_mean").removesuffix("_median"), np.zeros(len(patients)))
     counted = [patient for patient, number_ in zip(patients, values, strict=True) if not math.isnan(number_)]
@@ -159,7 +182,7 @@ def _compared(
         difference=value_ - reference_value,
         low=low,
         high=high,
-        p=two_sided_p(differences),
+        p=p,
         p_holm=float("nan"),
         patients=len(set(counted)),
         images=len(counted),

@@ -1,11 +1,14 @@
-"""A study: models x folds x seeds, its runs, and the journal of what became of them."""
+"""A study: models x folds x seeds, or models x pairs, its runs, and the journal of what became of them.
+
+Within a pair the models have the same training patients, the same seed and the same order of images; between pairs all
+three are new. All pairs are scored on the same test patients.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -15,9 +18,17 @@ from msgspec import Meta
 from data_pipeline.errors import RequestError
 from data_pipeline.files import write_json
 from data_pipeline.reading import Count, as_record, read_json
+from msanet_jax.evaluation.comparison import SCORES
+from msanet_jax.runs.folder import LAST
 from msanet_jax.runs.recipe import run_file
 
-KEYS = ("reference", "folds", "seeds", "overrides", "bootstrap_samples", "models")
+KEYS = ("reference", "overrides", "bootstrap_samples", "models")
+FOLD_KEYS = ("folds", "seeds")
+PAIR_KEYS = ("pairs", "primary", "secondary", "primary_state", "expected")
+EXPECTED_KEYS = ("difference", "training_sd", "patient_sd", "patients")
+STATES = {"last": LAST, "best": "."}
+"""States of a pair study's networks, and the folder within the run's that has their scores: of the last step and of the
+best validation."""
 MODEL_KEYS = {"name", "recipe", "overrides"}
 RECORD = "experiment.json"
 FINISHED: Final = "finished"
@@ -32,8 +43,8 @@ class Run:
 
     Attributes:
       model: the row of the table that it belongs to.
-      replicate: number of its seed and fold, the same for every model.
-      name: folder within the study's, e.g. `unet/fold1_seed0`.
+      replicate: number of its seed and fold, or of its pair, the same for every model.
+      name: folder within the study's, e.g. `unet/fold1_seed0` or `unet/pair03`.
       arguments: of main.py, but for folders.
     """
 
@@ -70,7 +81,7 @@ class Study:
       path: of the file.
       root: folder with main.py, from which recipes are named.
       config: as the file gives it.
-      runs: in the order of the models, fold by fold.
+      runs: fold by fold or pair by pair, in the order of the models.
     """
 
     path: Path
@@ -82,6 +93,19 @@ class Study:
     def models(self) -> tuple[str, ...]:
         """Names of the table's rows."""
         return tuple(model["name"] for model in self.config.models)
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs; 0 for a study of folds and seeds."""
+        return int(self.config.get("pairs", 0))
+
+    @property
+    def design(self) -> str:
+        """What the runs of a model are, in words."""
+        if self.pairs:
+            return f"{self.pairs} pairs of trainings on new training patients each"
+        folds = f"{self.config.folds} folds over patients" if self.config.folds else "the set's own splits"
+        return f"{folds}, seeds {', '.join(map(str, self.config.seeds))}"
 
     def runs_of(self, model: str) -> list[Run]:
         """The runs that make a row."""
@@ -108,10 +132,11 @@ def read_study(path: Path) -> Study:
 
 
 def _check(path: Path, config: Any) -> None:
-    missing = [key for key in KEYS if key not in config]
-    unknown = [key for key in config if key not in KEYS]
+    keys = (*KEYS, *(PAIR_KEYS if "pairs" in config else FOLD_KEYS))
+    missing = [key for key in keys if key not in config]
+    unknown = [key for key in config if key not in keys]
     if missing or unknown:
-        raise RequestError(f"{path}: keys missing: {missing}, unknown: {unknown}; the keys are {', '.join(KEYS)}")
+        raise RequestError(f"{path}: keys missing: {missing}, unknown: {unknown}; the keys are {', '.join(keys)}")
     names = []
     for model in config.models:
         if set(model) != MODEL_KEYS:
@@ -122,29 +147,51 @@ def _check(path: Path, config: Any) -> None:
         raise RequestError(f"{path}: models occur twice: {', '.join(twice)}")
     if config.reference not in names:
         raise RequestError(f"{path}: reference {config.reference!r} must be one of the models {', '.join(names)}")
-    if config.folds == 1 or config.folds < 0 or not config.seeds:
+    if "pairs" in config:
+        _check_pairs(path, config)
+    elif config.folds == 1 or config.folds < 0 or not config.seeds:
         raise RequestError(f"{path}: folds must be 0 or at least 2, and seeds not empty")
 
 
+def _check_pairs(path: Path, config: Any) -> None:
+    if config.pairs < 2:
+        raise RequestError(f"{path}: pairs={config.pairs} must be at least 2: one pair says nothing of other trainings")
+    for score in (config.primary, *config.secondary):
+        if score not in SCORES:
+            raise RequestError(f"{path}: score {score!r} must be one of {', '.join(SCORES)}")
+    if config.primary_state not in STATES:
+        raise RequestError(f"{path}: primary_state {config.primary_state!r} must be one of {', '.join(STATES)}")
+    if set(config.expected) != set(EXPECTED_KEYS):
+        raise RequestError(f"{path}: expected has the keys {', '.join(EXPECTED_KEYS)}")
+
+
 def _planned(config: ConfigDict) -> tuple[Run, ...]:
-    folds: Sequence[int | None] = [None] if config.folds == 0 else list(range(config.folds))
+    """Replicate by replicate, not model by model: stopped at any time, what is finished can be compared in pairs."""
     runs = []
-    # Fold by fold, not model by model: whenever the study is stopped, what is finished can be compared in pairs.
-    for replicate, (seed, fold) in enumerate(itertools.product(config.seeds, folds)):
+    for replicate, (name, settings) in enumerate(_replicates(config)):
         for model in config.models:
-            name = f"seed{seed}" if fold is None else f"fold{fold}_seed{seed}"
-            overrides = [*config.overrides, *model["overrides"], f"seed={seed}"]
-            if fold is not None:
-                overrides += [f"data.folds={config.folds}", f"data.fold={fold}"]
-            runs.append(
-                Run(
-                    model=model["name"],
-                    replicate=replicate,
-                    name=f"{model['name']}/{name}",
-                    arguments=(f"--config={model['recipe']}", *(f"--config.{entry}" for entry in overrides)),
-                )
-            )
+            overrides = [*config.overrides, *model["overrides"], *settings]
+            arguments = (f"--config={model['recipe']}", *(f"--config.{entry}" for entry in overrides))
+            runs.append(Run(model["name"], replicate, f"{model['name']}/{name}", arguments))
     return tuple(runs)
+
+
+def _replicates(config: ConfigDict) -> list[tuple[str, tuple[str, ...]]]:
+    """Name of every replicate, and what it sets in each recipe."""
+    if "pairs" in config:
+        return [
+            (
+                f"pair{pair:02d}",
+                (f"seed={pair}", f"data.subsets={config.pairs}", f"data.subset={pair}", "evaluate.also_last=True"),
+            )
+            for pair in range(config.pairs)
+        ]
+    if config.folds == 0:
+        return [(f"seed{seed}", (f"seed={seed}",)) for seed in config.seeds]
+    return [
+        (f"fold{fold}_seed{seed}", (f"seed={seed}", f"data.folds={config.folds}", f"data.fold={fold}"))
+        for seed, fold in itertools.product(config.seeds, range(config.folds))
+    ]
 
 
 class Journal:

@@ -50,7 +50,7 @@ def write_results(study: Study, journal: Journal, *, workdir: Path) -> dict[str,
         "models": models,
         "comparisons": [dataclasses.asdict(entry) for entry in comparisons],
         "runs": {name: dataclasses.asdict(outcome) for name, outcome in journal.outcomes.items()},
-        "provenance": _provenance(study, journal, [metrics.provenance for metrics in finished.values()]),
+        "provenance": provenance(study, journal, [metrics.provenance for metrics in finished.values()]),
     }
     write_json(workdir / "results.json", content)
     write_text(workdir / "results.csv", _csv(models, comparisons))
@@ -117,7 +117,7 @@ def _replicates(rows: Rows) -> set[int]:
     return {row.replicate for row in rows if not isinstance(row.replicate, UnsetType)}
 
 
-def _provenance(study: Study, journal: Journal, recorded: Sequence[Provenance]) -> dict[str, Any]:
+def provenance(study: Study, journal: Journal, recorded: Sequence[Provenance]) -> dict[str, Any]:
     """Where the scores come from, as the runs themselves say; every differing answer once."""
     inside = study.path.resolve().is_relative_to(study.root)
     file = study.path.resolve().relative_to(study.root).as_posix() if inside else study.path.name
@@ -133,8 +133,7 @@ def _provenance(study: Study, journal: Journal, recorded: Sequence[Provenance]) 
         },
         "datasets": _distinct(_data_set(entry) for entry in recorded),
         "hours": round(sum(outcome.seconds for outcome in journal.outcomes.values()) / 3600, 2),
-        "folds": study.config.folds,
-        "seeds": list(study.config.seeds),
+        "design": study.design,
     }
 
 

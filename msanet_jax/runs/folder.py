@@ -20,6 +20,9 @@ from msanet_jax.runs.recipe import differing_keys, field_of, read_config
 
 LOG = logging.getLogger(__name__)
 
+LAST = "last"
+"""Folder within a run's with the scores of the last step's state, where the recipe asks for them."""
+
 
 LOCK = ".lock"
 """In a run's folder while a process writes there."""

@@ -157,7 +157,13 @@ KEYS: Mapping[str, Key] = {
     ),
     "data.folds": Key(Whole(0, 1000), "Folds of a cross-validation over patients; 0 uses the set's own splits"),
     "data.fold": Key(Whole(0, 999), "The tested fold, 0 ... folds - 1"),
-    "data.fold_seed": Key(SEED, "Seed of the grouping into folds; the same for all runs that are compared"),
+    "data.fold_seed": Key(SEED, "Seed of the grouping into folds or subsets; the same for all runs that are compared"),
+    "data.subsets": Key(
+        Whole(0, 10_000), "Disjoint equal parts of the training and of the validation patients; 0 uses all of them"
+    ),
+    "data.subset": Key(
+        Whole(0, 9_999), "The part of this run, 0 ... subsets - 1; all parts have the same test patients"
+    ),
     "augment.mirror_probability": Key(SHARE, "Probability of a left-right mirror image"),
     "augment.rotation_deg": Key(Real(0.0, 180.0), "Rotation, uniform in +- this", "degrees"),
     "augment.translation_fraction": Key(SHARE, "Shift, uniform in +- this", "image sides"),
@@ -231,6 +237,7 @@ KEYS: Mapping[str, Key] = {
     "evaluate.threshold_rule": Key(
         Words(("fixed", "validation")), "fixed: evaluate.threshold; validation: best pooled DSC on validation patients"
     ),
+    "evaluate.also_last": Key(Flag(), "True scores the averaged state of the last step too, into last/"),
     "evaluate.lesion_overlap_min": Key(SHARE_ABOVE_0, "A lesion is detected if this share of its pixels is found"),
     "evaluate.surface_tolerance_mm": Key(LENGTH, "Contours this near agree; about half the camera's resolution", "mm"),
     "evaluate.calibration_bins": Key(Whole(1, 1000), "Bins of equal width over [0, 1]"),

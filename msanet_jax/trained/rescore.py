@@ -95,7 +95,7 @@ def _scored_on(model: Model, on: str | None) -> ConfigDict:
     config = ConfigDict(model.config).copy_and_resolve_references()
     if on is not None:
         with config.unlocked():
-            config.data.dataset, config.data.field, config.data.folds = on, model.field, 0
+            config.data.dataset, config.data.field, config.data.folds, config.data.subsets = on, model.field, 0, 0
     return config
 
 

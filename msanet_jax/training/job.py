@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -20,7 +21,7 @@ from data_pipeline.splits import SPLITS
 from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.report.curves import write_curves
-from msanet_jax.runs.folder import check_same_config, only_run, prepare
+from msanet_jax.runs.folder import LAST, check_same_config, only_run, prepare
 from msanet_jax.runs.metrics_file import Metrics
 from msanet_jax.runs.notices import picture_notice
 from msanet_jax.runtime.hosts import from_primary, primary_first, wait_for_all
@@ -41,6 +42,8 @@ BATCHES_PER_EPOCH = 4
 
 def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> Metrics | None:
     """Trains (or resumes), scores the best checkpoint once on the test patients, and leaves everything in `workdir`.
+
+    With `evaluate.also_last` the state of the last step is scored before it, in the same way, into `workdir`/last.
 
     Returns:
       What metrics.json holds; None on the other processes of a run than the first, which write no files.
@@ -71,8 +74,12 @@ def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: flo
     )
     if (advice := advice_on_steps(len(splits["train"].rows), config, devices=jax.device_count())) is not None:
         LOG.warning("%s", advice)
-    probability, step = _fitted(config, run, splits["train"], splits["validation"])
-    metrics = score_and_write(probability, splits, folder=run, config=config, step=step, begin=begin)
+    best, last = _fitted(config, run, splits["train"], splits["validation"])
+    if config.evaluate.also_last:
+        folder = run / LAST
+        from_primary(lambda: folder.mkdir(exist_ok=True))
+        score_and_write(last.probability, splits, folder=folder, config=config, step=last.step, begin=begin)
+    metrics = score_and_write(best.probability, splits, folder=run, config=config, step=best.step, begin=begin)
     if metrics is not None:
         if config.model not in BASELINES:
             write_curves(
@@ -105,11 +112,23 @@ def advice_on_steps(images: int, config: ConfigDict, *, devices: int) -> str | N
     )
 
 
-def _fitted(config: ConfigDict, run: Path, training: GridSplit, validation: GridSplit) -> tuple[Probability, int]:
-    """The model on its training patients, and the step of its checkpoint (0 for a baseline)."""
+class _Fitted(NamedTuple):
+    """A model on its training patients, and the step of its checkpoint (0 for a baseline)."""
+
+    probability: Probability
+    step: int
+
+
+def _fitted(config: ConfigDict, run: Path, training: GridSplit, validation: GridSplit) -> tuple[_Fitted, _Fitted]:
+    """The best checkpoint and the last state; of a baseline the same twice."""
     if config.model in BASELINES:
-        return fit_baseline(config.model, training=training, image_size_px=config.data.image_size_px), 0
-    state = train(config, run=run, training=training, validation=validation)
+        baseline = fit_baseline(config.model, training=training, image_size_px=config.data.image_size_px)
+        return _Fitted(baseline, 0), _Fitted(baseline, 0)
+    trained = train(config, run=run, training=training, validation=validation)
     networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
-    network = functools.partial(compile_probability(networks), state)
-    return field_probability(network, config.data.image_size_px), int(state.step)
+    compiled = compile_probability(networks)
+    best, last = (
+        _Fitted(field_probability(functools.partial(compiled, state), config.data.image_size_px), int(state.step))
+        for state in trained
+    )
+    return best, last

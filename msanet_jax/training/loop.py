@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -32,7 +33,19 @@ PROBE_STEPS = 5
 """Iterations timed after compilation, each on its own, before the time to the end is announced on a CPU."""
 
 
-def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: GridSplit) -> TrainState:
+class Trained(NamedTuple):
+    """States to predict with, by their averaged parameters.
+
+    Attributes:
+      best: that of the best validation.
+      last: that of the last step.
+    """
+
+    best: TrainState
+    last: TrainState
+
+
+def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: GridSplit) -> Trained:
     """Trains generator and discriminator and leaves checkpoints, history and TensorBoard events in `run`.
 
     Resumes from the newest checkpoint; batch k and every random number depend only on (seed, k), so a resumed run
@@ -45,7 +58,7 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
       validation: images of other patients, on the field's grid; they choose the best checkpoint.
 
     Returns:
-      The state of the best checkpoint.
+      The state of the best checkpoint and that of the last step.
 
     Raises:
       Preempted: SIGTERM arrived.
@@ -64,7 +77,7 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
         with StopOnSigterm() as stop:
             state = _loop(networks, place_state(state), training, validation, checkpoints, telemetry, stop)
         checkpoints.wait()
-        return place_state(checkpoints.restore_best(state))
+        return Trained(best=place_state(checkpoints.restore_best(state)), last=state)
     except JaxRuntimeError as error:
         raise_if_lost_peer(error)
         raise

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from configs.msanet import get_config
 from data_pipeline.features import BoneScans
-from data_pipeline.folds import fold_splits
+from data_pipeline.folds import fold_splits, load_splits, subset_splits
 from tests.fakes import fake_scans
 
 
@@ -36,6 +37,35 @@ def test_every_patient_is_tested_once_and_validation_never() -> None:
         assert len(patients["train"] | patients["test"]) == 8  # 5 + 3 patients of two images
         assert not patients["train"] & patients["test"]
         assert len(patients["test"]) in (2, 3)
+
+
+def test_subsets_share_no_patient_but_those_of_the_test() -> None:
+    splits = _splits()
+    parts = [subset_splits(splits, subsets=2, subset=part, seed=0) for part in range(2)]
+    for name, each in (("train", 2), ("validation", 1)):  # 5 and 2 patients: one of the 5 is left over
+        first, second = ({row.patient for row in part[name].rows} for part in parts)
+        assert len(first) == len(second) == each and not first & second
+        assert first | second <= {row.patient for row in splits[name].rows}
+    assert all(part["test"] is splits["test"] for part in parts)
+    again = subset_splits(splits, subsets=2, subset=1, seed=0)
+    assert [row.image_id for row in again["train"].rows] == [row.image_id for row in parts[1]["train"].rows]
+
+
+@pytest.mark.parametrize(
+    ("subsets", "subset", "said"),
+    [(2, 2, "subsets 0 to 1"), (2, -1, "data.subset=-1"), (3, 0, "data.subsets=3: the split validation has only 2")],
+)
+def test_impossible_subsets_are_refused(subsets: int, subset: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        subset_splits(_splits(), subsets=subsets, subset=subset, seed=0)
+
+
+def test_folds_of_subsets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_pipeline.folds.load_split", lambda dataset, name, data_dir, field: _splits()[name])
+    data = get_config("smoke").data
+    data.folds, data.subsets = 2, 2
+    with pytest.raises(ValueError, match=r"data\.folds=2 and data\.subsets=2"):
+        load_splits(data, "")
 
 
 def test_pixels_stay_with_their_rows() -> None:

@@ -6,9 +6,20 @@ import functools
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, t
 
-from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, mean, median, ratio, value
+from msanet_jax.evaluation.bootstrap import (
+    CrossedWeights,
+    bootstrap_weights,
+    expanded_level,
+    expanded_p,
+    interval,
+    mean,
+    median,
+    ratio,
+    sampled,
+    value,
+)
 
 PATIENTS = ["a", "a", "b", "c"]
 
@@ -20,6 +31,38 @@ def test_patients_are_drawn_with_all_their_images() -> None:
     assert weights[:, 2].mean() == pytest.approx(1.0, abs=0.15)
     np.testing.assert_array_equal(weights, bootstrap_weights(PATIENTS, samples=300, seed=0))
     assert (weights != bootstrap_weights(PATIENTS, samples=300, seed=1)).any()
+
+
+def test_crossed_weights_are_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings on three patients: a row's weight is its training's times its patient's, whatever the parts."""
+    trainings, patients = ["0", "0", "0", "1", "1", "1"], ["c", "a", "b", "b", "a", "c"]
+    crossed = CrossedWeights(trainings, patients, samples=400, seed=3)
+    (whole,) = list(crossed)
+    assert crossed.trainings == 2
+    assert (whole.sum(axis=1) == 6).all()
+    first, second = whole[:, :3], whole[:, [5, 4, 3]]  # both in the order c, a, b
+    for one, other in ((first, second), (second, first)):
+        drawn = other.sum(axis=1) / 3  # how often that training was drawn
+        assert set(drawn) == {0.0, 1.0, 2.0}
+        np.testing.assert_array_equal(one * drawn[:, None], other * (2 - drawn)[:, None])
+    assert np.ptp(whole[:, 0]) > 2  # some sample has both often
+    monkeypatch.setattr(CrossedWeights, "CELLS", 7 * 6)
+    parts = list(crossed)
+    assert [len(part) for part in parts[:2]] == [7, 7]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(sampled(lambda part: part.sum(axis=1), crossed), np.full(400, 6.0))
+
+
+def test_expanded_interval_is_students() -> None:
+    """Bootstrap values of a mean are about normal with sd s sqrt((n - 1) / n) / sqrt(n)."""
+    values = np.random.default_rng(5).normal(size=6)
+    centre, spread = values.mean(), values.std() / np.sqrt(6)
+    normal = centre + spread * np.random.default_rng(6).normal(size=1_000_000)
+    exact = t.interval(0.95, 5, loc=centre, scale=values.std(ddof=1) / np.sqrt(6))
+    assert interval(normal, expanded_level(6)) == pytest.approx(exact, abs=0.005 * np.ptp(exact))
+    # Twice the share beyond 2 standard deviations of the bootstrap is, for 6 trainings, the p of t = 2 sqrt(5 / 6).
+    assert expanded_p(0.0455003, 6) == pytest.approx(2 * t.sf(2 * np.sqrt(5 / 6), 5), abs=1e-6)
+    assert np.isnan(expanded_p(float("nan"), 6))
 
 
 def test_weights_are_repetitions() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.comparison import compare_runs, holm, two_sided_p
@@ -93,6 +94,21 @@ def test_several_seeds_are_paired_by_replicate() -> None:
     assert (entry.patients, entry.images) == (2, 4)
     with pytest.raises(RequestError, match="occurs twice"):
         compare_runs({"a": _rows([5]) + _rows([5]), "b": _rows([5]) + _rows([6])})
+
+
+def test_pairs_of_trainings_are_drawn_too() -> None:
+    """Two pairs, better by 0.2 and by 0.4 in every patient: their mean is sure only as far as two pairs are."""
+    base = _rows([5, 5, 5], replicate=0) + _rows([5, 5, 5], replicate=1)
+    better = _rows([7, 7, 7], replicate=0) + _rows([9, 9, 9], replicate=1)
+    (pooled,) = compare_runs({"a": base, "b": better}, scores=("recall_pooled",), samples=400)
+    (entry,) = compare_runs({"a": base, "b": better}, scores=("recall_pooled",), samples=400, crossed=True)
+    assert pooled.difference == entry.difference == pytest.approx(0.3)
+    assert (pooled.low, pooled.high) == pytest.approx((0.3, 0.3))
+    assert (entry.low, entry.high) == pytest.approx((0.2, 0.4))
+    # Every sample is above zero, z = 2.81 of 400 samples; with one degree of freedom that is little.
+    assert entry.p == pytest.approx(2 * stats.t.sf(stats.norm.isf(1 / 401) / math.sqrt(2), 1))
+    with pytest.raises(RequestError, match="needs two pairs or more, there is 1"):
+        compare_runs({"a": base[:3], "b": better[:3]}, crossed=True)
 
 
 def test_undefined_scores() -> None:

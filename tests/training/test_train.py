@@ -16,7 +16,7 @@ from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import HistoryRow, read_history
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.checkpoints import CheckpointError
-from msanet_jax.training.loop import Due, _duration, train
+from msanet_jax.training.loop import Due, Trained, _duration, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
 from msanet_jax.training.telemetry import NonFiniteLossError
 from tests.conftest import small_recipe
@@ -25,7 +25,7 @@ from tests.fakes import fake_split
 TRAINING, VALIDATION = fake_split(16), fake_split(6, seed=1)
 
 
-def _train(config: ConfigDict, run: Path) -> object:
+def _train(config: ConfigDict, run: Path) -> Trained:
     prepare(run, config)
     return train(config, run=run, training=TRAINING, validation=VALIDATION)
 
@@ -75,7 +75,8 @@ def test_resumed_run_ends_bit_identical(
         _train(config, tmp_path / "broken")
     undo()
     resumed = _train(config, tmp_path / "broken")
-    whole = _train(config, finished)  # nothing left to do: restores the best
+    whole = _train(config, finished)  # nothing left to do: restores the best and the last
+    assert (int(whole.best.step) in (4, 8), int(whole.last.step)) == (True, 8)
     for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -114,7 +115,7 @@ def test_damaged_checkpoint_falls_back_to_the_older_one(
         if part.is_file() and part.name not in ("_METADATA", "commit_success.txt"):
             part.write_bytes(b"damaged")
     shutil.rmtree(finished / "checkpoints" / "best" / "8", ignore_errors=True)
-    state = _train(config, finished)
+    state = _train(config, finished).best
     assert "step 8 cannot be read" in caplog.text
     assert int(state.step) in (4, 8)
 
