@@ -58,6 +58,7 @@ def _full() -> ConfigDict:
     config.adversary.enabled = True
     config.adversary.objective = "multi_scale_l1"
     config.adversary.pyramid_levels = 3
+    config.adversary.stages = "equal"
     config.adversary.patch_loss = "cross_entropy"
     config.adversary.weight = 10.0
     config.adversary.warmup_epochs = 10.0
@@ -66,6 +67,7 @@ def _full() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.dice_weight = 1.0
     config.loss.cross_entropy_weight = 10.0
+    config.loss.equal_lesions = False
     config.loss.deep_supervision_decay = 0.5
 
     config.generator_optimizer = _optimizer(peak_learning_rate=2e-3, weight_decay=1e-4)
@@ -75,6 +77,7 @@ def _full() -> ConfigDict:
     config.train.batch_size = 16
     config.train.total_epochs = 200.0
     config.train.ema_decay = 0.99
+    config.train.norm_batches = 0
     config.train.log_every_steps = 10
     config.train.validate_every_epochs = 10.0
     config.train.checkpoint_every_epochs = 5.0
@@ -252,6 +255,22 @@ def _no_adversarial(config: ConfigDict) -> None:
     config.adversary.enabled = False
 
 
+def _bounded_stages(config: ConfigDict) -> None:
+    """Every stage of the multi-scale L1 divided by its bound; the weight makes up for their mean at `cpu`."""
+    config.adversary.stages = "bounded"
+    config.adversary.weight = 56.0
+
+
+def _equal_lesions(config: ConfigDict) -> None:
+    """Every lesion an equal share of Dice and of the multi-scale L1."""
+    config.loss.equal_lesions = True
+
+
+def _own_statistics(config: ConfigDict) -> None:
+    """Batch norm with statistics of the averaged parameters."""
+    config.train.norm_batches = 16
+
+
 def _unet(config: ConfigDict) -> None:
     """A plain residual U-Net: all four parts off."""
     for change in (_no_cdc, _no_msm, _no_deep_supervision, _no_adversarial):
@@ -267,5 +286,8 @@ VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
     "no_msm": _no_msm,
     "no_deep_supervision": _no_deep_supervision,
     "no_adversarial": _no_adversarial,
+    "bounded_stages": _bounded_stages,
+    "equal_lesions": _equal_lesions,
+    "own_statistics": _own_statistics,
     "unet": _unet,
 }

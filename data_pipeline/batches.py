@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow.experimental.numpy as tnp
 from ml_collections import ConfigDict
+from scipy import ndimage
 
 from data_pipeline.augmentation.augment import augment_contrast, augment_counts
 from data_pipeline.errors import RequestError
@@ -45,6 +46,7 @@ def train_batches(
     first_batch: int = 0,
     host: int = 0,
     hosts: int = 1,
+    shares: bool = False,
 ) -> Iterator[Batch]:
     """Endless batches from number `first_batch` on.
 
@@ -57,9 +59,11 @@ def train_batches(
       first_batch: where to start.
       host: which share of every batch to deliver.
       hosts: number of shares.
+      shares: whether to deliver `share` as well.
 
     Yields:
-      `image` `[b, rows, columns, 1]` float32 normalised and `mask` `[b, rows, columns, 1]` float32 in {0, 1}.
+      `image` `[b, rows, columns, 1]` float32 normalised and `mask` `[b, rows, columns, 1]` float32 in {0, 1}; `share`
+      is of the same shape, see `lesion_shares`.
     """
     per_epoch = steps_per_epoch(len(split.rows), batch_size)
     share = batch_size // hosts
@@ -94,4 +98,20 @@ def train_batches(
     examples = numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     for image, truth in batches.as_numpy_iterator():
-        yield {"image": image, "mask": truth}
+        yield {"image": image, "mask": truth} | ({"share": lesion_shares(truth)} if shares else {})
+
+
+def lesion_shares(masks: np.ndarray) -> np.ndarray:
+    """1 / A on the pixels of a lesion of A pixels, 0 outside, float32; a lesion is a region of 8-neighbours.
+
+    Args:
+      masks: `[b, rows, columns, 1]` in {0, 1}.
+
+    Example:
+      >>> lesion_shares(np.array([1.0, 0.0, 1.0, 1.0]).reshape(1, 1, 4, 1)).ravel().tolist()
+      [1.0, 0.0, 0.5, 0.5]
+    """
+    # Neighbours within an image only: images do not touch.
+    regions, _ = ndimage.label(masks[..., 0], structure=np.pad(np.ones((1, 3, 3)), ((1, 1), (0, 0), (0, 0))))
+    sizes = np.bincount(regions.ravel())
+    return np.where(regions > 0, 1.0 / sizes[regions], 0.0).astype(np.float32)[..., None]

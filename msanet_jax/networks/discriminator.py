@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.networks.convolution import DIMENSIONS, convolve_halving
@@ -64,6 +66,36 @@ def bounded_kernel(kernel: jax.Array, bound: str) -> jax.Array:
     if bound in ("clip", "none"):
         return kernel
     raise RequestError(f"discriminator.bound is spectral, clip, l1 or none, not {bound!r}")
+
+
+def stage_bounds(section: ConfigDict) -> tuple[float, ...]:
+    """Largest mean absolute feature difference of every stage of `Discriminator` for masks that differ by at most 1.
+
+    A `spectral` kernel has a norm of at most 1 as a matrix of patches: 4 x 4 pixels that differ by a vector of norm d
+    give features that differ by a vector of norm 4 d at most, of which the mean absolute entry is 4 d / sqrt(channels).
+    Stage i, from 0, has width 2^i channels and the bound fold_px 4^(i + 1) / sqrt(width 2^i). Under `l1` it is 1. Image
+    and biases cancel, and the leaky ReLU enlarges no difference.
+
+    Args:
+      section: the recipe's `discriminator`.
+
+    Raises:
+      RequestError: another `bound` or `pairing`, a norm between the stages, or another network than `Discriminator`.
+
+    Example:
+      >>> section = {"bound": "spectral", "norm": "none", "pairing": "concat", "fold_px": 1, "width": 16, "depth": 3}
+      >>> [round(bound, 2) for bound in stage_bounds(ConfigDict(section))]
+      [1.0, 2.83, 8.0]
+    """
+    wanted = {"bound": ("spectral", "l1"), "norm": ("none",), "pairing": ("concat",)}
+    if "fold_px" not in section or any(section[key] not in values for key, values in wanted.items()):
+        raise RequestError(
+            "adversary.stages=bounded needs MSA-Net's discriminator with bound spectral or l1, norm none and pairing "
+            "concat; use adversary.stages=equal"
+        )
+    if section.bound == "l1":
+        return (1.0,) * section.depth
+    return tuple(section.fold_px * 4.0 ** (i + 1) / math.sqrt(section.width * 2**i) for i in range(section.depth))
 
 
 def clip_parameters(parameters: Any, *, bound: str, clip_value: float) -> Any:

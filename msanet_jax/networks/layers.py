@@ -20,6 +20,9 @@ from msanet_jax.networks.convolution import convolve
 AXIS = "devices"
 """Name of the mapped axis over devices; batch statistics are averaged over it."""
 
+MOMENTUM = 0.9
+"""Share of the running statistics that a step keeps."""
+
 
 def check_sides(what: str, x: jax.Array, divisor: int) -> None:
     """Refuses `[b, rows, columns, c]` that cannot be halved as often as a network needs.
@@ -165,7 +168,7 @@ class Norm(nn.Module):
     train: bool
     mapped: bool
     relu: bool = False
-    momentum: float = 0.9
+    momentum: float = MOMENTUM
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

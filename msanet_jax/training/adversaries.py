@@ -16,11 +16,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from msanet_jax.training.losses import cross_entropy_loss, multi_scale_l1, pyramid
+from msanet_jax.networks.discriminator import stage_bounds
+from msanet_jax.training.losses import cross_entropy_loss, lesion_weights, multi_scale_l1, pyramid
 from msanet_jax.training.state import Networks, TrainState, Tree
 
 Batch = Mapping[str, jax.Array]
-"""image `[b, rows, columns, 1]` float32 normalised, mask `[b, rows, columns, 1]` float32 in {0, 1}."""
+"""image `[b, rows, columns, 1]` float32 normalised, mask `[b, rows, columns, 1]` float32 in {0, 1}; with
+`loss.equal_lesions` also share, 1 / pixels of its lesion on lesion pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +69,13 @@ class MultiScaleL1:
     """The multi-scale L1 distance d >= 0 between truth and prediction over `adversary.pyramid_levels`.
 
     The discriminator minimises -d, the generator d (`losses.multi_scale_l1`, `losses.pyramid`). One level is SegAN's.
+    With `adversary.stages=bounded` every stage is divided by the most it can be, so that d <= 1 and none dominates.
 
     Example:
       >>> from types import SimpleNamespace as Fake
       >>> critic = Fake(apply=lambda variables, image, mask, **options: ((mask,), {}))  # its feature is the mask
-      >>> networks = Fake(discriminator=critic, config=ConfigDict({"adversary": {"pyramid_levels": 1}}))
+      >>> section = {"pyramid_levels": 1, "stages": "equal"}
+      >>> networks = Fake(discriminator=critic, config=ConfigDict({"adversary": section}))
       >>> state = Fake(discriminator_params={}, discriminator_statistics={})
       >>> ones = jnp.ones((1, 2, 2, 1))
       >>> game = Game(networks, state, {"image": ones, "mask": ones}, prediction=0.25 * ones, mapped=False)
@@ -89,7 +93,10 @@ class MultiScaleL1:
         return self._distance(game, game.state.discriminator_params)[0]
 
     def _distance(self, game: Game, params: Tree) -> tuple[jax.Array, Tree]:
-        levels = game.networks.config.adversary.pyramid_levels
+        section = game.networks.config.adversary
+        bounds = stage_bounds(game.networks.config.discriminator) if section.stages == "bounded" else None
+        pixels = lesion_weights(game.batch["share"], mapped=game.mapped) if "share" in game.batch else None
+        levels = section.pyramid_levels
         images = pyramid(game.batch["image"], levels)
         over_levels = jax.vmap(lambda image, mask: game.discriminate(params, image, mask))
         truth, statistics_truth = over_levels(images, pyramid(game.batch["mask"], levels))
@@ -97,7 +104,8 @@ class MultiScaleL1:
         statistics = jax.tree.map(
             lambda a, b: 0.5 * (a.mean(axis=0) + b.mean(axis=0)), statistics_truth, statistics_prediction
         )
-        return multi_scale_l1(truth, predicted), jax.lax.stop_gradient(statistics)
+        distance = multi_scale_l1(truth, predicted, bounds=bounds, pixels=pixels, mapped=game.mapped)
+        return distance, jax.lax.stop_gradient(statistics)
 
 
 class PatchGan:

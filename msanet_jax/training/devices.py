@@ -20,8 +20,8 @@ from data_pipeline.errors import RequestError
 from msanet_jax.networks.layers import AXIS
 from msanet_jax.runtime.cores import over_cores, padded, usable_cores
 from msanet_jax.runtime.hosts import gather
-from msanet_jax.training.state import Networks, TrainState
-from msanet_jax.training.steps import Metrics, evaluation_step, train_iteration
+from msanet_jax.training.state import Networks, TrainState, Tree
+from msanet_jax.training.steps import Metrics, batch_statistics, evaluation_step, train_iteration
 
 HostBatch = Mapping[str, np.ndarray]
 
@@ -97,10 +97,18 @@ def compile_train_iteration(networks: Networks) -> Callable[[TrainState, HostBat
     blocking = jax.default_backend() == "cpu" and jax.device_count() > 1
 
     def iterate(state: TrainState, batch: HostBatch) -> tuple[TrainState, Metrics]:
-        outputs = mapped(state, {key: shard(batch)[key] for key in ("image", "mask")})
+        outputs = mapped(state, shard(batch))
         return jax.block_until_ready(outputs) if blocking else outputs
 
     return iterate
+
+
+def compile_statistics(networks: Networks) -> Callable[[TrainState, HostBatch], Tree]:
+    """(state, this host's batch) -> batch-norm statistics of the averaged parameters on the batch of all devices."""
+    mapped = jax.pmap(
+        functools.partial(batch_statistics, networks, mapped=True), axis_name=AXIS, in_axes=(None, 0), out_axes=None
+    )
+    return lambda state, batch: mapped(state, shard({"image": batch["image"]}))
 
 
 def compile_probability(networks: Networks) -> Callable[[TrainState, np.ndarray], np.ndarray]:

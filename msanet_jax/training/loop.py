@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from msanet_jax.evaluation.results import Evaluation
 from msanet_jax.report.case_pictures import validation_panels
 from msanet_jax.runtime.hosts import raise_if_lost_peer, share, stop_agreed
 from msanet_jax.training.checkpoints import Checkpoints
-from msanet_jax.training.devices import compile_probability, compile_train_iteration, place_state
+from msanet_jax.training.devices import compile_probability, compile_statistics, compile_train_iteration, place_state
 from msanet_jax.training.signals import Preempted, StopOnSigterm
 from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
 from msanet_jax.training.telemetry import Telemetry
@@ -77,7 +78,8 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
         with StopOnSigterm() as stop:
             state = _loop(networks, place_state(state), training, validation, checkpoints, telemetry, stop)
         checkpoints.wait()
-        return Trained(best=place_state(checkpoints.restore_best(state)), last=state)
+        last = averaged(networks, training)(state)
+        return Trained(best=place_state(checkpoints.restore_best(state)), last=last)
     except JaxRuntimeError as error:
         raise_if_lost_peer(error)
         raise
@@ -96,7 +98,7 @@ def _loop(
     stop: StopOnSigterm,
 ) -> TrainState:
     iterate = compile_train_iteration(networks)
-    validate = Validator(networks, validation, checkpoints, telemetry)
+    validate = Validator(networks, averaged(networks, training), validation, checkpoints, telemetry)
     due = Due(networks)
     announce = TimeToEnd(networks, first_step=int(state.step), telemetry=telemetry)
     for step, batch in _batches(networks, training, first_step=int(state.step)):
@@ -132,8 +134,29 @@ def _batches(
         first_batch=first_step,
         host=jax.process_index(),
         hosts=jax.process_count(),
+        shares=config.loss.equal_lesions,
     )
     yield from zip(range(first_step + 1, networks.total_steps + 1), batches, strict=False)
+
+
+def averaged(networks: Networks, training: GridSplit) -> Callable[[TrainState], TrainState]:
+    """State -> that state with the statistics that its averaged parameters have on training batches.
+
+    The running statistics are of the parameters of the last steps, not of their average. `train.norm_batches` batches
+    of the first pass, augmented, give the mean of their means and of their variances; 0 leaves the state as it is.
+    """
+    count = networks.config.train.norm_batches
+    if not count:
+        return lambda state: state
+    compiled = compile_statistics(networks)
+
+    def with_own_statistics(state: TrainState) -> TrainState:
+        batches = itertools.islice(_batches(networks, training, first_step=0), count)
+        found = [compiled(state, batch) for _, batch in batches]
+        mean = jax.tree.map(lambda *values: sum(values) / len(values), *found)
+        return place_state(state.replace(generator_statistics=mean))
+
+    return with_own_statistics
 
 
 class Due:
@@ -163,9 +186,15 @@ class Validator:
     """Scores the moving-average generator and keeps it if it is the best so far."""
 
     def __init__(
-        self, networks: Networks, validation: GridSplit, checkpoints: Checkpoints, telemetry: Telemetry
+        self,
+        networks: Networks,
+        prepared: Callable[[TrainState], TrainState],
+        validation: GridSplit,
+        checkpoints: Checkpoints,
+        telemetry: Telemetry,
     ) -> None:
         self._networks = networks
+        self._prepared = prepared
         self._validation = validation
         self._checkpoints = checkpoints
         self._telemetry = telemetry
@@ -175,7 +204,7 @@ class Validator:
 
     def __call__(self, step: int, state: TrainState) -> Evaluation:
         """Evaluates `state`, writes scores and panels, saves the checkpoint if it is the best."""
-        config = self._networks.config
+        config, state = self._networks.config, self._prepared(state)
         probability = field_probability(functools.partial(self._network, state), config.data.image_size_px)
         evaluation = score_validation(probability, self._validation, config=config)
         self._telemetry.validation(step, evaluation.summary.values)

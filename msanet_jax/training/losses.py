@@ -15,13 +15,16 @@ SMOOTH = 1.0
 """Pixels added to numerator and denominator of the soft Dice: defined and smooth for a batch without lesions."""
 
 
-def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, mapped: bool = False) -> jax.Array:
-    """1 - (2 sum p t + s) / (sum p + sum t + s), sums over the whole batch and all devices (batch Dice).
+def soft_dice_loss(
+    *, probabilities: jax.Array, masks: jax.Array, mapped: bool = False, weights: jax.Array | float = 1.0
+) -> jax.Array:
+    """1 - (2 sum w p t + s) / (sum w p + sum w t + s), sums over the whole batch and all devices (batch Dice).
 
     Args:
       probabilities: any shape, in [0, 1].
       masks: same shape, in [0, 1]; fractions are allowed (downsampled truth).
       mapped: whether to sum over the device axis; the mean of the devices' gradients is then that of one device.
+      weights: w >= 0 of the pixels; see `lesion_weights`.
 
     Returns:
       Scalar in [0, 1). Source: Milletari et al. 2016 in its linear form; pooled over the batch because many
@@ -34,7 +37,7 @@ def soft_dice_loss(*, probabilities: jax.Array, masks: jax.Array, mapped: bool =
     """
     if probabilities.shape != masks.shape:
         raise ValueError(f"probabilities {probabilities.shape} and masks {masks.shape} differ in shape")
-    sums = jnp.stack([(probabilities * masks).sum(), probabilities.sum() + masks.sum()])
+    sums = jnp.stack([(weights * probabilities * masks).sum(), (weights * (probabilities + masks)).sum()])
     if mapped:
         sums = jax.lax.psum(sums, AXIS)
     return 1.0 - (2.0 * sums[0] + SMOOTH) / (sums[1] + SMOOTH)
@@ -93,6 +96,28 @@ def supervision_weights(levels: int, decay: float) -> tuple[float, ...]:
     return tuple(weight / sum(raw) for weight in raw)
 
 
+def lesion_weights(shares: jax.Array, *, mapped: bool = False) -> jax.Array:
+    """Weights of pixels by which every lesion of the batch counts alike: 1 outside, m / A_j in lesion j.
+
+    A_j is the number of its pixels, m the mean of A_j over all lesions of the batch and of all devices: together they
+    weigh as much as they have pixels. After the blob loss (Kofler et al., arXiv 2205.08209), as weights of one Dice.
+
+    Args:
+      shares: `[batch, rows, columns, 1]`, 1 / A_j in lesion j and 0 outside (`data_pipeline.batches`).
+      mapped: whether to sum over the device axis.
+
+    Example:
+      >>> shares = jnp.array([1.0, 0.0, 1 / 3, 1 / 3, 1 / 3]).reshape(1, 1, 5, 1)  # lesions of 1 and of 3 pixels
+      >>> [round(float(weight), 4) for weight in lesion_weights(shares).ravel()]  # m = 2
+      [2.0, 1.0, 0.6667, 0.6667, 0.6667]
+    """
+    totals = jnp.stack([(shares > 0).sum().astype(shares.dtype), shares.sum()])
+    if mapped:
+        totals = jax.lax.psum(totals, AXIS)
+    mean_size = totals[0] / jnp.maximum(totals[1], 1.0)
+    return jnp.where(shares > 0, mean_size * shares, 1.0)
+
+
 def deep_supervision_loss(
     *,
     logits: Sequence[jax.Array],
@@ -100,6 +125,7 @@ def deep_supervision_loss(
     weights: Mapping[str, float],
     decay: float,
     mapped: bool = False,
+    pixels: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """sum_l w_l sum_i a_i L_il, L_il the loss i of the head l, w_l as in `supervision_weights`.
 
@@ -112,6 +138,8 @@ def deep_supervision_loss(
       weights: a_i >= 0 by the names in `SUPERVISED`.
       decay: of the level weights.
       mapped: see `soft_dice_loss`.
+      pixels: weights of the pixels in the Dice loss, as `masks`; a coarse pixel has the mean over its lesion pixels,
+        and 1 where it has none. None for 1 everywhere.
 
     Returns:
       The loss, and `NAME_loss` of the full-resolution head for the log.
@@ -128,8 +156,14 @@ def deep_supervision_loss(
     total = jnp.zeros(())
     parts = {}
     for level, weight in enumerate(supervision_weights(len(logits), decay)):
-        truth = mean_pool(masks, masks.shape[1] // logits[level].shape[1])
+        factor = masks.shape[1] // logits[level].shape[1]
+        truth = mean_pool(masks, factor)
         losses = {name: SUPERVISED[name](logits[level], truth, mapped) for name in weights}
+        if pixels is not None and "dice" in weights:
+            within = jnp.where(truth > 0, mean_pool(pixels * masks, factor) / jnp.where(truth > 0, truth, 1.0), 1.0)
+            losses["dice"] = soft_dice_loss(
+                probabilities=jax.nn.sigmoid(logits[level]), masks=truth, mapped=mapped, weights=within
+            )
         total = total + weight * sum(weights[name] * loss for name, loss in losses.items())
         if level == 0:
             parts = {f"{name}_loss": loss for name, loss in losses.items()}
@@ -161,7 +195,14 @@ def pyramid(x: jax.Array, levels: int) -> jax.Array:
     return jnp.stack(stack)
 
 
-def multi_scale_l1(features_truth: Sequence[jax.Array], features_prediction: Sequence[jax.Array]) -> jax.Array:
+def multi_scale_l1(
+    features_truth: Sequence[jax.Array],
+    features_prediction: Sequence[jax.Array],
+    *,
+    bounds: Sequence[float] | None = None,
+    pixels: jax.Array | None = None,
+    mapped: bool = False,
+) -> jax.Array:
     """Mean over levels l and stages i of mean |f_i(image_l, truth_l) - f_i(image_l, prediction_l)|.
 
     Every stage counts alike, whatever its size, as the paper of SegAN writes it (Xue et al. 2018, eq. 2 there; its
@@ -171,6 +212,10 @@ def multi_scale_l1(features_truth: Sequence[jax.Array], features_prediction: Seq
     Args:
       features_truth: per stage `[..., batch, rows, columns, c]`, the leading axis (if any) being the level.
       features_prediction: the same shapes.
+      bounds: per stage, that its mean is divided by; None for 1.
+      pixels: `[batch, rows, columns, 1]` weights w of the pixels of the masks; a feature counts by the mean w of its
+        pixels, divided by the mean over all. None for 1.
+      mapped: whether that mean is over all devices.
 
     Example:
       >>> truth = [jnp.array([1.0, 1.0]), jnp.array([2.0])]
@@ -178,8 +223,13 @@ def multi_scale_l1(features_truth: Sequence[jax.Array], features_prediction: Seq
       >>> float(multi_scale_l1(truth, prediction))  # stages: 0.5 and 2
       1.25
     """
-    differences = [
-        jnp.abs(truth.astype(jnp.float32) - prediction.astype(jnp.float32)).mean()
-        for truth, prediction in zip(features_truth, features_prediction, strict=True)
-    ]
+    if pixels is not None:
+        mean = pixels.mean()
+        pixels = pixels / (jax.lax.pmean(mean, AXIS) if mapped else mean)
+    differences = []
+    for stage, (truth, prediction) in enumerate(zip(features_truth, features_prediction, strict=True)):
+        difference = jnp.abs(truth.astype(jnp.float32) - prediction.astype(jnp.float32))
+        if pixels is not None:
+            difference = difference * mean_pool(pixels, pixels.shape[1] // truth.shape[-3])
+        differences.append(difference.mean() / (1.0 if bounds is None else bounds[stage]))
     return jnp.stack(differences).mean()

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import optax
 
 from msanet_jax.networks.discriminator import clip_parameters
-from msanet_jax.networks.layers import AXIS
+from msanet_jax.networks.layers import AXIS, MOMENTUM
 from msanet_jax.training.adversaries import Batch, Game, find_adversary
-from msanet_jax.training.losses import SUPERVISED, deep_supervision_loss
+from msanet_jax.training.losses import SUPERVISED, deep_supervision_loss, lesion_weights
 from msanet_jax.training.state import Networks, TrainState, Tree, stream_key
 
 Metrics = dict[str, jax.Array]
@@ -148,6 +148,26 @@ def evaluation_step(networks: Networks, state: TrainState, image: jax.Array) -> 
     return jax.nn.sigmoid(networks.generator.apply(variables, image, train=False)[0][..., 0])
 
 
+def batch_statistics(networks: Networks, state: TrainState, batch: Batch, *, mapped: bool) -> Tree:
+    """Batch-norm means and variances of the moving-average generator on one batch, with dropout as in training.
+
+    From statistics of zero a step of the running ones leaves (1 - momentum) times those of the batch.
+    """
+    _, updates = networks.generator.apply(
+        {
+            "params": state.generator_average,
+            "batch_stats": jax.tree.map(jnp.zeros_like, state.generator_statistics),
+        },
+        batch["image"],
+        train=True,
+        mapped=mapped,
+        rngs={"dropout": stream_key(networks.config.seed, "statistics", 0)},
+        mutable=["batch_stats"],
+    )
+    statistics = jax.tree.map(lambda moved: moved / (1.0 - MOMENTUM), updates.get("batch_stats", {}))
+    return _mean_over_devices(statistics, mapped=mapped)
+
+
 def _generator_loss(
     networks: Networks, state: TrainState, batch: Batch, logits: Sequence[jax.Array], mapped: bool
 ) -> tuple[jax.Array, Metrics]:
@@ -158,6 +178,7 @@ def _generator_loss(
         weights={name: config.loss[key] for name in SUPERVISED if (key := f"{name}_weight") in config.loss},
         decay=config.loss.deep_supervision_decay,
         mapped=mapped,
+        pixels=lesion_weights(batch["share"], mapped=mapped) if "share" in batch else None,
     )
     metrics["supervised_loss"] = supervised
     total = supervised

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from data_pipeline.batches import steps_per_epoch, train_batches
+from data_pipeline.batches import lesion_shares, steps_per_epoch, train_batches
 from data_pipeline.grid import GridSplit, on_network
 from data_pipeline.normalize import normalize
 from tests.fakes import fake_split
@@ -171,3 +171,20 @@ def test_training_truth_is_the_image_s_own(small_config: ConfigDict) -> None:
         for image, mask in zip(batch["image"][..., 0], batch["mask"][..., 0], strict=True):
             number = int(np.abs(normalize(SPLIT.counts) - image).sum(axis=(1, 2)).argmin())
             np.testing.assert_array_equal(mask, SPLIT.masks[number])
+
+
+def test_shares_by_hand() -> None:
+    """Regions of 8-neighbours: one of three pixels over a corner, one of one, and an image's own in its neighbour."""
+    masks = np.zeros((2, 4, 4, 1), np.float32)
+    masks[0, 0, :2], masks[0, 1, 2], masks[0, 3, 0] = 1, 1, 1
+    masks[1, 0, :2] = 1
+    shares = lesion_shares(masks)[..., 0]
+    assert shares[0].tolist() == np.float32([[1 / 3, 1 / 3, 0, 0], [0, 0, 1 / 3, 0], [0] * 4, [1, 0, 0, 0]]).tolist()
+    assert shares[1, 0].tolist() == [0.5, 0.5, 0.0, 0.0]
+    assert shares.sum() == pytest.approx(3)  # one for each lesion
+
+
+def test_shares_come_with_the_batch_where_asked(small_config: ConfigDict) -> None:
+    (plain,), (batch,) = _take(small_config, 1), _take(small_config, 1, shares=True)
+    assert plain.keys() == {"image", "mask"}
+    np.testing.assert_array_equal(batch["share"], lesion_shares(plain["mask"]))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from msanet_jax.networks.discriminator import bounded_kernel, clip_parameters, pair, spectral_norm
+from configs.peers import get_config
+from data_pipeline.errors import RequestError
+from msanet_jax.networks.discriminator import bounded_kernel, clip_parameters, pair, spectral_norm, stage_bounds
 from msanet_jax.training.losses import multi_scale_l1
 from msanet_jax.training.state import create_networks
 
@@ -141,3 +145,40 @@ def test_the_norm_sits_behind_every_stage_but_the_first(small_config: ConfigDict
     before_leak = jnp.where(features[1] > 0, features[1], features[1] / 0.2)
     np.testing.assert_allclose(before_leak.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
     np.testing.assert_allclose(before_leak.var(axis=(0, 1, 2)), 1.0, atol=0.02)
+
+
+@pytest.mark.parametrize("fold_px", [1, 2])
+def test_stage_bounds_are_reached_and_never_exceeded(small_config: ConfigDict, fold_px: int) -> None:
+    """Kernels of equal entries and norm 1 on masks that differ by 1 everywhere reach it, random kernels do not."""
+    section = small_config.discriminator
+    section.fold_px, section.depth, section.width = fold_px, 2, 4
+    network = create_networks(small_config, steps_per_epoch=1).discriminator
+    image, mask = jnp.zeros((1, 32, 32, 1)), jnp.ones((1, 32, 32, 1))
+    params = network.init(jax.random.key(0), image, mask)["params"]
+
+    def largest(params: Any) -> list[float]:
+        pairs = (network.apply({"params": params}, image, other) for other in (mask, jnp.zeros_like(mask)))
+        return [float(jnp.abs(a - b).mean(axis=-1).max()) for a, b in zip(*pairs, strict=True)]
+
+    bounds = stage_bounds(section)
+    assert bounds == pytest.approx([4 * fold_px / 2, 16 * fold_px / 8**0.5])
+    assert all(found <= bound * 1.02 for found, bound in zip(largest(params), bounds, strict=True))
+    for index, stage in enumerate(("stage_0", "stage_1")):
+        kernel = jnp.ones_like(params[stage]["kernel"])
+        if index == 0:  # the mask's channels alone; folded channels alternate between image and mask
+            kernel = kernel * (jnp.arange(kernel.shape[2]) % 2)[:, None]
+        params[stage]["kernel"] = kernel / jnp.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), ord=2)
+    assert largest(params) == pytest.approx(bounds, rel=0.02)
+
+
+def test_stage_bounds_need_what_they_rest_on(small_config: ConfigDict) -> None:
+    section = small_config.discriminator
+    section.bound = "l1"
+    assert stage_bounds(section) == (1.0,) * section.depth
+    for key, value in (("bound", "clip"), ("norm", "batch"), ("pairing", "multiply")):
+        changed = section.copy_and_resolve_references()
+        changed[key] = value
+        with pytest.raises(RequestError, match=r"adversary\.stages=bounded needs"):
+            stage_bounds(changed)
+    with pytest.raises(RequestError, match=r"adversary\.stages=bounded needs"):
+        stage_bounds(get_config("segan,cpu").discriminator)

@@ -18,6 +18,7 @@ import pytest
 from ml_collections import ConfigDict
 from scipy import ndimage
 
+from data_pipeline.batches import lesion_shares
 from msanet_jax.networks.layers import AXIS
 from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
 from msanet_jax.training.steps import evaluation_step, generator_forward, train_iteration
@@ -223,6 +224,28 @@ def test_devices_together_do_what_one_does(small_config: ConfigDict, objective: 
         if one is not alone[0].discriminator_statistics["mean"]:
             np.testing.assert_allclose(each, jnp.stack([one, one]), rtol=1e-5)
     for name, value in alone[1].items():
+        np.testing.assert_allclose(together[1][name], [value, value], rtol=1e-5, err_msg=name)
+
+
+def test_devices_together_do_what_one_does_with_equal_lesions(small_config: ConfigDict) -> None:
+    """The mean size of a lesion is that of the lesions of all devices."""
+    networks, state = _start(small_config, "multi_scale_l1", "")
+    batch = _batch()
+    batch["share"] = lesion_shares(batch["mask"])
+    plain, equal = (
+        jax.jit(functools.partial(train_iteration, networks, mapped=False))(state, given)
+        for given in ({name: batch[name] for name in ("image", "mask")}, batch)
+    )
+    for name in ("dice_loss", "multi_scale_l1"):
+        assert abs(float(plain[1][name]) - float(equal[1][name])) > 1e-4
+    assert float(plain[1]["cross_entropy_loss"]) == float(equal[1]["cross_entropy_loss"])
+    shares = {name: value.reshape(2, 2, *value.shape[1:]) for name, value in batch.items()}
+    iteration = functools.partial(train_iteration, networks, mapped=True)
+    together = jax.jit(jax.vmap(iteration, in_axes=(None, 0), axis_name=AXIS))(state, shares)
+    alone, spread = (jax.tree.leaves(found[0].generator_params) for found in (equal, together))
+    for one, each in zip(alone, spread, strict=True):
+        np.testing.assert_allclose(each, jnp.stack([one, one]), rtol=1e-5)
+    for name, value in equal[1].items():
         np.testing.assert_allclose(together[1][name], [value, value], rtol=1e-5, err_msg=name)
 
 

@@ -10,6 +10,7 @@ import pytest
 from msanet_jax.training.losses import (
     cross_entropy_loss,
     deep_supervision_loss,
+    lesion_weights,
     multi_scale_l1,
     pyramid,
     soft_dice_loss,
@@ -104,3 +105,36 @@ def test_one_level_is_segans_loss() -> None:
     pairs = zip(features(image, truth), features(image, prediction), strict=True)
     segan = np.mean([np.abs(np.asarray(a) - np.asarray(b)).mean() for a, b in pairs])
     assert float(ours) == pytest.approx(float(segan), rel=1e-6)
+
+
+def test_equal_lesions_by_hand() -> None:
+    """Lesions of 1 and of 3 pixels: weights 2 and 2/3, so that each has 2 of the 4; the background keeps 1."""
+    masks = jnp.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]])
+    shares = jnp.where(masks > 0, jnp.array([[1.0], [1.0], [1 / 3], [1 / 3]]), 0.0)
+    pixels = lesion_weights(shares[None, ..., None])
+    assert float(pixels[0, 0, 0, 0]) == 2.0 and float(pixels[0, 0, 1, 0]) == 1.0
+    assert float(pixels[0, 2, 2, 0]) == pytest.approx(2 / 3)
+    assert float(lesion_weights(jnp.zeros((1, 2, 2, 1))).min()) == 1.0  # no lesion at all
+    truth = masks[None, ..., None]
+    # The small lesion is missed, the large one found, one pixel of background marked: each counts by its weight.
+    found = jnp.where(jnp.arange(4)[:, None] >= 2, masks, 0.0).at[0, 3].set(1.0)[None, ..., None]
+    loss = float(soft_dice_loss(probabilities=found, masks=truth, weights=pixels))
+    assert loss == pytest.approx(1 - (2 * 2 + 1) / ((2 + 1) + 4 + 1))
+    assert float(soft_dice_loss(probabilities=found, masks=truth)) == pytest.approx(1 - (2 * 3 + 1) / (4 + 4 + 1))
+    # The coarse head sees truths 1/4, 0, 0, 3/4 with the weights 2, 1, 1, 2/3.
+    logits = [jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 2, 2, 1))]
+    total, parts = deep_supervision_loss(logits=logits, masks=truth, weights={"dice": 1.0}, decay=1.0, pixels=pixels)
+    fine = 1 - (4 + 1) / (0.5 * (12 + 4) + 4 + 1)
+    coarse = 1 - (2 * 0.5 * (2 / 4 + 2 / 3 * 3 / 4) + 1) / (0.5 * (2 + 1 + 1 + 2 / 3) + 1 + 1)
+    assert float(parts["dice_loss"]) == pytest.approx(fine)
+    assert float(total) == pytest.approx((fine + coarse) / 2)
+
+
+def test_multi_scale_l1_by_bounds_and_pixels() -> None:
+    """Two stages of 2 x 2 and of 1 x 1 features, the first with a single difference of 4 under the weight 3."""
+    truth = [jnp.zeros((1, 1, 2, 2, 1)), jnp.zeros((1, 1, 1, 1, 2))]
+    predicted = [truth[0].at[0, 0, 1, 0].set(4.0), truth[1] + 6.0]
+    assert float(multi_scale_l1(truth, predicted)) == pytest.approx((1 + 6) / 2)
+    assert float(multi_scale_l1(truth, predicted, bounds=(0.5, 12.0))) == pytest.approx((2 + 0.5) / 2)
+    pixels = jnp.ones((1, 4, 4, 1)).at[0, 2:, :2].set(3.0)  # mean 1.5; 3 / 1.5 at the difference
+    assert float(multi_scale_l1(truth, predicted, pixels=pixels)) == pytest.approx((2 + 6) / 2)

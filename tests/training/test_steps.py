@@ -15,6 +15,7 @@ from msanet_jax.training.devices import check_batch_size, compile_probability, c
 from msanet_jax.training.state import Networks, TrainState, create_networks, create_state, stream_key
 from msanet_jax.training.steps import (
     adversarial_weight,
+    batch_statistics,
     discriminator_step,
     evaluation_step,
     generator_forward,
@@ -201,3 +202,16 @@ def test_batch_must_divide() -> None:
     assert shard({"image": np.zeros((8, 2))})["image"].shape == (4, 2, 2)
     with pytest.raises(ValueError, match=r"train\.batch_size=6 is not divisible by 4 devices"):
         check_batch_size(6, "train.batch_size")
+
+
+def test_own_statistics_are_those_of_the_averaged_parameters(small_config: ConfigDict) -> None:
+    """A training step with the averaged parameters moves the running statistics a tenth of the way to them."""
+    networks, state = _start(small_config)
+    doubled = jax.tree.map(lambda value: 2.0 * value + 0.1, state.generator_params)
+    state = state.replace(generator_average=doubled)
+    found = jax.jit(functools.partial(batch_statistics, networks, mapped=False))(state, _batch())
+    moving = jax.jit(lambda s, b: generator_forward(networks, s, b, mapped=False).statistics)
+    moved = moving(state.replace(generator_params=doubled), _batch())
+    expected = jax.tree.map(lambda new, old: (new - 0.9 * old) / 0.1, moved, state.generator_statistics)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -12,12 +14,15 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from data_pipeline.batches import train_batches
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import HistoryRow, read_history
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.checkpoints import CheckpointError
-from msanet_jax.training.loop import Due, Trained, _duration, train
+from msanet_jax.training.loop import Due, Trained, _duration, averaged, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
+from msanet_jax.training.state import create_networks, create_state
+from msanet_jax.training.steps import batch_statistics
 from msanet_jax.training.telemetry import NonFiniteLossError
 from tests.conftest import small_recipe
 from tests.fakes import fake_split
@@ -148,9 +153,26 @@ def test_non_finite_loss_names_step_and_checkpoint(config: ConfigDict, tmp_path:
         _train(config, tmp_path / "run")
 
 
-def test_last_step_logs_validates_and_saves(config: ConfigDict) -> None:
-    from msanet_jax.training.state import create_networks
+def test_averaged_parameters_get_statistics_of_their_own_where_asked(config: ConfigDict) -> None:
+    """The mean of those of the first batches; nothing else of the state changes."""
+    networks = create_networks(config, steps_per_epoch=2)
+    state = create_state(networks)
+    assert averaged(networks, TRAINING)(state) is state
+    config.train.norm_batches = 2
+    found = averaged(networks, TRAINING)(state)
+    settings = {"image_size_px": config.data.image_size_px, "batch_size": config.train.batch_size}
+    batches = train_batches(TRAINING, augment=config.augment, seed=config.seed, **settings)
+    one = jax.jit(functools.partial(batch_statistics, networks, mapped=False))
+    each = [one(state, {"image": batch["image"]}) for batch in itertools.islice(batches, 2)]
+    for leaf, *parts in zip(jax.tree.leaves(found.generator_statistics), *map(jax.tree.leaves, each), strict=True):
+        np.testing.assert_allclose(leaf, sum(parts) / 2, rtol=1e-3, atol=1e-4)
+    for leaf, same in zip(
+        jax.tree.leaves(found.generator_params), jax.tree.leaves(state.generator_params), strict=True
+    ):
+        np.testing.assert_array_equal(leaf, same)
 
+
+def test_last_step_logs_validates_and_saves(config: ConfigDict) -> None:
     config.train.total_epochs = 2.5
     due = Due(create_networks(config, steps_per_epoch=2))
     assert [step for step in range(1, 6) if due.validation(step)] == [4, 5]
