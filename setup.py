@@ -64,7 +64,7 @@ EXTRAS = {
     "test": TEST,
     "dev": [*TEST, "ruff>=0.14", "mypy>=1.18"],
     # benchmarks/, and an independent implementation of the scores in tests.
-    "bench": ["monai>=1.5", "torch==2.13.0"],
+    "bench": ["monai>=1.5", "torch==2.13.0", "nnunetv2>=2.8"],
     # benchmarks/tpu_compile.py: the TPU compiler alone, in the version that jax 0.10.2 asks for; no TPU is needed.
     "tpu-compile": ["jax==0.10.2", "jaxlib==0.10.2", "libtpu==0.0.42.*"],
     # Only to rebuild data_pipeline/phantom/skeleton.npz from its published source.

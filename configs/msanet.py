@@ -84,20 +84,25 @@ def _full() -> ConfigDict:
     config.train.image_every_epochs = 50.0
     config.train.keep_checkpoints = 3
 
-    config.evaluate = ConfigDict()
-    config.evaluate.batch_size = 16
-    config.evaluate.threshold = 0.5
-    config.evaluate.threshold_rule = "fixed"
-    config.evaluate.also_last = False
-    config.evaluate.lesion_overlap_min = 0.1
-    config.evaluate.surface_tolerance_mm = 5.0
-    config.evaluate.calibration_bins = 15
-    config.evaluate.froc_false_positives_per_scan = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-    config.evaluate.froc_probability_min = 0.0001
-    config.evaluate.froc_peak_distance_mm = 10.0
-    config.evaluate.froc_hit_distance_mm = 5.0
-    config.evaluate.bootstrap_samples = 1000
+    config.evaluate = _evaluate()
     return config
+
+
+def _evaluate() -> ConfigDict:
+    evaluate = ConfigDict()
+    evaluate.batch_size = 16
+    evaluate.threshold = 0.5
+    evaluate.threshold_rule = "fixed"
+    evaluate.also_last = False
+    evaluate.lesion_overlap_min = 0.1
+    evaluate.surface_tolerance_mm = 5.0
+    evaluate.calibration_bins = 15
+    evaluate.froc_false_positives_per_scan = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    evaluate.froc_probability_min = 0.0001
+    evaluate.froc_peak_distance_mm = 10.0
+    evaluate.froc_hit_distance_mm = 5.0
+    evaluate.bootstrap_samples = 1000
+    return evaluate
 
 
 def _generator() -> ConfigDict:

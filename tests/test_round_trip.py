@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipeline.errors import RequestError
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.folder import load_masks, load_scan, read_data_set
-from data_pipeline.intake.nnunet import write_nnunet
+from data_pipeline.intake.nnunet import Case, write_cases, write_nnunet
 from tests.user_files import LESIONS, body_scan, lesion_mask, nm_header, save_dicom, save_picture
 
 TOUCHING = ((120, 50, 6, 4), (126, 50, 5, 5), (170, 60, 3, 8))
@@ -109,3 +110,14 @@ def test_a_mask_edited_in_the_data_set_is_what_the_next_import_has(tmp_path: Pat
     Image.fromarray(edited).save(path)
     import_source(first, tmp_path / "again", ImportOptions(), progress=False)
     assert any(np.array_equal(ids, edited) for ids in _pixels(tmp_path / "again").values())
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "said"),
+    [("train", 65536, "set: case has counts above 65535"), ("test", 1, "set: no image for training")],
+)
+def test_nnunet_gets_a_whole_folder_or_none(tmp_path: Path, split: str, count: int, said: str) -> None:
+    case = Case(split, "case", np.full((4, 4), count), np.zeros((4, 4), bool))
+    with pytest.raises(RequestError, match=said):
+        write_cases([case], tmp_path / "out", source="set")
+    assert not (tmp_path / "out").exists()
