@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_LINE_MAX, _LINE_END = 1500, 300
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -13,6 +14,12 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
     )
+
+
+def as_line(text: str) -> str:
+    """As `printable`, the middle left out where a message quotes a value as long as a page."""
+    shown = printable(text)
+    return shown if len(shown) <= _LINE_MAX else f"{shown[: _LINE_MAX - _LINE_END]} ... {shown[-_LINE_END:]}"
 
 
 def as_file_name(text: str) -> str:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from data_pipeline.errors import ExitCode, RequestError
-from data_pipeline.text import printable
+from data_pipeline.text import as_line
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.versions import VERSION
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _stopping():
             return int(options.run(options))
     except RequestError as error:
-        print(f"msanet {options.command}: {printable(str(error))}", file=sys.stderr)
+        print(f"msanet {options.command}: {as_line(str(error))}", file=sys.stderr)
         return ExitCode.REFUSED
     except Stopped as stop:
         print(f"msanet {options.command}: stopped by {stop.name}", file=sys.stderr)

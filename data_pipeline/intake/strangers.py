@@ -21,7 +21,7 @@ _MODALITIES = {"RTSTRUCT", "PR", "ANN", "SR", "M3D"}
 _KEYS = """
 annotation annotations shapes regions shape_attributes result results polygon polygons points segmentation
 segmentations bbox boxes markups contours rois objects geometry features strokes completions lesions
-_via_img_metadata imagepath images categories
+_via_img_metadata imagepath imageheight imagewidth imagedata images categories
 """
 _DEPTH, _ITEMS = 6, 50
 NOT_READ = "looks like an annotation of a kind that is not read; save it as a mask PNG, LabelMe or COCO, or remove it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_pipeline.text import printable
+from data_pipeline.text import as_line
 
 MAX_FILES = 100_000
 """Of one source."""
@@ -23,7 +23,7 @@ class Problem(str):
 
     def __new__(cls, name: object, reason: str) -> Problem:
         """The line `NAME: REASON`."""
-        line = super().__new__(cls, f"{printable(str(name))}: {reason}")
+        line = super().__new__(cls, as_line(f"{name}: {reason}"))
         line.reason = reason
         return line
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from data_pipeline.readers import budget
 from data_pipeline.readers.orientation import AS_STORED, inverse, upright
@@ -44,7 +45,22 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # damaged metadata do not matter, damaged pixels raise
         with Image.open(io.BytesIO(source), formats=PICTURE_FORMATS) as picture:
+            if picture.format == "PNG":
+                _check_sums(source)
             yield picture
+
+
+def _check_sums(png: bytes) -> None:
+    """Refuses a PNG with a wrong checksum: its pixels often decode, as others, and a mask may be empty.
+
+    Raises:
+      OSError: as said.
+    """
+    try:
+        with PngImageFile(io.BytesIO(png)) as picture:
+            picture.verify()
+    except Exception as error:  # Pillow says SyntaxError, struct and zlib have their own
+        raise OSError(f"a damaged PNG ({type(error).__name__})") from None
 
 
 def stored_pixels(picture: Image.Image) -> tuple[np.ndarray, int]:

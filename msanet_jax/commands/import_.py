@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_pipeline import scan_flags
 from data_pipeline.errors import ExitCode
-from data_pipeline.text import printable
+from data_pipeline.text import as_line
 
 HELP = "make a data set of your own scans and masks"
 DESCRIPTION = (
@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> int:
         progress=not options.quiet,
     )
     for line in outcome.problems:
-        print(printable(line), file=sys.stderr)
+        print(as_line(line), file=sys.stderr)
     if not options.quiet:
         for line in outcome.notes:
-            print(printable(line))
+            print(as_line(line))
         print(outcome.summary(options.out))
     return ExitCode.SOME_FAILED if outcome.problems else ExitCode.DONE

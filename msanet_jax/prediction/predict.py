@@ -21,7 +21,7 @@ from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.damage import LOG
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
 from data_pipeline.readers.stated import Stated
-from data_pipeline.text import printable
+from data_pipeline.text import as_line
 from msanet_jax.prediction.earlier_results import clear_earlier
 from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, model_name, save_prediction
 from msanet_jax.prediction.follow_up import read_results
@@ -291,7 +291,7 @@ def _key(file: Path | None) -> Iterator[None]:
 
 def _tell(line: str) -> None:
     with tqdm.external_write_mode(file=sys.stderr):
-        print(printable(line), file=sys.stderr)
+        print(as_line(line), file=sys.stderr)
 
 
 def check_threshold(threshold: float | None, model: Model) -> float:

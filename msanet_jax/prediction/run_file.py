@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from data_pipeline.files import write_json
 from data_pipeline.reading import Count, Finite
+from data_pipeline.text import printable
 from msanet_jax.runtime.versions import versions
 
 SCHEMA_VERSION: Final = 1
@@ -97,7 +98,7 @@ class RunFile:
 def skipped(failures: Sequence[Failure], *, anonymous: bool) -> tuple[Skipped, ...]:
     """Failures as they are told to others."""
     return tuple(
-        Skipped(f"file {number}" if anonymous else failure.path.name, failure.reason)
+        Skipped(f"file {number}" if anonymous else printable(failure.path.name), printable(failure.reason))
         for number, failure in enumerate(failures, 1)
     )
 

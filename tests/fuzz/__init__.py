@@ -16,15 +16,10 @@ from pathlib import Path
 from types import FrameType
 
 from data_pipeline.errors import RequestError
-from data_pipeline.text import printable
 
 READ, REFUSED = "read", "refused"
 MAX_SECONDS = 10.0
 """Of one input of a few kilobytes; sound ones take milliseconds."""
-
-
-LINE_MAX = 2000
-"""Letters of a refusal; names of files have up to 255 bytes, and control characters are spelled out."""
 
 
 class Finding(Exception):  # noqa: N818 - what was found is no error of the fuzzer
@@ -143,10 +138,10 @@ def _outcome(target: Target, folder: Path, seconds: float) -> str:
 def check_line(line: str) -> str:
     """The kind of finding that a line of a refusal is; empty if it is a good line.
 
-    Commands print a refusal by `text.printable`, so that what it quotes stays in the line.
+    Commands print a refusal by `text.as_line`: what it quotes stays in the line, whatever its length.
     """
-    if "Traceback" in line or len(printable(line)) > LINE_MAX:
-        return "a refusal as long as a page"
+    if "Traceback (most" in line:
+        return "a traceback in a refusal"
     if "MemoryError" in line:
         return "fills the memory"
     return "" if line.strip() else "a refusal without words"

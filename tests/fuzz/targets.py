@@ -185,6 +185,18 @@ def _coco(folder: Path) -> Path:
     return folder / "coco.json"
 
 
+def _mutate_coco(content: bytes, draw: random.Random) -> bytes:
+    """As `mutate_json`, but never to a sound file without annotations, which says nothing of its image."""
+    while True:
+        changed = mutate_json(content, draw)
+        try:
+            value = json.loads(changed)
+        except (ValueError, RecursionError):
+            return changed
+        if not isinstance(value, dict) or value.get("annotations") != []:
+            return changed
+
+
 def _voc(folder: Path) -> Path:
     _write_mask(folder, "a_mask.png")
     box = "<bndbox><xmin>26</xmin><ymin>31</ymin><xmax>28</xmax><ymax>33</ymax></bndbox>"
@@ -371,7 +383,7 @@ TARGETS = (
     Target("npy", _npy, _read_all, headers(140)),
     Target("pictures", _pictures, _read_all, headers(600), cost=2),
     Target("labelme", _beside(_labelme), _annotated, mutate_json),
-    Target("coco", _beside(_coco), _annotated, mutate_json),
+    Target("coco", _beside(_coco), _annotated, _mutate_coco),
     Target("voc", _beside(_voc), _annotated, mutate_bytes),
     Target("mask_png", _beside(lambda folder: _write_mask(folder, "a_mask.png")), _annotated, mutate_bytes),
     Target("mask_tif", _beside(lambda folder: _write_mask(folder, "a_mask.tif")), _annotated, mutate_bytes),
@@ -382,7 +394,7 @@ TARGETS = (
     Target("zip", _zip, _opened, mutate_zip),
     Target("dicomdir", _dicomdir, _opened, mutate_dicom),
     Target("data_set", _data_set, _data_set_read, _by_suffix, cost=2),
-    Target("model", _model, _model_loaded, mutate_members(_MODEL_MEMBERS), cost=4),
+    Target("model", _model, _model_loaded, mutate_members(_MODEL_MEMBERS), cost=40),
     Target("program", _model, _program_tried, mutate_members({"program.jax": mutate_bytes}), cost=400),
     Target("recipe", _run_folder, _recipe_read, mutate_json),
     Target("run", _scored_run, _run_read, _by_suffix),

@@ -145,6 +145,21 @@ def test_shapes_that_are_none_and_pictures_that_would_fill_the_memory(tmp_path: 
         )
 
 
+def test_a_png_with_a_wrong_checksum_is_no_empty_mask(tmp_path: Path) -> None:
+    """Zeros in the packed pixels: zlib decodes them to an empty picture, and never comes to its own checksum."""
+    np.save(tmp_path / "a.npy", np.ones(SHAPE, np.int32))
+    path = _write("png", tmp_path)
+    content = path.read_bytes()
+    pixels = content.index(b"IDAT") + 4
+    length = int.from_bytes(content[pixels - 8 : pixels - 4], "big")
+    packer = zlib.compressobj()
+    packed = packer.compress(bytes(SHAPE[0] * (SHAPE[1] + 1))) + packer.flush(zlib.Z_SYNC_FLUSH)
+    assert len(packed) <= length
+    path.write_bytes(content[:pixels] + packed.ljust(length, b"\0") + content[pixels + length :])
+    found, lines = _read(tmp_path)
+    assert not found and ["the mask cannot be decoded" in line for line in lines] == [True]
+
+
 def test_a_tiff_without_its_bits_per_sample_is_no_empty_mask(tmp_path: Path) -> None:
     """One damaged tag, and the packed pixels decode as bits, of which the first are all 0."""
     np.save(tmp_path / "a.npy", np.ones(SHAPE, np.int32))

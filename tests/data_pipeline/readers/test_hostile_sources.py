@@ -25,7 +25,7 @@ from data_pipeline.readers import archives
 from data_pipeline.readers.dicom_file import quiet
 from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.sources import open_source
-from data_pipeline.text import as_file_name, last_bytes, printable, table_cell
+from data_pipeline.text import as_file_name, as_line, last_bytes, printable, table_cell
 from msanet_jax import cli
 from msanet_jax.prediction.files import FORMATS
 from msanet_jax.prediction.predict import Outcome, Request, predict_with
@@ -201,6 +201,8 @@ def test_any_name_of_a_file(tmp_path: Path, name: str, capsys: pytest.CaptureFix
 
 def test_text_from_outside() -> None:
     assert printable("a\x1b[31m\n\udcfc ä骨") == "a\\x1b[31m\\n\\udcfc ä骨"
+    assert as_line("a" * 1500) == "a" * 1500
+    assert as_line("a" * 99_000 + "; export it again\n") == f"{'a' * 1200} ... {'a' * 281}; export it again\\n"
     assert as_file_name('a/b:c"\x1b\udcfc骨') == "a_b_c___骨"
     assert last_bytes("骨" * 80, 10) == "骨" * 3
     assert last_bytes("abc", 10) == "abc"
