@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import logging
 import multiprocessing
 import os
 import resource
@@ -89,6 +90,7 @@ def _in_processes(target: Target, numbers: range, seed: int) -> list[tuple[str, 
 
 
 def _work(name: str, numbers: range, seed: int, pipe: Connection) -> None:
+    logging.disable(logging.WARNING)
     with contextlib.suppress(OSError, ValueError):
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY_BYTES,) * 2)

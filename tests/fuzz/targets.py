@@ -32,6 +32,8 @@ from msanet_jax.prediction.follow_up import read_results
 from msanet_jax.prediction.predict import Request, predict_with
 from msanet_jax.report.data import read_runs
 from msanet_jax.runs.cases import read_cases
+from msanet_jax.runs.history import read_history
+from msanet_jax.runs.metrics_file import read_lesions, read_metrics
 from msanet_jax.runs.recipe import check_recipe, read_config
 from msanet_jax.trained import admission
 from msanet_jax.trained.exported import load_exported
@@ -289,6 +291,7 @@ def _data_set_read(folder: Path) -> bool:
         load_masks(folder, entry, entry.masks)
         load_facts(folder, entry)
         load_boxes(folder, entry)
+        load_boxes(folder, entry)
     return True
 
 
@@ -329,6 +332,18 @@ def _program_tried(folder: Path) -> bool:
 def _run_folder(folder: Path) -> list[Path]:
     (folder / "config.json").write_text(get_config("smoke").to_json())
     return [folder / "config.json"]
+
+
+def _scored(folder: Path) -> list[Path]:
+    return [path for path in sorted(scored_run(folder).iterdir()) if path.is_file()]
+
+
+def _scored_read(folder: Path) -> bool:
+    """All files of a scored run, as `msanet report` and `msanet compare` read them."""
+    read_lesions(folder, read_metrics(folder))
+    read_history(folder / "history.jsonl")
+    read_cases(folder)
+    return True
 
 
 def _recipe_read(folder: Path) -> bool:
@@ -396,6 +411,7 @@ TARGETS = (
     Target("data_set", _data_set, _data_set_read, _by_suffix, cost=2),
     Target("model", _model, _model_loaded, mutate_members(_MODEL_MEMBERS), cost=40),
     Target("program", _model, _program_tried, mutate_members({"program.jax": mutate_bytes}), cost=400),
+    Target("scored_run", _scored, _scored_read, _by_suffix),
     Target("recipe", _run_folder, _recipe_read, mutate_json),
     Target("run", _scored_run, _run_read, _by_suffix),
     Target("cases", _cases, _cases_read, mutate_bytes),

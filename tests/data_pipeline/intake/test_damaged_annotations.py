@@ -154,6 +154,7 @@ def test_a_png_with_a_wrong_checksum_is_no_empty_mask(tmp_path: Path) -> None:
     length = int.from_bytes(content[pixels - 8 : pixels - 4], "big")
     packer = zlib.compressobj()
     packed = packer.compress(bytes(SHAPE[0] * (SHAPE[1] + 1))) + packer.flush(zlib.Z_SYNC_FLUSH)
+    packed += b"\0\xe8\x03\x17\xfc"  # and the begin of 1000 bytes more
     assert len(packed) <= length
     path.write_bytes(content[:pixels] + packed.ljust(length, b"\0") + content[pixels + length :])
     found, lines = _read(tmp_path)
