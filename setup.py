@@ -27,26 +27,26 @@ RUNTIME = [
     "scipy>=1.13",
     "scikit-image>=0.24",
     "scikit-learn>=1.5",
-    "pillow>=11.0",
+    "pillow>=12.3",  # earlier ones can write outside of memory when they read or crop a crafted image
     "matplotlib>=3.9",
-    "pydicom>=3.0",
-    "python-gdcm>=3.0.24",
+    "pydicom>=3.0.2",  # earlier ones follow a DICOMDIR out of its folder
+    "python-gdcm>=3.2.6",  # earlier ones can read and write outside of memory in crafted files
     "highdicom>=0.27",
     "nibabel>=5.3",
     # jax.export writes and reads its files with it and does not bring it.
     "flatbuffers>=25.1",
     # The weights in an exported model.
     "safetensors>=0.5",
-    "tqdm>=4.66",
+    "tqdm>=4.66.3",
     # Records of files: types that are checked when a file is read.
     "msgspec>=0.19",
-    "jinja2>=3.1",
+    "jinja2>=3.1.6",
     "shtab>=1.7",
 ]
 
 TEST = [
     "pytest>=8.0",
-    "pytest-xdist>=3.7",
+    "pytest-xdist>=3.8",
     "pydicom-data>=1.0",
     "jsonschema>=4.20",
     "selenium>=4.20",

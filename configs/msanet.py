@@ -75,6 +75,7 @@ def _full() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 16
+    config.train.init_from = ""
     config.train.total_epochs = 200.0
     config.train.ema_decay = 0.99
     config.train.norm_batches = 0

@@ -127,6 +127,19 @@ def test_pmap_lives_in_one_file() -> None:
     assert users == ["devices.py"]
 
 
+@pytest.mark.parametrize(
+    ("library", "users"),
+    [
+        ("clu", {"telemetry.py"}),
+        ("tensorflow_datasets", {"datasets.py", "features.py", "phantom_bone.py", "imported.py"}),
+    ],
+)
+def test_libraries_that_may_have_to_be_replaced_stay_in_few_files(library: str, users: set[str]) -> None:
+    assert {
+        path.name for path in SOURCES if any(f"{name}.".startswith(f"{library}.") for name in _imports(path))
+    } == users
+
+
 def test_folders_stay_small() -> None:
     tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     names = tracked.split() or [str(path.relative_to(ROOT)) for path in SOURCES]

@@ -30,6 +30,8 @@ MAX_TEXT_BYTES = 64 << 20
 MAX_BATCH = 4096
 _RATIO_FROM_BYTES, _MAX_RATIO = 64 << 20, 100.0
 
+DEFAULT = "default"
+"""Names the model that came with this installation."""
 DEFAULT_MODEL = Path(__file__).parents[1] / "trained" / "default.msanet"
 """Shipped with the package where it was released with one."""
 
@@ -46,6 +48,11 @@ def default_model() -> Path:
             "--config=configs/msanet.py:cpu --workdir=RUN) or --model=FILE.msanet (msanet export)"
         )
     return DEFAULT_MODEL
+
+
+def model_path(source: str | Path) -> Path:
+    """The file of `default` or of a path; raises as `default_model`."""
+    return default_model() if str(source) == DEFAULT else Path(source)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -30,13 +30,17 @@ def check_recipe(config: ConfigDict) -> None:
 
 
 def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """`key: old -> new` for every leaf that differs; `variants` only names how a config was reached."""
+    """`key: old -> new` for every leaf that differs; `variants` only names how a config was reached.
+
+    A key that one recipe lacks and that the other sets to nothing (0, "", False, ()) does not differ: an option that
+    is off says no more than a recipe from before it existed.
+    """
     flat_old, flat_new = flatten(old), flatten(new)
     keys = sorted((flat_old.keys() | flat_new.keys()) - {"variants"})
     return [
         f"{key}: {flat_old.get(key, 'absent')} -> {flat_new.get(key, 'absent')}"
         for key in keys
-        if flat_old.get(key, "absent") != flat_new.get(key, "absent")
+        if flat_old.get(key, flat_new.get(key) and "absent") != flat_new.get(key, flat_old.get(key) and "absent")
     ]
 
 

@@ -229,6 +229,9 @@ KEYS: Mapping[str, Key] = {
     **_optimizer("generator_optimizer"),
     **_optimizer("discriminator_optimizer"),
     "train.batch_size": Key(COUNT, "Batch over all devices", "images"),
+    "train.init_from": Key(
+        Words(least=0), "Start at trained weights: a run's folder, a .msanet file, or default; empty draws random ones"
+    ),
     "train.total_epochs": Key(RATE, "Passes over the training images", "epochs"),
     "train.ema_decay": Key(SHARE_BELOW_1, "Decay of the moving average of the generator, which is used for evaluation"),
     "train.norm_batches": Key(

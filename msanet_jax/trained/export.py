@@ -201,10 +201,12 @@ def _read_scores(paths: Sequence[Path], *, required: bool) -> dict[int, Mapping[
 
 
 def _config_text(config: ConfigDict) -> str:
-    """A recipe as JSON; of a data set folder of one's own only the name."""
+    """A recipe as JSON; of one's own folders only the names."""
     public = ConfigDict(config).copy_and_resolve_references()
     with public.unlocked():
         public.data.dataset = public_dataset_name(str(config.data.dataset))
+        if config.train.get("init_from"):
+            public.train.init_from = public_dataset_name(config.train.init_from)
     return str(public.to_json(indent=2, sort_keys=True))
 
 

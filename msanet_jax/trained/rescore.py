@@ -11,7 +11,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
 from data_pipeline.folds import load_splits
 from msanet_jax.runs.metrics_file import Metrics
-from msanet_jax.runs.model_file import default_model
+from msanet_jax.runs.model_file import DEFAULT, model_path
 from msanet_jax.runs.notices import public_dataset_name
 from msanet_jax.runs.recipe import read_config
 from msanet_jax.trained.exported import load_exported
@@ -20,8 +20,6 @@ from msanet_jax.trained.restore import restore
 from msanet_jax.training.outcome import score_and_write
 
 SCORED_SPLITS = ("test", "validation")
-DEFAULT = "default"
-"""Names the model that came with this installation."""
 
 
 def score_again(
@@ -80,7 +78,7 @@ def score_again(
 
 def _load(source: Path, *, exported: bool, decided: bool) -> Model:
     if exported:
-        path = default_model() if str(source) == DEFAULT else source
+        path = model_path(source)
         model = load_exported(path)
         _check_protocol_keys(model.config, str(path))
         if not isinstance(model.provenance.get("step"), int):

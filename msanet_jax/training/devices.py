@@ -4,6 +4,10 @@ With several processes each maps over its own devices and sees its own share of 
 The state travels un-stacked (`in_axes=None`): it looks the same on one device and on many, and checkpoints need no
 un-replication. `out_axes=None` returns the first device's copy, which is right only because every output of a step is
 reduced over the devices; the parity test holds that.
+
+JAX 0.12 calls `jax.pmap` the old way and recommends `jax.shard_map`. It still works, without a warning, and is itself
+jit over shard_map there. For us nothing changes: both forms of `map_iteration` compile to the same collectives, and the
+tests run both. To switch, `compile_train_iteration` asks for `form="shard_map"` and hands the batch over unsplit.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from msanet_jax.training.baselines import fit_baseline
 from msanet_jax.training.devices import compile_probability, describe_devices
 from msanet_jax.training.loop import train
 from msanet_jax.training.outcome import headline, score_and_write
+from msanet_jax.training.start import check_start
 from msanet_jax.training.state import create_networks
 
 LOG = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> Me
     LOG.info("%s", describe_devices())
     run = Path(workdir)
     from_primary(lambda: check_same_config(run, config))
+    if not (run / "checkpoints").is_dir():
+        from_primary(lambda: check_start(config))
     with contextlib.ExitStack() as stack:
         from_primary(lambda: stack.enter_context(only_run(run)))
         return _train_and_evaluate(config, run, data_dir, begin)

@@ -23,12 +23,22 @@ from msanet_jax.evaluation.results import Evaluation
 from msanet_jax.report.case_pictures import validation_panels
 from msanet_jax.runtime.hosts import raise_if_lost_peer, share, stop_agreed
 from msanet_jax.training.checkpoints import Checkpoints
-from msanet_jax.training.devices import compile_probability, compile_statistics, compile_train_iteration, place_state
+from msanet_jax.training.devices import (
+    HostBatch,
+    compile_probability,
+    compile_statistics,
+    compile_train_iteration,
+    place_state,
+)
 from msanet_jax.training.signals import Preempted, StopOnSigterm
+from msanet_jax.training.start import start_state
 from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
+from msanet_jax.training.steps import Metrics
 from msanet_jax.training.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
+
+Iterate = Callable[[TrainState, HostBatch], tuple[TrainState, Metrics]]
 
 PROBE_STEPS = 5
 """Iterations timed after compilation, each on its own, before the time to the end is announced on a CPU."""
@@ -65,6 +75,7 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
       Preempted: SIGTERM arrived.
       hosts.LostPeerError: another process is gone.
       telemetry.NonFiniteLossError: a loss is NaN or infinite.
+      RequestError: `train.init_from` gives no start for this network.
       checkpoints.CheckpointError: the checkpoints are damaged or of another network.
     """
     networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
@@ -73,6 +84,8 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
     if (resumed := checkpoints.restore_latest(state)) is not None:
         state = resumed
         LOG.info("resumed from step %d", int(state.step))
+    else:
+        state = start_state(state, config)
     telemetry = Telemetry(run, networks, state)
     try:
         with StopOnSigterm() as stop:
@@ -97,7 +110,7 @@ def _loop(
     telemetry: Telemetry,
     stop: StopOnSigterm,
 ) -> TrainState:
-    iterate = compile_train_iteration(networks)
+    iterate = announced(compile_train_iteration(networks), telemetry.message)
     validate = Validator(networks, averaged(networks, training), validation, checkpoints, telemetry)
     due = Due(networks)
     announce = TimeToEnd(networks, first_step=int(state.step), telemetry=telemetry)
@@ -116,6 +129,24 @@ def _loop(
             checkpoints.wait()
             raise Preempted(f"stopped at step {step} of {networks.total_steps}, saved")
     return state
+
+
+def announced(iterate: Iterate, say: Callable[[str], None]) -> Iterate:
+    """`iterate`, with a line before its first call, which compiles, and another one after it."""
+    calls = 0
+
+    def call(state: TrainState, batch: HostBatch) -> tuple[TrainState, Metrics]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            return iterate(state, batch)
+        say("compiling the training step; without a kept program this takes a minute or two on a CPU")
+        begin = time.perf_counter()
+        outputs = jax.block_until_ready(iterate(state, batch))
+        say(f"compiled, first step done, in {time.perf_counter() - begin:.0f} s")
+        return outputs
+
+    return call
 
 
 def _batches(

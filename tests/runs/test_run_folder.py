@@ -44,6 +44,10 @@ def test_threshold_by_recipe_or_as_chosen(tmp_path: Path) -> None:
 def test_differing_keys_ignore_how_a_config_was_reached() -> None:
     assert differing_keys(ConfigDict({"variants": "a", "x": 1}), ConfigDict({"variants": "b", "x": 1})) == []
     assert differing_keys(ConfigDict({"x": 1}), ConfigDict({"x": 1, "y": 2})) == ["y: absent -> 2"]
+    assert differing_keys(ConfigDict({"x": 1, "y": 2}), ConfigDict({"x": 1})) == ["y: 2 -> absent"]
+    off = ConfigDict({"x": 1, "y": 0.0, "z": "", "w": ()})
+    assert differing_keys(ConfigDict({"x": 1}), off) == differing_keys(off, ConfigDict({"x": 1})) == []
+    assert differing_keys(off, ConfigDict({"x": 0})) == ["x: 1 -> 0"]
 
 
 def test_a_run_stays_with_its_version_of_the_data(tmp_path: Path) -> None:

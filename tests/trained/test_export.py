@@ -326,8 +326,9 @@ def test_threshold_chosen_on_validation_patients_is_the_models(
 
 def test_a_folder_of_ones_own_is_named_by_its_last_part(tmp_path: Path) -> None:
     config = get_config("smoke")
-    config.data.dataset = "/home/MUSTERFRAU/scans"
+    config.data.dataset, config.train.init_from = "/home/MUSTERFRAU/scans", "/home/MUSTERFRAU/x.msanet"
     assert json.loads(_config_text(config))["data"]["dataset"] == "scans"
+    assert json.loads(_config_text(config))["train"]["init_from"] == "x.msanet"
     assert config.data.dataset == "/home/MUSTERFRAU/scans"
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"test": {}, "images": [1], "provenance": {"dataset": "/home/MUSTERFRAU/scans"}}))

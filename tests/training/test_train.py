@@ -19,7 +19,7 @@ from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import HistoryRow, read_history
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.checkpoints import CheckpointError
-from msanet_jax.training.loop import Due, Trained, _duration, averaged, train
+from msanet_jax.training.loop import Due, Trained, _duration, announced, averaged, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
 from msanet_jax.training.state import create_networks, create_state
 from msanet_jax.training.steps import batch_statistics
@@ -178,6 +178,14 @@ def test_last_step_logs_validates_and_saves(config: ConfigDict) -> None:
     assert [step for step in range(1, 6) if due.validation(step)] == [4, 5]
     assert [step for step in range(1, 6) if due.checkpoint(step)] == [2, 4, 5]
     assert due.log(5)
+
+
+def test_the_first_call_alone_is_announced() -> None:
+    said: list[str] = []
+    call = announced(lambda state, batch: (state + batch, {"lines": len(said)}), said.append)
+    assert [call(1, 2), call(3, 4)] == [(3, {"lines": 1}), (7, {"lines": 2})]
+    assert said[0].startswith("compiling the training step")
+    assert said[1] == "compiled, first step done, in 0 s"
 
 
 @pytest.mark.parametrize(
