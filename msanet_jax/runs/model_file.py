@@ -108,7 +108,7 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
 def read_recipe(path: Path, member: int = 0) -> ConfigDict:
     """The recipe of one of an exported model's members; raises as `read_member`."""
     text = read_member(path, f"config_{member}.json", limit=MAX_TEXT_BYTES)
-    return recipe_from_text(text.decode("utf-8", "replace"), where=str(path))
+    return recipe_from_text(text.decode("utf-8", "replace"), where=f"{path}: config_{member}.json")
 
 
 def weights_name(member: int) -> str:
@@ -148,7 +148,7 @@ def _check_values(manifest: dict[str, Any], path: Path) -> None:
         ("threshold", "a number between 0 and 1", lambda value: _number(value) and 0 < value < 1),
         ("batch_size", f"a whole number from 1 to {MAX_BATCH}", lambda value: _whole(value) and value <= MAX_BATCH),
         ("parameters", "a list of whole numbers", lambda value: isinstance(value, list) and all(map(_whole, value))),
-        ("provenance", "an object", lambda value: isinstance(value, dict)),
+        ("provenance", "an object with a whole number as step", _provenance),
     ):
         if key not in manifest:
             raise RequestError(f"{path}: its manifest lacks {key}; export it again")
@@ -164,6 +164,10 @@ def _number(value: Any) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _provenance(value: Any) -> bool:
+    return isinstance(value, dict) and type(value.get("step", 0)) is int
 
 
 def _names(value: Any) -> bool:

@@ -162,6 +162,7 @@ def test_damaged_programs_are_tried_elsewhere(tmp_path: Path) -> None:
         ({"batch_size": True}, "batch_size in its manifest must be a whole number"),
         ({"platforms": "cpu"}, "platforms in its manifest must be a list of names"),
         ({"provenance": [1]}, "provenance in its manifest must be an object"),
+        ({"provenance": {"step": "$\\frac$"}}, "provenance in its manifest must be an object with a whole number"),
         ({"input": {"field": ["thorax"], "shape": ["b", 256, 256]}}, "its manifest lacks input.field"),
         ({"input": {"field": "thorax", "shape": 7}}, "input in its manifest must be an object with field, shape"),
         ({"output": {"shape": ["b", 256, 1e308], "dtype": "float32"}}, "output in its manifest must be an object"),
@@ -179,7 +180,8 @@ def test_manifests_and_recipes_of_another_kind(tmp_path: Path) -> None:
         said = _line(_file(tmp_path / "x.msanet", manifest=0 if manifest is None else manifest))
         assert "is not an exported model" in said
     for recipe in ([1], {"": 3}, {"data": 5}, {"data": {"image_size_px": 7}}, {"a.b": {"": {}}}, {"data": {}}):
-        assert "recipe" in _line(_file(tmp_path / "x.msanet", recipe=recipe))
+        said = _line(_file(tmp_path / "x.msanet", recipe=recipe))
+        assert "config_0.json" in said or "in its recipe" in said
     path = tmp_path / "x.msanet"
     for text in (b"{", b"\xff\xfe", b"[" * 100_000, b'{"format": ' + b"9" * 5000 + b"}"):
         with zipfile.ZipFile(path, "w") as archive:

@@ -96,6 +96,10 @@ def test_what_cannot_be_rebuilt_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "weights_1.safetensors is damaged" in refusal({"weights_1.safetensors": b"nonsense"})
     with zipfile.ZipFile(MADE_BEFORE[0]) as archive:
         config = json.loads(archive.read("config_1.json"))
+    config["generator"]["depth"] = 10**9
+    line = refusal({"config_1.json": json.dumps(config).encode()})
+    assert "config.generator.depth=1000000000 must be a whole number, 1 to 10" in line
+    config["generator"]["depth"] = 2
     config["generator"]["width"] = 4
     line = refusal({"config_1.json": json.dumps(config).encode()})
     assert "weights of another network: " in line
