@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from data_pipeline import phantom
 from data_pipeline.features import image_features
 from data_pipeline.fields import field_shape
 from data_pipeline.phantom_examples import SET_MASKS, PatientStore
+from data_pipeline.progress import progress
 from data_pipeline.scan import View
 from data_pipeline.splits import check_disjoint, split_patients
 
@@ -131,7 +131,7 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        self._bar = tqdm(total=self.builder_config.images, unit="image", desc=f"building {self.info.full_name}")
+        self._bar = progress(title=f"building {self.info.full_name}", unit="image", total=self.builder_config.images)
         return {
             split: self._generate_examples(patients) for split, patients in planned_views(self.builder_config).items()
         }

@@ -19,12 +19,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from data_pipeline.fields import field_counts, field_ids, find_window
 from data_pipeline.files import whole_files
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.truth import MASKS
+from data_pipeline.progress import progress
 from data_pipeline.scan import View
 
 SET_MASKS = (*MASKS, "organs")
@@ -115,7 +115,7 @@ def simulate_in_processes(
         try:
             with _for_workers():
                 futures = [pool.submit(_keep, store, index, tuple(plan[index])) for index in missing]
-            with tqdm(total=len(plan), initial=len(plan) - len(missing), unit="patient", desc=title) as bar:
+            with progress(title=title, unit="patient", total=len(plan), initial=len(plan) - len(missing)) as bar:
                 for _ in as_completed(futures):
                     bar.update()
         except BrokenProcessPool:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation
 from data_pipeline.annotations.kinds import IGNORED, KINDS, Annotation
@@ -24,6 +23,7 @@ from data_pipeline.intake.manifest import ImageEntry
 from data_pipeline.intake.pairing import Finder, ScanFile, pair_files, same_files
 from data_pipeline.intake.splitting import draw_splits, one_patient, place_of
 from data_pipeline.intake.unmasked import UNMASKED, Origin
+from data_pipeline.progress import progress as bar
 from data_pipeline.readers import names, read_scans
 from data_pipeline.readers.entries import Problem
 from data_pipeline.readers.pseudonyms import pseudonym, pseudonym_key, read_or_draw_key
@@ -178,7 +178,7 @@ class _Import:
             if line := self._take_segmentation(file, known):
                 self._problem(file, line)
                 finder.refuse(file)
-        for scan in tqdm(pairing.scans, unit="file", desc="importing", disable=None if progress else True):
+        for scan in bar(pairing.scans, title="importing", unit="file", quiet=not progress):
             self._take_scan(scan)
         self._settle_unmasked()
 

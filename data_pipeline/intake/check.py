@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipeline.annotations.kinds import KINDS
 from data_pipeline.annotations.lesion_shape import measure_lesions
@@ -31,6 +30,7 @@ from data_pipeline.intake.folder import (
 )
 from data_pipeline.intake.manifest import MANIFEST, ImageEntry
 from data_pipeline.normalize import normalize
+from data_pipeline.progress import progress as bar
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px
 from data_pipeline.windows import cut
@@ -135,7 +135,7 @@ def check_data_set(folder: str | Path, *, progress: bool = True) -> Report:
     split_of = {patient: split for split, patients in data_set.splits.items() for patient in patients}
     images: list[CheckedImage] = []
     bodies: dict[tuple[str, View], np.ndarray] = {}
-    for entry in tqdm(data_set.entries, unit="image", desc="checking", disable=None if progress else True):
+    for entry in bar(data_set.entries, title="checking", unit="image", quiet=not progress):
         image = CheckedImage(entry, split_of[entry.patient])
         images.append(image)
         try:

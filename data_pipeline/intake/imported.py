@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from data_pipeline.annotations.lesion_shape import measure_lesions
 from data_pipeline.errors import RequestError
@@ -22,6 +21,7 @@ from data_pipeline.features import image_features
 from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, field_shape, find_window
 from data_pipeline.intake.folder import SPLITS, DataSetFolder, load_facts, load_masks, load_scan, read_data_set
 from data_pipeline.intake.manifest import ImageEntry
+from data_pipeline.progress import progress
 
 _DIGEST_CHARACTERS = 12
 
@@ -57,7 +57,7 @@ class ImportedBone(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         folder = read_data_set(Path(dl_manager.manual_dir))
-        self._bar = tqdm(total=self.builder_config.images, unit="image", desc="preparing the data set", disable=None)
+        self._bar = progress(title="preparing the data set", unit="image", total=self.builder_config.images)
         return {split: self._generate_examples(folder, split) for split in SPLITS}
 
     def _generate_examples(self, folder: DataSetFolder, split: str) -> Iterator[tuple[str, dict[str, Any]]]:

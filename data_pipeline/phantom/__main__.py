@@ -8,12 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
 from data_pipeline.phantom.simulate import simulate_patient
+from data_pipeline.progress import progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +76,7 @@ def _write(options: argparse.Namespace) -> None:
         missing = [request for request in requests if not is_written(options.out, request)]
         options.out.mkdir(parents=True, exist_ok=True)
         begin = time.monotonic()
-        for request in tqdm(missing, unit="patient", disable=None):
+        for request in progress(missing, title="simulating", unit="patient"):
             patient = simulate_patient(
                 seed=request.seed,
                 index=request.index,

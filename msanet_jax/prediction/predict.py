@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
+from data_pipeline.progress import progress
 from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.damage import LOG
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
@@ -189,7 +190,7 @@ class _Run:
             stated=self._request.stated,
         )
         hidden = not self._request.progress or not (len(sources) > 1 or any(not path.is_file() for path in sources))
-        with tqdm(total=len(sources), unit="file", disable=hidden, file=sys.stderr) as bar:
+        with progress(title="predicting", unit="file", total=len(sources), quiet=hidden) as bar:
             for item, result in segment_scans(self._model, scans, self._threshold, self._fail):
                 if not self._save(item, result, collector):
                     break

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from clu import metric_writers, parameter_overview
-from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
+from data_pipeline.progress import progress
 from msanet_jax.runs.history import History, HistoryRow
 from msanet_jax.runs.recipe import flatten
 from msanet_jax.runtime.hosts import is_primary
@@ -52,14 +52,12 @@ class Telemetry:
         self._pending: list[tuple[int, Metrics]] = []
         self._last_validation = ""
         self._since = time.perf_counter()
-        self._bar = tqdm(
+        self._bar = progress(
+            title="training",
+            unit="step",
             total=networks.total_steps,
             initial=int(state.step),
-            unit="step",
-            desc="training",
-            dynamic_ncols=True,
-            mininterval=1.0,
-            disable=not is_primary(),
+            quiet=not is_primary(),
         )
 
     def record(self, step: int, metrics: Metrics) -> None:
@@ -119,12 +117,13 @@ class Telemetry:
         self._writer.write_scalars(step, {f"{kind}/{key}": value for key, value in scalars.items()})
 
     def _show(self, means: Mapping[str, float]) -> None:
-        fields = {"img/s": f"{means['images_per_second']:.1f}", "loss": f"{means['supervised_loss']:.3f}"}
-        if (objective := self._networks.config.adversary.objective) in means:
-            fields["adv"] = f"{means[objective]:.4f}"
+        fields = {"loss": f"{means['supervised_loss']:.3f}"}
         if self._last_validation:
             fields["val DSC"] = self._last_validation
-        self._bar.set_postfix(fields)
+        fields["img/s"] = f"{means['images_per_second']:.1f}"
+        if (objective := self._networks.config.adversary.objective) in means:
+            fields["adv"] = f"{means[objective]:.4f}"
+        self._bar.set_postfix(fields, refresh=False)
 
     def _check_finite(self, step: int, metrics: Mapping[str, float], last_checkpoint: int | None) -> None:
         if all(math.isfinite(value) for value in metrics.values()):

@@ -21,7 +21,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.files import write_text
@@ -29,6 +28,7 @@ from data_pipeline.pages import render
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
 from data_pipeline.phantom.validation.regions import REAL_BOXES, REAL_ROWS, REAL_THIGH, Person, regions, thigh
+from data_pipeline.progress import progress
 from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.scan import View
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RequestError, OSError) as error:
         print(f"validate: {error}", file=sys.stderr)
         return ExitCode.REFUSED
-    people = [Person(index) for index in tqdm(range(PATIENTS), unit="patient", disable=None)]
+    people = [Person(index) for index in progress(range(PATIENTS), title="simulating", unit="patient")]
     rows = figures(real, people)
     _draw_scans(real, people, options.out / "validation_scans.png")
     _draw_profiles(real, people, options.out / "validation_profiles.png")

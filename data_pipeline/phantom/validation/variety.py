@@ -20,7 +20,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter
 from scipy.stats import rankdata
-from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
 from data_pipeline.phantom import VERSION
@@ -29,6 +28,7 @@ from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
+from data_pipeline.progress import progress
 from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.readers.example import packaged_scan
 from data_pipeline.scan import Scan, View
@@ -208,7 +208,7 @@ def measure(real: Scan, patients: int = PATIENTS) -> list[Figure]:
     """The whole table; a second a patient."""
     views: list[SimulatedView] = []
     malignant, benign = list[float](), list[float]()
-    for index in tqdm(range(patients + NEWCOMERS), unit="patient", disable=None):
+    for index in progress(range(patients + NEWCOMERS), title="simulating", unit="patient"):
         view = simulate_patient(seed=SEED, index=index, views=(View.ANTERIOR,)).views[View.ANTERIOR]
         views.append(view)
         malignant += planar_contrasts(view, view.lesions)
