@@ -20,9 +20,9 @@ from data_pipeline import phantom
 from data_pipeline.features import image_features
 from data_pipeline.fields import field_shape
 from data_pipeline.phantom_examples import SET_MASKS, PatientStore
-from data_pipeline.progress import progress
 from data_pipeline.scan import View
 from data_pipeline.splits import check_disjoint, split_patients
+from data_pipeline.terminal.progress import progress
 
 # TensorFlow only feeds data; left alone it would take the accelerator's memory.
 tf.config.set_visible_devices([], "GPU")

@@ -24,8 +24,8 @@ from data_pipeline.fields import field_counts, field_ids, find_window
 from data_pipeline.files import whole_files
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.truth import MASKS
-from data_pipeline.progress import progress
 from data_pipeline.scan import View
+from data_pipeline.terminal.progress import progress
 
 SET_MASKS = (*MASKS, "organs")
 """Masks of a built set: those of the spots, and the organs that are hot without being ill."""

@@ -23,7 +23,6 @@ from data_pipeline.intake.manifest import ImageEntry
 from data_pipeline.intake.pairing import Finder, ScanFile, pair_files, same_files
 from data_pipeline.intake.splitting import draw_splits, one_patient, place_of
 from data_pipeline.intake.unmasked import UNMASKED, Origin
-from data_pipeline.progress import progress as bar
 from data_pipeline.readers import names, read_scans
 from data_pipeline.readers.entries import Problem
 from data_pipeline.readers.pseudonyms import pseudonym, pseudonym_key, read_or_draw_key
@@ -31,6 +30,7 @@ from data_pipeline.readers.settle import NO_PIXEL_SIZE, USERS_PIXEL_SIZE
 from data_pipeline.readers.sources import SourceFile, open_source
 from data_pipeline.readers.stated import Stated
 from data_pipeline.scan import Scan, ScanError, View
+from data_pipeline.terminal.progress import progress as bar
 from data_pipeline.text import printable
 from data_pipeline.thorax import FIELD_MM, field_size_px, find_thorax
 

@@ -30,8 +30,8 @@ from data_pipeline.intake.folder import (
 )
 from data_pipeline.intake.manifest import MANIFEST, ImageEntry
 from data_pipeline.normalize import normalize
-from data_pipeline.progress import progress as bar
 from data_pipeline.scan import Scan, View
+from data_pipeline.terminal.progress import progress as bar
 from data_pipeline.thorax import FIELD_MM, body_mask, field_size_px
 from data_pipeline.windows import cut
 

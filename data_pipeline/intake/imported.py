@@ -21,7 +21,7 @@ from data_pipeline.features import image_features
 from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, field_shape, find_window
 from data_pipeline.intake.folder import SPLITS, DataSetFolder, load_facts, load_masks, load_scan, read_data_set
 from data_pipeline.intake.manifest import ImageEntry
-from data_pipeline.progress import progress
+from data_pipeline.terminal.progress import progress
 
 _DIGEST_CHARACTERS = 12
 

@@ -12,7 +12,7 @@ from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
 from data_pipeline.phantom.simulate import simulate_patient
-from data_pipeline.progress import progress
+from data_pipeline.terminal.progress import progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

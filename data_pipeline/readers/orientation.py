@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_pipeline.scan import View
-from data_pipeline.scan_flags import ORIENTATIONS
+from data_pipeline.terminal.scan_flags import ORIENTATIONS
 
 AS_STORED = 1
 NAMES = {name: number for number, name in enumerate(ORIENTATIONS, start=1)}

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
-from data_pipeline.progress import progress
 from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.damage import LOG
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
 from data_pipeline.readers.stated import Stated
+from data_pipeline.terminal.progress import progress
 from data_pipeline.text import as_line
 from msanet_jax.prediction.earlier_results import clear_earlier
 from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, model_name, save_prediction

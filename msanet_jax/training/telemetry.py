@@ -14,7 +14,7 @@ import numpy as np
 from clu import metric_writers, parameter_overview
 
 from data_pipeline.errors import RequestError
-from data_pipeline.progress import progress
+from data_pipeline.terminal.progress import progress
 from msanet_jax.runs.history import History, HistoryRow
 from msanet_jax.runs.recipe import flatten
 from msanet_jax.runtime.hosts import is_primary

@@ -28,10 +28,10 @@ from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
-from data_pipeline.progress import progress
 from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.readers.example import packaged_scan
 from data_pipeline.scan import Scan, View
+from data_pipeline.terminal.progress import progress
 from data_pipeline.thorax import find_thorax
 from data_pipeline.windows import crop
 

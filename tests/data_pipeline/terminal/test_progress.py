@@ -11,8 +11,8 @@ import termios
 
 import pytest
 
-from data_pipeline import progress as module
-from data_pipeline.progress import progress
+from data_pipeline.terminal import progress as module
+from data_pipeline.terminal.progress import progress
 
 
 def test_a_log_of_less_than_a_minute_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
