@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_pipeline import scan_flags
 from data_pipeline.errors import ExitCode
+from data_pipeline.terminal import scan_flags
 from data_pipeline.text import as_line
 
 HELP = "make a data set of your own scans and masks"

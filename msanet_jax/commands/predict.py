@@ -6,8 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from data_pipeline import scan_flags
 from data_pipeline.errors import ExitCode
+from data_pipeline.terminal import scan_flags
 
 HELP = "segment scans with a trained network"
 DESCRIPTION = (
