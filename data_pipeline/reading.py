@@ -84,7 +84,7 @@ def as_record(value: Any, kind: Any, *, where: str, remedy: str, texts: bool = F
     """
     try:
         return msgspec.convert(value, kind, strict=not texts)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RequestError(f"{where}: {_what(error)}; {remedy}") from None
 
 
