@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -99,12 +99,8 @@ def run_file(path: Path) -> ModuleType:
     return module
 
 
-def read_config(run: Path, *, complete: bool = False) -> ConfigDict:
+def read_config(run: Path) -> ConfigDict:
     """The recipe of a run, from its config.json.
-
-    Args:
-      run: the run's folder.
-      complete: also refuses keys that are missing or unknown, as a run of an earlier version may have them.
 
     Raises:
       RequestError: `run` is not a run folder, or its config.json is damaged.
@@ -112,11 +108,11 @@ def read_config(run: Path, *, complete: bool = False) -> ConfigDict:
     path = run / "config.json"
     if not path.exists():
         raise RequestError(f"{run}: not the folder of a run (it has no config.json)")
-    return recipe_from_text(read_text(path, remedy=_REMEDY), where=str(path), complete=complete)
+    return recipe_from_text(read_text(path, remedy=_REMEDY), where=str(path))
 
 
-def recipe_from_text(text: str, *, where: str = "recipe", complete: bool = False) -> ConfigDict:
-    """A recipe kept as JSON; `where` begins the message, `complete` is that of `read_config`.
+def recipe_from_text(text: str, *, where: str = "recipe") -> ConfigDict:
+    """A recipe kept as JSON, of this or an earlier version; `where` begins the message.
 
     Raises:
       RequestError: it is none, or a value is none that its key can have.
@@ -124,13 +120,25 @@ def recipe_from_text(text: str, *, where: str = "recipe", complete: bool = False
     content = parse_json(text, dict[str, Any], where=where, remedy=_REMEDY)
     try:
         config = ConfigDict(_with_tuples(content))
-        flat = flatten(config)
-        if complete:
-            check_keys(flat)
-        check_values(flat)
+        check_values(flatten(config))
     except (ValueError, TypeError, RecursionError) as error:
         raise RequestError(f"{where}: {' '.join(str(error).split())[:300]}; {_REMEDY}") from None
     return config
+
+
+def require(config: ConfigDict, keys: Iterable[str], *, where: str) -> None:
+    """Refuses a kept recipe without these keys.
+
+    Raises:
+      RequestError: names the first that is missing.
+    """
+    flat = flatten(config)
+    for key in keys:
+        if key not in flat:
+            raise RequestError(
+                f"{where}: lacks {key}, as recipes of earlier versions do; train the run again, or add the keys of "
+                "configs/msanet.py"
+            )
 
 
 def _with_tuples(value: Any) -> Any:

@@ -13,13 +13,20 @@ from data_pipeline.folds import load_splits
 from msanet_jax.runs.metrics_file import Metrics
 from msanet_jax.runs.model_file import DEFAULT, model_path
 from msanet_jax.runs.notices import public_dataset_name
-from msanet_jax.runs.recipe import read_config
+from msanet_jax.runs.recipe import read_config, require
 from msanet_jax.trained.exported import load_exported
 from msanet_jax.trained.model import Model
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.outcome import score_and_write
 
 SCORED_SPLITS = ("test", "validation")
+_NEEDED = (
+    *("data.field", "data.scored_mask", "data.folds", "evaluate.threshold_rule", "evaluate.surface_tolerance_mm"),
+    *("evaluate.calibration_bins", "evaluate.froc_false_positives_per_scan", "evaluate.froc_probability_min"),
+    *("evaluate.froc_peak_distance_mm", "evaluate.froc_hit_distance_mm", "evaluate.lesion_overlap_min"),
+    *("evaluate.bootstrap_samples", "evaluate.threshold", "evaluate.batch_size", "seed", "model", "variants"),
+)
+"""Keys of a recipe by which its model is scored."""
 
 
 def score_again(
@@ -80,11 +87,11 @@ def _load(source: Path, *, exported: bool, decided: bool) -> Model:
     if exported:
         path = model_path(source)
         model = load_exported(path)
-        _check_protocol_keys(model.config, str(path))
+        require(model.config, _NEEDED, where=str(path))
         if not isinstance(model.provenance.get("step"), int):
             raise RequestError(f"{path}: its manifest lacks provenance.step; export it again")
         return model
-    _check_protocol_keys(read_config(source), str(source / "config.json"))
+    require(read_config(source), _NEEDED, where=str(source / "config.json"))
     return restore(source, decided=decided)
 
 
@@ -95,22 +102,3 @@ def _scored_on(model: Model, on: str | None) -> ConfigDict:
         with config.unlocked():
             config.data.dataset, config.data.field, config.data.folds, config.data.subsets = on, model.field, 0, 0
     return config
-
-
-def _check_protocol_keys(config: ConfigDict, name: str) -> None:
-    needed = (
-        "threshold_rule",
-        "surface_tolerance_mm",
-        "calibration_bins",
-        "froc_false_positives_per_scan",
-        "froc_probability_min",
-        "froc_peak_distance_mm",
-        "froc_hit_distance_mm",
-    )
-    section = config.get("evaluate")
-    missing = [key for key in needed if not isinstance(section, ConfigDict) or key not in section]
-    if missing:
-        raise RequestError(
-            f"{name} comes from an older version: it lacks evaluate.{missing[0]}; "
-            "train the run again, or add the keys of configs/msanet.py"
-        )

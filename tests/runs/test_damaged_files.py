@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from configs.msanet import get_config
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.files import nan_to_null, write_text
 from msanet_jax import cli
@@ -20,6 +21,8 @@ from msanet_jax.experiment.study import STARTED, Journal, Run, Study
 from msanet_jax.runs.cases import read_cases
 from msanet_jax.runs.history import History, read_history
 from msanet_jax.runs.metrics_file import csv_text, read_lesions, read_metrics
+from msanet_jax.runs.recipe import flatten, read_config, require
+from msanet_jax.runs.recipe_keys import KEYS
 from tests.damage import damaged_csv, damaged_json, damaged_texts, refused
 from tests.fakes import image_scores, lesion_scores, scored_run, write_scores
 
@@ -141,6 +144,21 @@ def test_cases(run: Path) -> None:
     path = run / "cases.npz"
     damage = list(_damaged_arrays(path))
     assert refused(path, damage, lambda: read_cases(run)) == len(damage)
+
+
+def test_config(run: Path) -> None:
+    """Read as the commands read it that make a model of a run."""
+    path = run / "config.json"
+    write_text(path, get_config("smoke").to_json())
+
+    def read() -> dict[str, Any]:
+        config = read_config(run)
+        require(config, KEYS, where=str(path))
+        return flatten(config)
+
+    shorter = ", 0) deleted"  # a list that is as valid
+    damage = (entry for entry in damaged_json(path.read_bytes(), wrongs=2) if not entry[0].endswith(shorter))
+    assert refused(path, damage, read) > 200
 
 
 def test_journal_of_a_study(tmp_path: Path) -> None:
