@@ -11,6 +11,9 @@ INK, FAINT, LINE = "#1c2126", "#5d666f", "#d9dee3"
 HIT, MISSED, FALSE = GREEN, BLUE, ORANGE
 """Lesion pixels that were found, that were not, and pixels marked where no lesion is."""
 
+TRUTH = PURPLE
+"""Outline of a true lesion."""
+
 LESION, FIELD = ORANGE, BLUE
 """Outlines of marks and the border of the thorax field on a scan."""
 

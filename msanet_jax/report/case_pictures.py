@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from data_pipeline.grid import GridSplit
-from data_pipeline.pages.palette import FALSE, HIT, MISSED, rgb
+from data_pipeline.pages.palette import FALSE, HIT, MISSED, TRUTH, rgb
 from msanet_jax.evaluation.field_maps import marks
 from msanet_jax.evaluation.results import Evaluation, ImageScores
 from msanet_jax.report.figure import save
 
 WINDOW = 3.0
 """Normalised uptake shown black; the square root of counts, body level at 1."""
+
+FILL = 0.6
+"""Opacity of marks: the uptake below stays visible."""
 
 CASES = 3
 PANELS = 4
@@ -30,14 +34,15 @@ def write_pictures(folder: Path, evaluation: Evaluation, split: GridSplit, foote
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         axes = figure.subplots(1, 3)
         _draw_case(axes, split.images[number], split.masks[number], predictions[number])
+        _legend(axes)
         _title(figure, evaluation.images[number], label)
         save(figure, folder / f"{label}.png", footer)
     figure = Figure(figsize=(9.6, 3.25 * len(chosen) + 0.5), layout="constrained")
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for axes, (label, number) in zip(grid, chosen, strict=True):
         _draw_case(axes, split.images[number], split.masks[number], predictions[number])
-        row = evaluation.images[number]
-        axes[0].set_ylabel(f"{label.replace('_', ' ')}\nDSC {row.dsc:.2f}", fontsize=9)
+        axes[0].set_ylabel(f"{label.replace('_', ' ')}\n{_score(evaluation.images[number], 2)}", fontsize=9)
+    _legend(grid[-1])
     save(figure, folder / "overview.png", footer)
 
 
@@ -70,13 +75,26 @@ def _draw_case(axes: np.ndarray, uptake: np.ndarray, truth: np.ndarray, predicti
         axis.imshow(uptake, cmap="gray_r", vmin=0.0, vmax=WINDOW, interpolation="nearest")
         axis.set_title(name, fontsize=9)
         axis.set(xticks=[], yticks=[])
-    _outline(axes[1], truth, MISSED)
+    _outline(axes[1], truth, TRUTH)
     colours = np.zeros((*truth.shape, 4), np.float32)
-    for where, colour in ((truth & prediction, HIT), (truth & ~prediction, MISSED), (prediction & ~truth, FALSE)):
-        colours[where] = (*(value / 255 for value in rgb(colour)), 0.75)
+    for where, colour in ((truth & prediction, HIT), (prediction & ~truth, FALSE)):
+        colours[where] = (*(value / 255 for value in rgb(colour)), FILL)
     axes[2].imshow(colours, interpolation="nearest")
-    for place, (name, colour) in enumerate((("hit", HIT), ("missed", MISSED), ("false", FALSE))):
-        axes[2].text(0.02 + 0.2 * place, 0.03, name, color=colour, fontsize=8, transform=axes[2].transAxes)
+    # An outline leaves the uptake to be seen that the network passed over.
+    _outline(axes[2], truth & ~prediction, MISSED)
+
+
+def _legend(axes: np.ndarray) -> None:
+    """Below the pictures, so that it covers nothing."""
+    keys = [
+        Patch(facecolor="none", edgecolor=TRUTH, label="truth"),
+        Patch(facecolor=HIT, alpha=FILL, label="hit"),
+        Patch(facecolor="none", edgecolor=MISSED, label="missed"),
+        Patch(facecolor=FALSE, alpha=FILL, label="false"),
+    ]
+    axes[1].legend(
+        handles=keys, ncols=len(keys), fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.02)
+    )
 
 
 def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
@@ -85,8 +103,12 @@ def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
 
 
 def _title(figure: Figure, row: ImageScores, label: str) -> None:
-    figure.suptitle(
-        f"{label.replace('_', ' ')}: {row.image_id}   DSC {row.dsc:.3f}   {row.detected} of {row.lesions} "
-        f"lesions found, {row.false_positives} false",
-        fontsize=10,
-    )
+    figure.suptitle(f"{label.replace('_', ' ')}: {row.image_id}   {_score(row, 3)}", fontsize=10)
+
+
+def _score(row: ImageScores, digits: int) -> str:
+    """What a picture is headed by; DSC says nothing of a scan without lesion."""
+    false = f"{row.false_positives} false"
+    if not row.lesions:
+        return f"no lesion, {false}" if row.fp else "no lesion, none marked"
+    return f"DSC {row.dsc:.{digits}f}, {row.detected} of {row.lesions} found, {false}"

@@ -22,9 +22,9 @@ def gallery(runs: Sequence[Run]) -> dict[str, Any] | None:
     """What the page's script reads; None where no run keeps its cases.
 
     Returns:
-      `levels`, `sizes` (names and limits in mm), `bones` (kinds, sorted), `blobs` (base64 of zlib streams) and `runs`:
-      `name`, `threshold` in thousandths, `overlap_min` and `images`, whose `uptake`, `instances` and `level` count
-      blobs from 0. `level` holds all low bytes, then all high bytes.
+      `levels`, `sizes` (names and limits in mm), `bones` (kinds, sorted), `sized` (whether any lesion has a size),
+      `blobs` (base64 of zlib streams) and `runs`: `name`, `threshold` in thousandths, `overlap_min` and `images`, whose
+      `uptake`, `instances` and `level` count blobs from 0. `level` holds all low bytes, then all high bytes.
     """
     blobs: dict[bytes, int] = {}
     kept = [_run(run, blobs) for run in runs if run.cases is not None]
@@ -41,6 +41,9 @@ def gallery(runs: Sequence[Run]) -> dict[str, Any] | None:
             {"name": "large", "label": f"large, above {large:g} mm", "above": large},
         ],
         "bones": sorted(bones - {""}),
+        "sized": any(
+            entry["size_mm"] is not None for run in kept for image in run["images"] for entry in image["lesions"]
+        ),
         "blobs": [base64.b64encode(blob).decode() for blob in blobs],
         "runs": kept,
     }

@@ -2,7 +2,7 @@
 (async () => {
   const byId = (name) => document.getElementById(name);
   const data = JSON.parse(byId("gallery-data").textContent);
-  const COLOURS = { hit: {{ palette.HIT|rgb|list }}, missed: {{ palette.MISSED|rgb|list }}, false: {{ palette.FALSE|rgb|list }} };
+  const COLOURS = { hit: {{ palette.HIT|rgb|list }}, missed: {{ palette.MISSED|rgb|list }}, false: {{ palette.FALSE|rgb|list }}, truth: {{ palette.TRUTH|rgb|list }} };
   const LINE_SCALE = 6;
   if (typeof DecompressionStream === "undefined") {
     byId("gallery-problem").textContent = "This browser is too old for the gallery: it has no DecompressionStream.";
@@ -56,6 +56,16 @@
     return mm !== null && mm >= (size.from ?? -Infinity) && mm <= (size.to ?? Infinity)
       && mm < (size.below ?? Infinity) && mm > (size.above ?? -Infinity);
   }
+  // "rib 5 left 12, 18 mm": a place once, with all its sizes.
+  function sites(lesions) {
+    const sizes = new Map();
+    for (const lesion of lesions) sizes.set(lesion.place, [...(sizes.get(lesion.place) ?? []), lesion]);
+    return [...sizes].map(([place, those]) => {
+      const mm = those.filter((lesion) => lesion.size_mm !== null).map((lesion) => lesion.size_mm.toFixed(0));
+      const many = mm.length ? ` ${mm.join(", ")} mm` : those.length > 1 ? ` (${those.length})` : "";
+      return `${place}${many}`.trim() || `${those.length}`;
+    }).join(", ");
+  }
   const ratio = (part, whole) => (whole > 0 ? part / whole : NaN);
   const dsc = (tp, fp, fn) => ratio(2 * tp, 2 * tp + fp + fn);
   const text = (value) => (Number.isNaN(value) ? "–" : value.toFixed(3));
@@ -96,7 +106,7 @@
         if (at(r, c) !== at(r, c - 1)) { context.moveTo(c, r); context.lineTo(c, r + 1); }
       }
     }
-    context.strokeStyle = `rgb(${COLOURS.missed})`;
+    context.strokeStyle = `rgb(${COLOURS.truth})`;
     context.lineWidth = image.columns / 220;
     context.lineCap = "round";
     context.stroke();
@@ -154,9 +164,8 @@
       card.score.firstChild.textContent = `DSC ${text(now.dsc)}`;
       card.score.append(`, ${found} of ${wanted.length} lesions`);
       card.counts.textContent = `TP ${now.tp}, FP ${now.fp}, FN ${now.fn}`;
-      card.list.textContent = wanted
-        .map((lesion) => `${lesion.place || "lesion"}${lesion.size_mm === null ? "" : ` ${lesion.size_mm.toFixed(0)} mm`}${now.detected(lesion) ? "" : " (missed)"}`)
-        .join(", ");
+      const told = [["found", wanted.filter(now.detected)], ["missed", wanted.filter((lesion) => !now.detected(lesion))]];
+      card.list.textContent = told.filter(([, lesions]) => lesions.length).map(([what, lesions]) => `${what}: ${sites(lesions)}`).join("; ");
       card.stack.setAttribute("aria-label", `${image.id}: DSC ${text(now.dsc)}, ${found} of ${wanted.length} lesions found`);
       if (card.drawn !== threshold) drawPrediction(card.prediction, image, threshold);
       card.drawn = threshold;
