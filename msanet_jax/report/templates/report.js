@@ -161,8 +161,9 @@
       sum.found += found;
       sum.lesions += wanted.length;
       card.score.innerHTML = "<b></b>";
-      card.score.firstChild.textContent = `DSC ${text(now.dsc)}`;
-      card.score.append(`, ${found} of ${wanted.length} lesions`);
+      const healthy = !image.lesions.length;
+      card.score.firstChild.textContent = healthy ? "no lesion" : `DSC ${text(now.dsc)}`;
+      card.score.append(healthy ? (now.fp ? ", marked all the same" : ", none marked") : `, ${found} of ${wanted.length} lesions`);
       card.counts.textContent = `TP ${now.tp}, FP ${now.fp}, FN ${now.fn}`;
       const told = [["found", wanted.filter(now.detected)], ["missed", wanted.filter((lesion) => !now.detected(lesion))]];
       card.list.textContent = told.filter(([, lesions]) => lesions.length).map(([what, lesions]) => `${what}: ${sites(lesions)}`).join("; ");
