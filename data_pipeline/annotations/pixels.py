@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -142,8 +140,6 @@ def _read_picture(picture: Image.Image, path: Path, target: Target) -> np.ndarra
     check_size(picture.size[::-1], str(path))
     if picture.format == "JPEG":
         raise ScanError(f"{path}: JPEG changes the values of a mask; save it as PNG")
-    if not _in_order(path):
-        raise ScanError(f"{path}: the tags of the TIFF are not in order: damaged; save it again")
     _check_pages(int(getattr(picture, "n_frames", 1)), path, target)
     for page, frame in enumerate(ImageSequence.Iterator(picture)):
         if page == target.page or not target.paged:
@@ -165,21 +161,6 @@ def _read_picture(picture: Image.Image, path: Path, target: Target) -> np.ndarra
             raise ScanError(f"{path}: a coloured mask; save one number per pixel (0 and 255, or instance numbers)")
         values = values[..., 0]
     return values
-
-
-def _in_order(path: Path) -> bool:
-    """Whether the first tags of a TIFF ascend, as the standard demands; any other picture is in order.
-
-    A damaged tag leaves the order. Its pixels may decode even so, as others: without bits per sample, to an empty mask.
-    """
-    content = path.read_bytes()
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
-    if order is None:
-        return True
-    (start,) = struct.unpack_from(f"{order}I", content, 4)
-    (number,) = struct.unpack_from(f"{order}H", content, start)
-    tags = [struct.unpack_from(f"{order}H", content, start + 2 + 12 * n)[0] for n in range(number)]
-    return all(one < other for one, other in itertools.pairwise(tags))
 
 
 def _check_pages(pages: int, path: Path, target: Target) -> None:

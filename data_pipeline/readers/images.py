@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings as python_warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from data_pipeline.readers import budget
 from data_pipeline.readers.orientation import AS_STORED, inverse, upright
@@ -23,6 +26,10 @@ from data_pipeline.scan import Scan, ScanError, View
 
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """What is ever decoded. Pillow knows others, of which EPS starts a program that runs what is in the file."""
+
+_COLUMNS, _ROWS, _BITS_A_SAMPLE, _COMPRESSION, _STRIPS, _SAMPLES, _ROWS_A_STRIP = 256, 257, 258, 259, 273, 277, 278
+_PLAIN, _DEFLATED, _PLACES = 1, (8, 32946), ((273, 279), (324, 325))
+"""TIFF tags, kinds of packing, and tags of places and lengths of strips and tiles."""
 
 _GREY_MODES = {"L": 8, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
@@ -45,22 +52,42 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # damaged metadata do not matter, damaged pixels raise
         with Image.open(io.BytesIO(source), formats=PICTURE_FORMATS) as picture:
-            if picture.format == "PNG":
-                _check_sums(source)
+            try:
+                _check_whole(picture, source)
+            except Exception as error:  # Pillow says SyntaxError, struct and zlib have their own
+                raise OSError(f"damaged ({type(error).__name__})") from None
             yield picture
 
 
-def _check_sums(png: bytes) -> None:
-    """Refuses a PNG with a wrong checksum: its pixels often decode, as others, and a mask may be empty.
+def _check_whole(picture: Image.Image, content: bytes) -> None:
+    """Refuses damage that Pillow does not see: pixels decode even so, as others, and a mask may be empty.
 
     Raises:
-      OSError: as said.
+      Exception: of any type, for a wrong checksum in a PNG or in packed pixels of a TIFF; for a TIFF that does not say
+        how many bits a pixel has, or has more pixels than it says.
     """
-    try:
-        with PngImageFile(io.BytesIO(png)) as picture:
-            picture.verify()
-    except Exception as error:  # Pillow says SyntaxError, struct and zlib have their own
-        raise OSError(f"a damaged PNG ({type(error).__name__})") from None
+    if picture.format == "PNG":
+        with PngImageFile(io.BytesIO(content)) as other:
+            other.verify()
+    if not isinstance(picture, TiffImageFile):
+        return
+    for page in range(picture.n_frames):
+        picture.seek(page)
+        _check_page(picture.tag_v2, content)
+    picture.seek(0)
+
+
+def _check_page(tags: Any, content: bytes) -> None:
+    """Refuses a page whose stored pixels, where their number can be told, are damaged or more than its tags promise."""
+    bits, samples = tags[_BITS_A_SAMPLE], tags.get(_SAMPLES, 1)
+    row_bytes = -(-tags[_COLUMNS] * bits[0] * samples // 8)
+    offsets, lengths = next(((tags[a], tags[b]) for a, b in _PLACES if a in tags and b in tags), ((), ()))
+    if (packing := tags.get(_COMPRESSION, _PLAIN)) in _DEFLATED:
+        places = zip(offsets, lengths, strict=True)
+        lengths = [len(zlib.decompress(content[at : at + length])) for at, length in places]
+    spare = min(tags.get(_ROWS_A_STRIP, tags[_ROWS]), tags[_ROWS])  # some programs fill the last strip
+    if packing in (_PLAIN, *_DEFLATED) and _STRIPS in tags and sum(lengths) > (tags[_ROWS] + spare) * row_bytes:
+        raise ValueError("more pixels than promised")
 
 
 def stored_pixels(picture: Image.Image) -> tuple[np.ndarray, int]:

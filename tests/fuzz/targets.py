@@ -216,7 +216,7 @@ def _write_mask(folder: Path, name: str) -> Path:
     elif ".nii" in name:
         nibabel.save(nibabel.Nifti1Image(MASK.T[:, :, None], np.diag([-9.04, -9.04, 1, 1])), path)
     else:
-        options = {"compression": "tiff_lzw"} if name.endswith(".tif") else {}
+        options = {"compression": {".tif": "tiff_lzw", ".tiff": "tiff_adobe_deflate"}.get(path.suffix)}
         Image.fromarray(MASK * 255).save(path, **options)
     return path
 
@@ -402,6 +402,7 @@ TARGETS = (
     Target("voc", _beside(_voc), _annotated, mutate_bytes),
     Target("mask_png", _beside(lambda folder: _write_mask(folder, "a_mask.png")), _annotated, mutate_bytes),
     Target("mask_tif", _beside(lambda folder: _write_mask(folder, "a_mask.tif")), _annotated, mutate_bytes),
+    Target("mask_tif_deflate", _beside(lambda folder: _write_mask(folder, "a_mask.tiff")), _annotated, mutate_bytes),
     Target("mask_npy", _beside(lambda folder: _write_mask(folder, "a_mask.npy")), _annotated, headers(130)),
     Target("mask_nii", _beside(lambda folder: _write_mask(folder, "a_mask.nii")), _annotated, headers(400)),
     Target("seg", _seg, _imported, mutate_dicom, cost=4),

@@ -161,6 +161,26 @@ def test_a_png_with_a_wrong_checksum_is_no_empty_mask(tmp_path: Path) -> None:
     assert not found and ["the mask cannot be decoded" in line for line in lines] == [True]
 
 
+def test_a_tiff_with_damaged_pixels_is_no_empty_mask(tmp_path: Path) -> None:
+    """As of a PNG: libtiff stops before the checksum of packed pixels."""
+    np.save(tmp_path / "a.npy", np.ones(SHAPE, np.int32))
+    whole = io.BytesIO()
+    Image.fromarray(MASK).save(whole, "TIFF", compression="tiff_adobe_deflate")
+    content = whole.getvalue()
+    packed = zlib.compress(MASK.tobytes())
+    at = content.index(packed[:2], 8)
+    length = len(zlib.compress(MASK.tobytes(), 6))
+    packer = zlib.compressobj()
+    zeros = packer.compress(bytes(SHAPE[0] * SHAPE[1])) + packer.flush(zlib.Z_SYNC_FLUSH) + b"\0\xe8\x03\x17\xfc"
+    damaged = content[:at] + zeros[:length].ljust(length, b"\0") + content[at + length :]
+    bits = content.index(b"\x02\x01\x03\x00\x01\x00\x00\x00\x08") + 8
+    one_bit = content[:bits] + b"\x01" + content[bits + 1 :]  # the first eighth of the pixels, all of them 0
+    for written, wanted in ((content, []), (damaged, [True]), (one_bit, [True])):
+        (tmp_path / "a_mask.tif").write_bytes(written)
+        _, lines = _read(tmp_path)
+        assert ["the mask cannot be decoded" in line for line in lines] == wanted
+
+
 def test_a_tiff_without_its_bits_per_sample_is_no_empty_mask(tmp_path: Path) -> None:
     """One damaged tag, and the packed pixels decode as bits, of which the first are all 0."""
     np.save(tmp_path / "a.npy", np.ones(SHAPE, np.int32))
@@ -171,4 +191,4 @@ def test_a_tiff_without_its_bits_per_sample_is_no_empty_mask(tmp_path: Path) -> 
     with Image.open(path, formats=["TIFF"]) as decoded:
         assert decoded.mode == "1"
     found, lines = _read(tmp_path)
-    assert not found and ["the tags of the TIFF are not in order" in line for line in lines] == [True]
+    assert not found and ["the mask cannot be decoded" in line for line in lines] == [True]
