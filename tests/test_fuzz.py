@@ -115,3 +115,10 @@ def test_the_command_prints_a_table_and_survives_crashes(tmp_path: Path) -> None
     assert int(rows["crash"][3]) == 6 - int(rows["crash"][1]) > 0
     assert "x crash: the process ends (exit code -11)" in done.stdout
     assert len((tmp_path / "kept").glob("crash_????????").__next__().read_bytes()) != 5
+
+
+def test_the_command_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "npy", "--inputs=3"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 inputs in" in done.stdout and done.stdout.splitlines()[1].split()[:2] == ["npy", "3"]

@@ -6,25 +6,16 @@ Each target runs in processes of its own, which may crash or fill their memory: 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import logging
-import multiprocessing
-import os
-import resource
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.fuzz import READ, REFUSED, Tally, Target, fuzz
+from tests.fuzz import READ, REFUSED, Tally, Target
+from tests.fuzz.processes import in_processes
 from tests.fuzz.targets import BY_NAME, TARGETS
-
-MEMORY_BYTES = 2 << 30
-"""That inputs may take on top of what a process has when it starts."""
 
 _CHUNK = 2000
 """Inputs of one process: what leaks is seen as memory, and a crash costs little."""
@@ -50,7 +41,7 @@ def main() -> int:
     ]
     tallies = {target: Tally() for target in chosen}
     with ThreadPoolExecutor(options.jobs) as pool:
-        for target, outcomes in pool.map(lambda piece: (piece[0], _in_processes(*piece, options.seed)), pieces):
+        for target, outcomes in pool.map(lambda piece: (piece[0], in_processes(*piece, options.seed)), pieces):
             for kind, content in outcomes:
                 tallies[target].add(kind, content)
     found = _print(tallies, time.monotonic() - begin)
@@ -63,44 +54,6 @@ def _shares(targets: Sequence[Target], inputs: int) -> dict[Target, int]:
     """Inputs of each target, by its cost; one at least."""
     whole = sum(1 / target.cost for target in targets)
     return {target: max(round(inputs / target.cost / whole), 1) for target in targets}
-
-
-def _in_processes(target: Target, numbers: range, seed: int) -> list[tuple[str, bytes]]:
-    """Outcomes of inputs; a process that dies is a finding, and the next goes on behind its input."""
-    context = multiprocessing.get_context("spawn")
-    outcomes: list[tuple[str, bytes]] = []
-    start = numbers.start
-    while start < numbers.stop:
-        here, there = context.Pipe(duplex=False)
-        worker = context.Process(target=_work, args=(target.name, range(start, numbers.stop), seed, there))
-        worker.start()
-        there.close()
-        running = b""
-        with contextlib.suppress(EOFError):
-            while True:
-                number, running, kind = here.recv()
-                if kind:
-                    outcomes.append((kind, b"" if kind in (READ, REFUSED) else running))
-                    start, running = number + 1, b""
-        worker.join()
-        if worker.exitcode:
-            outcomes.append((f"the process ends (exit code {worker.exitcode})", running))
-            start += 1
-    return outcomes
-
-
-def _work(name: str, numbers: range, seed: int, pipe: Connection) -> None:
-    logging.disable(logging.WARNING)
-    with contextlib.suppress(OSError, ValueError):
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY_BYTES,) * 2)
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
-        folder = Path(scratch) / "in"
-        folder.mkdir()
-        (Path(scratch) / "tmp").mkdir()
-        tempfile.tempdir = str(Path(scratch) / "tmp")
-        for event in fuzz(BY_NAME[name], folder, numbers, seed=seed):
-            pipe.send(event)
 
 
 def _print(tallies: dict[Target, Tally], seconds: float) -> int:
