@@ -98,6 +98,12 @@ def _kmeans(config: ConfigDict, size: str) -> None:
     config.adversary.enabled = False
 
 
+def _top_hat(config: ConfigDict, size: str) -> None:
+    """Baseline: white top-hat with hysteresis, its size and thresholds tuned on training images."""
+    config.evaluate.threshold_rule = "fixed"  # 1/2 is the baseline's own cut
+    config.adversary.enabled = False
+
+
 def _generator(config: ConfigDict, *, width: int) -> ConfigDict:
     """What all peers share with MSA-Net's section, at a width of their own."""
     generator = ConfigDict({key: config.generator[key] for key in SHARED})
@@ -114,5 +120,6 @@ PEERS: dict[str, Callable[[ConfigDict, str], None]] = {
     "patch_gan": _patch_gan,
     "threshold": _threshold,
     "kmeans": _kmeans,
+    "top_hat": _top_hat,
 }
 SIZES: dict[str, Callable[[ConfigDict], None]] = {name: msanet.VARIANTS[name] for name in ("released", "cpu", "smoke")}

@@ -33,9 +33,12 @@ def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -
       field: `thorax` or `whole_body`.
 
     Raises:
-      RequestError: no such set, or a folder that cannot be written or read.
+      RequestError: no such set or split, or a folder that cannot be written or read.
     """
     builder = prepare(dataset, data_dir, field)
+    if split not in builder.info.splits:
+        held = ", ".join(builder.info.splits)
+        raise RequestError(f"{dataset} has no {split} patients, only {held}; `msanet evaluate --on=stress` scores it")
     try:
         examples = list(builder.as_data_source(split=split))
     except Exception as error:  # array_record raises its own types for damaged files
@@ -54,8 +57,10 @@ def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone |
     """
     field_shape(field)
     name, _, config = dataset.partition("/")
-    known = [builder_config.name for builder_config in PhantomBone.BUILDER_CONFIGS if builder_config.field == "thorax"]
+    known = [entry.name for entry in PhantomBone.BUILDER_CONFIGS if entry.field == "thorax"]
     phantom_set = name == PhantomBone.name and config in known
+    if phantom_set and config.startswith("stress_") and field != "thorax":
+        raise RequestError(f"{dataset} shows the thorax, not data.field={field}")
     if not phantom_set and not is_data_set(dataset):
         names = ", ".join(f"{PhantomBone.name}/{entry}" for entry in known)
         raise RequestError(f"data.dataset={dataset!r} must be one of {names}, or a folder that `msanet import` wrote")

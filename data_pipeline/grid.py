@@ -16,6 +16,9 @@ from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans, ImageRow
 from data_pipeline.normalize import bin_counts, binning_factor, normalize
 
+NOT_HEALTHY = ("lesions_all", "benign", "organs")
+"""Masks whose pixels are not healthy bone."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GridSplit:
@@ -27,6 +30,8 @@ class GridSplit:
       rows: `n` image rows; their pixel sizes are those of the data set.
       pixel_sizes_mm: of every image on this grid, (row spacing, column spacing).
       version: of the built set, None for scans that come from none.
+      spared: `[n, rows, columns]` bool, True on benign spots, hot organs and hidden lesions, where a mark is not one on
+        healthy bone; None where the set does not say.
     """
 
     counts: np.ndarray
@@ -34,6 +39,7 @@ class GridSplit:
     rows: list[ImageRow]
     pixel_sizes_mm: list[tuple[float, float]]
     version: str | None = None
+    spared: np.ndarray | None = None
 
     @functools.cached_property
     def masks(self) -> np.ndarray:
@@ -61,7 +67,14 @@ def on_field(scans: BoneScans, data: ConfigDict) -> GridSplit:
         rows=scans.rows,
         pixel_sizes_mm=[row.pixel_size_mm for row in scans.rows],
         version=scans.version,
+        spared=_spared(scans),
     )
+
+
+def _spared(scans: BoneScans) -> np.ndarray | None:
+    if not scans.masks.keys() >= set(NOT_HEALTHY):
+        return None
+    return np.logical_or.reduce([scans.masks[name] > 0 for name in NOT_HEALTHY])
 
 
 def on_network(split: GridSplit, image_size_px: int) -> GridSplit:

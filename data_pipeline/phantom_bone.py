@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from data_pipeline import phantom
 from data_pipeline.features import image_features
 from data_pipeline.fields import field_shape
+from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom_examples import SET_MASKS, PatientStore
 from data_pipeline.scan import View
 from data_pipeline.splits import check_disjoint, split_patients
@@ -37,12 +38,14 @@ class PhantomBoneConfig(tfds.core.BuilderConfig):
       patients: per split.
       images: views over all patients; those beyond one a patient go to randomly chosen patients.
       field: `thorax` or `whole_body`; of the same patients.
+      stress: the population, one of `STRESSES`; empty for the usual one.
     """
 
     seed: int = 0
     patients: dict[str, int] = dataclasses.field(default_factory=dict)
     images: int = 0
     field: str = "thorax"
+    stress: str = ""
 
 
 SIZES = (
@@ -98,6 +101,29 @@ SIZES = (
 )
 """Sizes of PhantomBone; each is there as `NAME`, the thorax, and as `NAME_whole_body`, of the same patients."""
 
+STRESS_PATIENTS = 30
+STRESS_SETS = (
+    *(
+        PhantomBoneConfig(
+            name=f"stress_{name}",
+            description=f"{STRESS_PATIENTS} patients that training never sees; {stress.about}",
+            seed=2040,
+            patients={"test": STRESS_PATIENTS},
+            images=STRESS_PATIENTS,
+            stress=name,
+        )
+        for name, stress in STRESSES.items()
+    ),
+    PhantomBoneConfig(
+        name="stress_tuning",
+        description=f"{STRESS_PATIENTS} other patients of the usual priors: baselines are tuned on them",
+        seed=2041,
+        patients={"validation": STRESS_PATIENTS},
+        images=STRESS_PATIENTS,
+    ),
+)
+"""What `msanet evaluate --on=stress` scores: one split each. Patients of a number are the same but for one thing."""
+
 
 class PhantomBone(tfds.core.GeneratorBasedBuilder):
     """Simulated planar bone scintigrams of the thorax with exact lesion masks."""
@@ -111,6 +137,7 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
     }
     BUILDER_CONFIGS = [  # noqa: RUF012
         *SIZES,
+        *STRESS_SETS,
         *(
             PhantomBoneConfig(
                 name=f"{size.name}_whole_body",
@@ -148,7 +175,7 @@ def patient_store(builder: tfds.core.DatasetBuilder) -> PatientStore:
     """Where finished patients wait for the rest of the set."""
     config = builder.builder_config
     folder = Path(builder.data_path).parents[2] / f".{builder.name}_{config.name}_{builder.version}_patients"
-    return PatientStore(folder=folder, seed=config.seed, field=config.field)
+    return PatientStore(folder=folder, seed=config.seed, field=config.field, stress=config.stress)
 
 
 def planned_views(config: PhantomBoneConfig) -> dict[str, dict[int, tuple[View, ...]]]:

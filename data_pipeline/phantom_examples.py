@@ -22,6 +22,7 @@ import numpy as np
 
 from data_pipeline.fields import field_counts, field_ids, find_window
 from data_pipeline.files import whole_files
+from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import View
@@ -42,11 +43,13 @@ class PatientStore:
       folder: an `.npz` per patient.
       seed: of the patients.
       field: `thorax` or `whole_body`.
+      stress: the population, one of `STRESSES`; empty for the usual one.
     """
 
     folder: Path
     seed: int
     field: str
+    stress: str = ""
 
     def path(self, index: int) -> Path:
         """Where the patient is kept."""
@@ -61,7 +64,10 @@ class PatientStore:
                     {key.split("/", 1)[1]: stored[key][()] for key in stored.files if key.startswith(f"{view}/")}
                     for view in views
                 ]
-        patient = simulate_patient(seed=self.seed, index=index, views=tuple(views))
+        shifted: dict[str, Any] = {}
+        if self.stress:
+            shifted = {"priors": STRESSES[self.stress].lesions, "changed": STRESSES[self.stress].patient}
+        patient = simulate_patient(seed=self.seed, index=index, views=tuple(views), **shifted)
         examples = [view_example(patient.views[view], self.field) for view in views]
         self.folder.mkdir(parents=True, exist_ok=True)
         flat = {

@@ -88,7 +88,7 @@ def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> Simulate
         ids[250:256, 100:106] = 7
         scan = Scan(random.poisson(expected).astype(np.int32), (2.2, 2.2), view, f"phantom-{seed}-{index:05d}", "fake")
         rows = [{"id": 7, "size_mm": 13.0}, {"id": 8, "size_mm": 9.0}]
-        made[view] = SimulatedView(scan, expected, *(ids for _ in range(5)), rows, ids)
+        made[view] = SimulatedView(scan, expected, *(ids for _ in MASKS), rows, ids)
     return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)
 
 

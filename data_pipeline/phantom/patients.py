@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -109,10 +110,21 @@ class Patient:
     field_of_view: tuple[int, int]
     uniformity: float
     motion_mm: float
+    scatter_scale: float = 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return dataclasses.asdict(self)
+
+
+def redrawn(patient: Patient, priors: Mapping[str, Prior], *, seed: int, index: int) -> Patient:
+    """The patient with some attributes drawn from other priors; of a pair each side by itself, all else as it was."""
+    random = stream(seed, index, "redrawn")
+    changed: dict[str, Any] = {}
+    for name, prior in priors.items():
+        pair = isinstance(getattr(patient, name), tuple)
+        changed[name] = (draw(random, prior), draw(random, prior)) if pair else draw(random, prior)
+    return dataclasses.replace(patient, **changed)
 
 
 def draw_patient(seed: int, index: int, *, camera: str | None = None, counts: float | None = None) -> Patient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from data_pipeline.phantom.benign import draw_benign
 from data_pipeline.phantom.camera import CAMERAS, on_the_cpu, project, slab_sigmas_px, tissue_volume
 from data_pipeline.phantom.counting import poisson_quantile
 from data_pipeline.phantom.lesions import Spot, draw_burden, draw_metastases
-from data_pipeline.phantom.patients import Patient, draw_patient, stream
+from data_pipeline.phantom.patients import Patient, draw_patient, redrawn, stream
 from data_pipeline.phantom.priors import (
     MU_BONE_EXTRA_PER_MM,
     MU_LUNG_PER_MM,
     MU_SOFT_PER_MM,
     LesionPriors,
+    Prior,
     TruthRules,
 )
 from data_pipeline.phantom.skeleton import load_skeleton
@@ -94,6 +95,7 @@ def simulate_patient(
     rules: TruthRules | None = None,
     faults: Faults | None = None,
     field_of_view: tuple[int, int] | None = None,
+    changed: Mapping[str, Prior] | None = None,
 ) -> SimulatedPatient:
     """Simulates patient `index` of `seed`; a pure function of its arguments.
 
@@ -108,6 +110,7 @@ def simulate_patient(
       rules: of masks; default `TruthRules()`.
       faults: of the acquisition; default drawn. `Faults()` is none.
       field_of_view: first column with counts and first without; the counts per view are those within. Default drawn.
+      changed: attributes of `Patient` that are drawn from other priors (`priors.stress`).
 
     Raises:
       RequestError: no such camera, or no such columns.
@@ -115,7 +118,7 @@ def simulate_patient(
     _check(camera, field_of_view)
     priors, rules = priors or LesionPriors(), rules or TruthRules()
     skeleton = load_skeleton()
-    patient = draw_patient(seed, index, camera=camera, counts=counts)
+    patient = redrawn(draw_patient(seed, index, camera=camera, counts=counts), changed or {}, seed=seed, index=index)
     faults = faults or Faults(patient.motion_mm, patient.uniformity)
     field_of_view = field_of_view or patient.field_of_view
     anatomy = build_anatomy(patient, skeleton, seed=seed, index=index)
@@ -281,7 +284,7 @@ def _simulate_view(
         primary, scatter, attenuation = (
             np.asarray(array) for array in project(*oriented, sigmas, SLAB_MM, patient.pixel_mm)
         )
-    image = primary + scatter
+    image = primary + patient.scatter_scale * scatter
     image[:, : field_of_view[0]] = 0.0
     image[:, field_of_view[1] :] = 0.0
     per_activity = patient.counts_per_view / image.sum()

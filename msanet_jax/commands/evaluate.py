@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on",
         metavar="DATASET",
-        help="another data set: phantom_bone/full, ... or a folder of msanet import (default: the model's own)",
+        help="another data set: phantom_bone/full, ..., a folder of msanet import, or `stress` for all stress sets "
+        "(default: the model's own)",
     )
     parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of true masks; MODEL is a folder of masks")
     parser.add_argument("--pixel-mm", type=float, metavar="MM", help="side of a pixel of the masks, with --truth")
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     """Scores and prints the headline."""
     if options.truth is not None:
         return _score_masks(options)
+    if options.on == "stress":
+        return _score_on_stress(options)
     from msanet_jax.trained.rescore import score_again
     from msanet_jax.training.outcome import headline
 
@@ -59,6 +62,19 @@ def run(options: argparse.Namespace) -> int:
         threshold=options.threshold,
     )
     print(headline(metrics, folder))
+    return 0
+
+
+def _score_on_stress(options: argparse.Namespace) -> int:
+    from data_pipeline.errors import RequestError
+    from msanet_jax.trained.stress import score_on_stress
+
+    if options.split != "test":
+        raise RequestError("--on=stress: stress sets have test patients only; leave --split out")
+    folder, page = score_on_stress(
+        options.model, out=options.out, data_dir=options.data_dir, threshold=options.threshold
+    )
+    print(f"{page}\n{folder / 'stress.md'}")
     return 0
 
 

@@ -16,7 +16,7 @@ from msanet_jax.networks import peers
 from msanet_jax.networks.discriminator import Discriminator
 from msanet_jax.networks.generator import Generator
 
-BASELINES = ("threshold", "kmeans")
+BASELINES = ("threshold", "kmeans", "top_hat")
 """Values of `config.model` that learn no network; msanet_jax/training/baselines.py scores them."""
 
 OF_THE_UPDATE = ("clip_value",)

@@ -64,7 +64,7 @@ def score_again(
     exported = str(source) == DEFAULT or source.is_file()
     if exported and out is None:
         raise RequestError("--out: name a folder for the results of a model that is not a run")
-    model = _load(source, exported=exported, decided=on is not None)
+    model = load_model(source, exported=exported, decided=on is not None)
     name = "" if on is None else f"{public_dataset_name(on).replace('/', '_')}_"
     folder = source / f"evaluation_{name}{split}" if out is None else out
     writable_folder(folder, "--out")
@@ -83,7 +83,14 @@ def score_again(
     return folder, metrics
 
 
-def _load(source: Path, *, exported: bool, decided: bool) -> Model:
+def load_model(source: Path, *, exported: bool, decided: bool = True) -> Model:
+    """An exported file, or the best checkpoint of a run; see `score_again`.
+
+    Args:
+      source: folder of a training, a file, or `default`.
+      exported: whether it is a file or `default`.
+      decided: with the threshold of the run's own scores, see `restore`.
+    """
     if exported:
         path = model_path(source)
         model = load_exported(path)

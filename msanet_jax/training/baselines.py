@@ -11,6 +11,7 @@ from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation.evaluate import choose_uptake_threshold, uptake_maps
 from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.networks.catalogue import BASELINES
+from msanet_jax.training.top_hat import tune_top_hat
 
 CLUSTERS = 5
 ITERATIONS = 50
@@ -20,7 +21,8 @@ def fit_baseline(model: str, *, training: GridSplit, image_size_px: int) -> Prob
     """The baseline of that name.
 
     `threshold` tunes one threshold t on normalised uptake x for the pooled DSC of the training images and gives
-    x / (x + t), which exceeds 1/2 where x exceeds t; `kmeans` has nothing to tune (`kmeans_probability`).
+    x / (x + t), which exceeds 1/2 where x exceeds t; `kmeans` has nothing to tune (`kmeans_probability`); `top_hat`
+    tunes a filter and two thresholds (`tune_top_hat`).
 
     Args:
       model: one of `BASELINES`.
@@ -30,6 +32,8 @@ def fit_baseline(model: str, *, training: GridSplit, image_size_px: int) -> Prob
     assert model in BASELINES
     if model == "kmeans":
         return field_probability(kmeans_probability, image_size_px)
+    if model == "top_hat":
+        return field_probability(tune_top_hat(training, image_size_px=image_size_px).probability, image_size_px)
     uptake_of = uptake_maps(image_size_px)
     threshold = choose_uptake_threshold(training, image_size_px=image_size_px)
 

@@ -82,3 +82,13 @@ def test_impossible_requests_are_named() -> None:
         on_field(fake_scans(2), _data(10))
     with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):
         on_network(on_field(fake_scans(2), _data(16)), 10)
+
+
+def test_spared_are_hidden_lesions_benign_spots_and_organs() -> None:
+    lesions, hidden, benign, organs = np.eye(4, dtype=np.uint8).reshape(4, 1, 2, 2)
+    scans = _scans(lesions)
+    assert on_field(scans, _data(2)).spared is None
+    scans.masks.update(lesions_all=hidden + lesions, benign=7 * benign, organs=np.zeros_like(organs))
+    np.testing.assert_array_equal(on_field(scans, _data(2)).spared, [[[True, True], [True, False]]])
+    scans.masks["organs"] = 3 * organs
+    assert on_field(scans, _data(2)).spared.all()

@@ -12,6 +12,9 @@ import pytest
 
 from data_pipeline import datasets, phantom_examples
 from data_pipeline.datasets import load_split
+from data_pipeline.errors import RequestError
+from data_pipeline.phantom.priors import LesionPriors
+from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.scan import View
 from data_pipeline.splits import SPLITS
@@ -105,3 +108,22 @@ def test_a_second_build_waits_for_the_first(
     assert seconds == [f"process {os.getpid()} on {platform.node()}", len(first.rows)]
     assert sorted(calls) == list(range(10)), "no patient is simulated twice"
     assert not list(tmp_path.glob(".phantom_bone*"))
+
+
+def test_a_stress_set_shifts_the_population_and_has_test_patients_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts = []
+
+    def shifted(*, seed: int, index: int, views: tuple[View, ...], **shift: object) -> SimulatedPatient:
+        shifts.append(shift)
+        return quick_patient(seed=seed, index=index, views=views)
+
+    monkeypatch.setattr(phantom_examples, "simulate_patient", shifted)
+    monkeypatch.setattr(datasets, "simulate_in_processes", lambda store, plan, *, title: None)
+    assert len(load_split("phantom_bone/stress_posture", "test", str(tmp_path)).rows) == 30
+    assert shifts == [{"priors": LesionPriors(), "changed": STRESSES["posture"].patient}] * 30
+    with pytest.raises(RequestError, match=r"stress_posture has no train patients, only test; .*--on=stress"):
+        load_split("phantom_bone/stress_posture", "train", str(tmp_path))
+    with pytest.raises(RequestError, match=r"shows the thorax, not data\.field=whole_body"):
+        load_split("phantom_bone/stress_posture", "test", str(tmp_path), "whole_body")
