@@ -182,6 +182,7 @@ def _cpu(config: ConfigDict) -> None:
     config.train.validate_every_epochs = 5.0
     config.train.image_every_epochs = 30.0
     config.adversary.warmup_epochs = 5.0
+    config.evaluate.threshold_rule = "validation"
 
 
 def _released(config: ConfigDict) -> None:
