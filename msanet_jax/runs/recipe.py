@@ -12,8 +12,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from data_pipeline.reading import parse_json, read_text
-from msanet_jax.runs.recipe_keys import check_keys, check_values
+from data_pipeline.reading import as_record, parse_json, read_text
+from msanet_jax.runs.recipe_keys import KEYS, check_keys, check_values
 
 _REMEDY = "restore the file, or train the run again"
 
@@ -118,6 +118,8 @@ def recipe_from_text(text: str, *, where: str = "recipe") -> ConfigDict:
       RequestError: it is none, or a value is none that its key can have.
     """
     content = parse_json(text, dict[str, Any], where=where, remedy=_REMEDY)
+    for section in {key.partition(".")[0] for key in KEYS if "." in key} & content.keys():
+        as_record(content[section], dict[str, Any], where=f"{where}: {section}", remedy=_REMEDY)
     try:
         config = ConfigDict(_with_tuples(content))
         check_values(flatten(config))

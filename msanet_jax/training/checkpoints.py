@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,8 @@ def restore_run(run: Path) -> tuple[Networks, TrainState]:
     try:
         networks = create_networks(recipe_from_text(recipe), steps_per_epoch=1)
     except (AttributeError, KeyError) as error:
-        reason = str(error).strip("'\"").splitlines()[0]
-        raise CheckpointError(f"{run / 'config.json'}: {reason}; train the run again") from None
+        key = re.findall(r"\w+", str(error))[:1]  # the library adds quotes and advice
+        raise CheckpointError(f"{run / 'config.json'}: lacks {' '.join(key)}; train the run again") from None
     checkpoints = Checkpoints(run, keep=networks.config.train.keep_checkpoints)
     try:
         return networks, checkpoints.restore_best(abstract_state(networks))

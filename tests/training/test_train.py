@@ -147,6 +147,32 @@ def test_missing_and_foreign_checkpoints_are_named(config: ConfigDict, finished:
         restore(finished)
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("model", None, None, r"config\.json: lacks model, as recipes of earlier versions do; train the run again"),
+        ("generator_optimizer", "beta1", None, r"config\.json: lacks beta1; train the run again"),
+        ("generator", None, [1], r"config\.json: generator: expected `object`, got `array`"),
+        ("generator", "width", "x", r"config\.json: config\.generator\.width='x' must be a whole number"),
+    ],
+)
+def test_damaged_recipes_are_named(
+    section: str, key: str | None, value: object, said: str, config: ConfigDict, tmp_path: Path
+) -> None:
+    """A key that is gone (None), or that has another value."""
+    stored = json.loads(config.to_json())
+    parent, name = (stored, section) if key is None else (stored[section], key)
+    if value is None:
+        del parent[name]
+    else:
+        parent[name] = value
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=said) as refusal:
+        restore(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
 def test_non_finite_loss_names_step_and_checkpoint(config: ConfigDict, tmp_path: Path) -> None:
     config.loss.dice_weight = float("nan")
     with pytest.raises(NonFiniteLossError, match=r"non-finite loss at step 1 .*last good checkpoint: none yet"):
