@@ -66,11 +66,11 @@ def run(splits: Mapping[str, GridSplit], config: ConfigDict, workdir: Path, *, i
       images: how many training images are seen.
     """
     begin = time.perf_counter()
-    raw, preprocessed = _folders(workdir)
+    raw, preprocessed, results = _folders(workdir)
     if not raw.exists():
         write_cases(_cases(splits, config.data.image_size_px), raw, source=config.data.dataset)
     _plan(raw, preprocessed)
-    trainer, facts = _trained(preprocessed, images=images)
+    trainer, facts = _trained(results, images=images)
     write_json(workdir / "nnunet.json", {**facts, "seconds": round(time.perf_counter() - begin, 1)})
     metrics = score_and_write(
         _probability(trainer, config.data.image_size_px),
@@ -84,13 +84,14 @@ def run(splits: Mapping[str, GridSplit], config: ConfigDict, workdir: Path, *, i
     return f"{json.dumps(facts)}\n{headline(metrics, workdir)}"
 
 
-def _folders(workdir: Path) -> tuple[Path, Path]:
-    """Raw and preprocessed folder of the set; nnU-Net reads where they are when it is imported."""
+def _folders(workdir: Path) -> tuple[Path, Path, Path]:
+    """Raw and preprocessed folder of the set, and that of the results; nnU-Net reads where they are when imported."""
     folders = {name: workdir.resolve() / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     for name, folder in folders.items():
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[name] = str(folder)
-    return folders["nnUNet_raw"] / NAME, folders["nnUNet_preprocessed"] / NAME
+    raw, preprocessed, results = (folder / NAME for folder in folders.values())
+    return raw, preprocessed, results
 
 
 def _cases(splits: Mapping[str, GridSplit], image_size_px: int) -> Iterator[Case]:
@@ -104,38 +105,39 @@ def _plan(raw: Path, preprocessed: Path) -> None:
     """nnU-Net's fingerprint, plan and preprocessed images, with our split of training and validation."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
 
-    if (preprocessed / "splits_final.json").exists():
+    complete = preprocessed / "complete"
+    if complete.exists():
         return
     nnunet.extract_fingerprints([NUMBER], num_processes=1)
     nnunet.plan_experiments([NUMBER])
     nnunet.preprocess([NUMBER], configurations=("2d",), num_processes=[1])
     shutil.copy(raw / "splits_final.json", preprocessed)
+    complete.touch()
 
 
-def _trained(preprocessed: Path, *, images: int) -> tuple[Any, dict[str, Any]]:
+def _trained(results: Path, *, images: int) -> tuple[Any, dict[str, Any]]:
     """The trainer of the finished training, and its facts."""
     import torch
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
-    plans, document = (json.loads((preprocessed / f"{name}.json").read_text()) for name in ("nnUNetPlans", "dataset"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = nnUNetTrainer(plans, "2d", 0, document, device=device)
-    batch_size = plans["configurations"]["2d"]["batch_size"]
+    begun = any(results.rglob("checkpoint_*.pth"))
+    trainer = get_trainer_from_args(NAME, "2d", 0, continue_training=begun, device=device)
+    batch_size = trainer.configuration_manager.batch_size
     trainer.num_epochs = EPOCHS
     trainer.num_iterations_per_epoch = max(1, math.ceil(images / (batch_size * EPOCHS)))
     trainer.num_val_iterations_per_epoch = max(1, trainer.num_iterations_per_epoch // VALIDATION_SHARE)
     trainer.save_every = 1
     trainer.initialize()
-    kept = [Path(trainer.output_folder, f"checkpoint_{name}.pth") for name in ("final", "latest")]
-    if found := [path for path in kept if path.exists()]:
-        trainer.load_checkpoint(str(found[0]))
-    if found[:1] != kept[:1]:
+    if begun:
+        maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    if trainer.current_epoch < EPOCHS:
         trainer.run_training()
     return trainer, {
         "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
         "images_seen": EPOCHS * trainer.num_iterations_per_epoch * batch_size,
         "batch_size": batch_size,
-        "patch_size": plans["configurations"]["2d"]["patch_size"],
+        "patch_size": list(map(int, trainer.configuration_manager.patch_size)),
         "device": str(device),
     }
 
