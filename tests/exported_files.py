@@ -56,7 +56,7 @@ def write_run(run: Path, member: int) -> Path:
     """The folder of a training that ended with a member's weights."""
     networks, state = drawn(member)
     prepare(run, networks.config)
-    checkpoints = Checkpoints(run, keep=1)
+    checkpoints = Checkpoints(run, networks.config)
     checkpoints.save_best(state, dsc_pooled=0.1)
     checkpoints.close()
     return run

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import logging
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from msanet_jax.runs.recipe import read_config, recipe_from_text, require
+from msanet_jax.runs.recipe import flatten, read_config, recipe_from_text, require
 from msanet_jax.runtime.hosts import from_primary, is_primary, share, wait_for_all
 from msanet_jax.training.state import Networks, TrainState, create_networks, create_state
 from msanet_jax.training.weights import differing_arrays
@@ -36,6 +40,10 @@ class DamagedError(CheckpointError):
     """There are checkpoints, and none of them can be read."""
 
 
+class RecipeError(CheckpointError):
+    """config.json is not the recipe of the checkpoints."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Best:
     """The best validation so far; `step` is -1 before the first."""
@@ -47,38 +55,54 @@ class Best:
 class Checkpoints:
     """`checkpoints/latest` and `checkpoints/best` of a run; orbax writes beside and renames, so a kill loses nothing.
 
+    Every checkpoint has a digest of its arrays and the recipe. A damaged one is noticed, named, not used, and replaced
+    when its step is saved again.
+
     With several processes the primary alone reads and writes, and what it has read reaches the others; the state is the
     same whatever their number, so a run goes on with more or fewer. Every process calls every method.
 
     Args:
       run: the run's folder.
-      keep: how many of the latest to keep: if the newest is damaged, the next older one serves.
+      config: the recipe; `train.keep_checkpoints` of the latest are kept: if the newest is damaged, the next older one
+        serves.
     """
 
-    def __init__(self, run: Path, *, keep: int) -> None:
+    def __init__(self, run: Path, config: ConfigDict) -> None:
         self._folder = run.absolute() / "checkpoints"
+        self._recipe = json.loads(json.dumps(flatten(config)))  # tuples become lists, as in the file
         self._newest: int | None = None
-        self._latest = _manager(self._folder / "latest", keep=keep) if is_primary() else None
+        self._latest = _manager(self._folder / "latest", keep=config.train.keep_checkpoints) if is_primary() else None
         self._best = _manager(self._folder / "best", keep=1) if is_primary() else None
+        self._damaged: set[Path] = set()
 
     def save_latest(self, state: TrainState) -> None:
         """Saves the whole state under its step, unless that step is there already."""
         self._newest = int(state.step)
         if self._latest is not None:
-            _save(self._latest, state, {})
+            self._save(self._latest, state, {})
 
     def save_best(self, state: TrainState, *, dsc_pooled: float) -> None:
         """Saves the whole state with the validation score that earned it."""
         if self._best is not None:
-            _save(self._best, state, {"dsc_pooled": dsc_pooled})
+            self._save(self._best, state, {"dsc_pooled": dsc_pooled})
 
     def best(self) -> Best:
-        """Score and step of the best checkpoint on disk."""
+        """Score and step of the best checkpoint on disk that can be read."""
         return Best(**from_primary(lambda: dataclasses.asdict(self._read_best())))
 
     def restore_latest(self, like: TrainState) -> TrainState | None:
-        """The newest readable checkpoint, or None if there is none at all."""
-        state = _restore_shared(self._latest, like)
+        """The newest readable checkpoint, or None if there is none at all; the best one if all the latest are damaged.
+
+        Raises:
+          CheckpointError: there are checkpoints, and none can be read.
+        """
+        try:
+            state = self._restore_shared(self._latest, like)
+        except DamagedError as error:
+            LOG.warning("%s", error)
+            if (state := self._restore_shared(self._best, like)) is None:
+                raise
+            LOG.warning("the best checkpoint (step %d) is used", int(state.step))
         self._newest = None if state is None else int(state.step)
         return state
 
@@ -88,9 +112,14 @@ class Checkpoints:
         Raises:
           CheckpointError: neither can be read.
         """
-        if (state := _restore_shared(self._best, like, damaged_is_none=True)) is not None:
-            return state
-        if (state := _restore_shared(self._latest, like)) is not None:
+        try:
+            best = self._restore_shared(self._best, like)
+        except DamagedError as error:
+            LOG.warning("%s", error)
+            best = None
+        if best is not None:
+            return best
+        if (state := self._restore_shared(self._latest, like)) is not None:
             LOG.warning("no best checkpoint to read: the latest one (step %d) is used", int(state.step))
             return state
         raise CheckpointError(f"{self._folder}: no checkpoint; train this run first")
@@ -121,10 +150,103 @@ class Checkpoints:
                 note.write_text("committed\n")
 
     def _read_best(self) -> Best:
-        if self._best is None or (step := self._best.latest_step()) is None:
-            return Best(step=-1, dsc_pooled=-1.0)
-        notes = self._best.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
-        return Best(step=step, dsc_pooled=float(notes["dsc_pooled"]))
+        none = Best(step=-1, dsc_pooled=-1.0)
+        if (
+            self._best is None
+            or (step := self._best.latest_step()) is None
+            or _place(self._best, step) in self._damaged
+        ):
+            return none
+        try:
+            best = Best(step=step, dsc_pooled=float(_read_notes(self._best, step)["dsc_pooled"]))
+        except Exception as error:  # orbax raises many types for damaged files
+            self._mark_damaged(self._best, step, error, "the next validation replaces it")
+            return none
+        return best if math.isfinite(best.dsc_pooled) else none
+
+    def _mark_damaged(self, manager: ocp.CheckpointManager, step: int, error: Exception, instead: str) -> None:
+        self._damaged.add(_place(manager, step))
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        LOG.warning("%s: checkpoint of step %d cannot be read (%s); %s", *(manager.directory, step, reason, instead))
+
+    def _save(self, manager: ocp.CheckpointManager, state: TrainState, score: dict[str, float]) -> None:
+        step = int(state.step)
+        for damaged in [kept for kept in manager.all_steps() if _place(manager, kept) in self._damaged]:
+            # Left alone it would count as the newest, or keep its own step from being saved.
+            if manager is self._best or damaged == step:
+                manager.delete(damaged)
+        if step in manager.all_steps():
+            return
+        # NumPy copies: the next iteration donates the state's buffers while orbax still writes.
+        host_state = jax.tree.map(np.asarray, state)
+        notes = _with_check({"recipe": self._recipe, "arrays": _arrays_digest(host_state), **score})
+        args = ocp.args.Composite(state=ocp.args.StandardSave(host_state), notes=ocp.args.JsonSave(notes))
+        manager.save(step, args=args, force=True)
+
+    def _restore_shared(self, manager: ocp.CheckpointManager | None, like: TrainState) -> TrainState | None:
+        """The newest readable checkpoint of the primary's manager, on every process."""
+        restored: list[TrainState] = []
+
+        def read() -> str:
+            """Decided on the primary, so that every process goes the same way."""
+            try:
+                state = None if manager is None else self._restore_newest(manager, like)
+            except DamagedError as error:
+                return str(error)
+            restored.extend([] if state is None else [state])
+            return "" if restored else "none"
+
+        if answer := from_primary(read):
+            if answer == "none":
+                return None
+            raise DamagedError(answer)
+        return share(restored[0] if restored else jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
+
+    def _restore_newest(self, manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
+        """Tries the newest first and says which ones were skipped."""
+        failures: dict[int, Exception] = {}
+        for step in sorted(manager.all_steps(), reverse=True):
+            try:
+                return self._restore(manager, step, like)
+            except RecipeError:
+                raise
+            except Exception as error:  # orbax and tensorstore raise many types for damaged files
+                failures[step] = error
+                self._mark_damaged(manager, step, error, "trying the next older one")
+        for failure in failures.values():  # of another network: all are, or the description of one is damaged
+            if isinstance(failure, CheckpointError):
+                raise failure
+        if failures:
+            raise DamagedError(
+                f"{manager.directory}: no readable checkpoint (damaged: steps {[*failures]}); train anew elsewhere"
+            )
+        return None
+
+    def _restore(self, manager: ocp.CheckpointManager, step: int, like: TrainState) -> TrainState:
+        notes = _read_notes(manager, step)
+        self._check_recipe(notes.get("recipe", {}))
+        saved = manager.item_metadata(step)["state"]
+        if saved is None:
+            raise ValueError("its metadata are missing")
+        _check_same_network(manager, step, saved, like)
+        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
+        if notes.get("arrays", digest := _arrays_digest(restored)) != digest:
+            raise ValueError("its arrays are not those that were saved")
+        return jax.tree.map(jax.numpy.asarray, restored)
+
+    def _check_recipe(self, trained: Mapping[str, Any]) -> None:
+        """Keys that only one of the two has are of another version of msanet-jax; `variants` is a name."""
+        differing = [
+            f"{key}: {trained[key]} -> {self._recipe[key]}"
+            for key in sorted((trained.keys() & self._recipe.keys()) - {"variants"})
+            if trained[key] != self._recipe[key]
+        ]
+        if differing:
+            raise RecipeError(
+                f"{self._folder.parent / 'config.json'}: not the recipe that the checkpoints were trained with; undo "
+                f"{'; '.join(differing)}"
+            )
 
 
 def abstract_state(networks: Networks) -> TrainState:
@@ -155,7 +277,7 @@ def restore_run(run: Path) -> tuple[Networks, TrainState]:
     except (AttributeError, KeyError) as error:
         key = re.findall(r"\w+", str(error))[:1]  # the library adds quotes and advice
         raise CheckpointError(f"{run / 'config.json'}: lacks {' '.join(key)}; train the run again") from None
-    checkpoints = Checkpoints(run, keep=networks.config.train.keep_checkpoints)
+    checkpoints = Checkpoints(run, networks.config)
     try:
         return networks, checkpoints.restore_best(abstract_state(networks))
     finally:
@@ -177,69 +299,35 @@ def _manager(folder: Path, *, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder, options=options, item_names=tuple(handlers), item_handlers=handlers)
 
 
-def _save(manager: ocp.CheckpointManager, state: TrainState, notes: dict[str, float]) -> None:
-    step = int(state.step)
-    if step in manager.all_steps():
-        return
-    # NumPy copies: the next iteration donates the state's buffers while orbax still writes.
-    host_state = jax.tree.map(np.asarray, state)
-    args = ocp.args.Composite(state=ocp.args.StandardSave(host_state), notes=ocp.args.JsonSave(notes))
-    manager.save(step, args=args, force=True)
+def _place(manager: ocp.CheckpointManager, step: int) -> Path:
+    return Path(manager.directory, str(step))
 
 
-def _restore_shared(
-    manager: ocp.CheckpointManager | None, like: TrainState, *, damaged_is_none: bool = False
-) -> TrainState | None:
-    """The newest readable checkpoint of the primary's manager, on every process."""
-    restored: list[TrainState] = []
+def _read_notes(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """The notes of a checkpoint; those of older versions have no check, and no more than a score.
 
-    def read() -> bool:
-        try:
-            state = None if manager is None else _restore_newest(manager, like)
-        except DamagedError:  # decided here, on the primary, so that every process goes the same way
-            if not damaged_is_none:
-                raise
-            state = None
-        restored.extend([] if state is None else [state])
-        return state is not None
-
-    if not from_primary(read):
-        return None
-    return share(restored[0] if restored else jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
+    Raises:
+      ValueError: they are not those that were saved.
+    """
+    notes: dict[str, Any] = manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
+    content = {key: value for key, value in notes.items() if key != "check"}
+    if notes != _with_check(content) and notes.keys() - {"dsc_pooled"}:
+        raise ValueError("its notes are not those that were saved")
+    return content
 
 
-def _restore_newest(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
-    """Tries the newest first and says which ones were skipped."""
-    steps = sorted(manager.all_steps(), reverse=True)
-    failures = []
-    for step in steps:
-        try:
-            return _restore(manager, step, like)
-        except CheckpointError:
-            raise
-        except Exception as error:  # orbax and tensorstore raise many types for damaged files
-            failures.append(step)
-            LOG.warning(
-                "%s: checkpoint of step %d cannot be read (%s); trying the next older one",
-                manager.directory,
-                step,
-                str(error).splitlines()[0][:200],
-            )
-    if failures:
-        raise DamagedError(
-            f"{manager.directory}: no readable checkpoint (damaged: steps {failures}); train anew in another folder"
-        )
-    return None
+def _with_check(notes: dict[str, Any]) -> dict[str, Any]:
+    return {**notes, "check": hashlib.sha256(json.dumps(notes, sort_keys=True).encode()).hexdigest()}
 
 
-def _restore(manager: ocp.CheckpointManager, step: int, like: TrainState) -> TrainState:
-    saved = manager.item_metadata(step)["state"]
-    if saved is None:
-        raise ValueError("its metadata are missing")
-    _check_same_network(manager, step, saved, like)
-    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
-    return jax.tree.map(jax.numpy.asarray, restored)
+def _arrays_digest(state: TrainState) -> str:
+    """SHA-256 of names, types, shapes and values of all arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        array = np.asarray(leaf)
+        digest.update(f"{_path(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _check_same_network(manager: ocp.CheckpointManager, step: int, saved: Any, like: TrainState) -> None:

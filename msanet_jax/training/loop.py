@@ -79,7 +79,7 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
       checkpoints.CheckpointError: the checkpoints are damaged or of another network.
     """
     networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
-    checkpoints = Checkpoints(run, keep=config.train.keep_checkpoints)
+    checkpoints = Checkpoints(run, config)
     state = share(create_state(networks))
     if (resumed := checkpoints.restore_latest(state)) is not None:
         state = resumed
@@ -125,7 +125,7 @@ def _loop(
             validate(step, state)
         if due.checkpoint(step) or stopping:
             checkpoints.save_latest(state)
-        if stopping and step < networks.total_steps:
+        if stopping:
             checkpoints.wait()
             raise Preempted(f"stopped at step {step} of {networks.total_steps}, saved")
     return state

@@ -349,7 +349,7 @@ def test_output_folder_without_permission(network: UptakeNetwork, tmp_path: Path
 def test_from_a_checkpoint_on_disk(small_config: ConfigDict, tmp_path: Path) -> None:
     run = tmp_path / "run"
     prepare(run, small_config)
-    checkpoints = Checkpoints(run, keep=1)
+    checkpoints = Checkpoints(run, small_config)
     # All zeros: every logit is 0 and every probability one half, and nothing has to be drawn.
     shapes = abstract_state(create_networks(small_config, steps_per_epoch=1))
     checkpoints.save_best(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), dsc_pooled=0.1)

@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         config.adversary.enabled = False
         run = folder / f"fold{seed}"
         prepare(run, config)
-        checkpoints = Checkpoints(run, keep=1)
+        checkpoints = Checkpoints(run, config)
         state = create_state(create_networks(config, steps_per_epoch=1))
         # Far from the start, where every probability is about the same.
         random = np.random.default_rng(seed)
