@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import logging
 import operator
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +17,16 @@ import tensorflow_datasets as tfds
 from data_pipeline.errors import RequestError
 from data_pipeline.features import BoneScans, stack_examples
 from data_pipeline.fields import field_shape
-from data_pipeline.files import only_one
+from data_pipeline.files import only_one, write_json
 from data_pipeline.intake.folder import is_data_set, read_data_set
 from data_pipeline.intake.imported import ImportedBone, imported_builder
 from data_pipeline.phantom_bone import PhantomBone, patient_store, planned_views
 from data_pipeline.phantom_examples import SET_MASKS, simulate_in_processes
 
 LOG = logging.getLogger(__name__)
+
+DIGESTS = "digests.json"
+"""In the folder of a built set: what its files were when it was finished."""
 
 
 def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -> BoneScans:
@@ -74,15 +80,59 @@ def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone |
         if phantom_set:
             set_name = config if field == "thorax" else f"{config}_{field}"
             make = functools.partial(PhantomBone, config=set_name, data_dir=data_dir)
-        builder = make()
-        if not Path(builder.data_dir).exists():
+        builder = _opened(make, dataset, data_dir)
+        if not _is_finished(Path(builder.data_dir)):
             with only_one(_lock_file(builder, data_dir), waiting=_say_waiting):
-                builder = make()  # another process may have built it meanwhile
+                builder = _opened(make, dataset, data_dir)  # another process may have built it meanwhile
                 if not Path(builder.data_dir).exists():
                     _build(builder, manual_dir=None if phantom_set else dataset)
+                _finish(builder)
+        _check_digests(Path(builder.data_dir))
     except OSError as error:
         raise RequestError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
     return builder
+
+
+def _opened(make: Callable[[], PhantomBone | ImportedBone], dataset: str, data_dir: str) -> PhantomBone | ImportedBone:
+    try:
+        return make()
+    except (OSError, RequestError):
+        raise
+    except Exception as error:  # TFDS raises many types for damaged descriptions
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise RequestError(
+            f"{data_dir}: the built data set {dataset} is damaged ({reason}); delete its folder to build it anew"
+        ) from error
+
+
+def _is_finished(folder: Path) -> bool:
+    """A set of an older version has no digests, and gets none where it may not be written."""
+    return (folder / DIGESTS).exists() or (folder.exists() and not os.access(folder, os.W_OK))
+
+
+def _finish(builder: PhantomBone | ImportedBone) -> None:
+    """Clears finished patients away and writes the digests, which show that nothing is left to do."""
+    if isinstance(builder, PhantomBone):
+        shutil.rmtree(patient_store(builder).folder, ignore_errors=True)
+    folder = Path(builder.data_dir)
+    write_json(folder / DIGESTS, _digests(folder))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a built set, by name."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != DIGESTS)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _check_digests(folder: Path) -> None:
+    if not (folder / DIGESTS).exists():
+        return
+    found, written = _digests(folder), json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+    differing = [name for name in sorted(found.keys() | written.keys()) if found.get(name) != written.get(name)]
+    if differing:
+        raise RequestError(
+            f"{folder / differing[0]}: is not as it was built; delete {folder} to build the data set anew"
+        )
 
 
 def is_simulated(dataset: str) -> bool:
@@ -116,5 +166,3 @@ def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> No
     finally:
         if (bar := getattr(builder, "_bar", None)) is not None:
             bar.close()
-    if isinstance(builder, PhantomBone):
-        shutil.rmtree(patient_store(builder).folder, ignore_errors=True)

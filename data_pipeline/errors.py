@@ -24,6 +24,8 @@ class ExitCode(enum.IntEnum):
     LOST_PEER = 69
     """Another process of a distributed run is gone."""
     PREEMPTED = 75
-    """Stopped by SIGTERM and saved; the same command continues."""
+    """Stopped by SIGTERM; the same command continues."""
     INTERRUPTED = 130
     """Ctrl-C."""
+    UNREAD = 141
+    """Nobody reads the output any more: a closed pipe."""

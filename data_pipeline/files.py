@@ -197,6 +197,19 @@ def writable_folder(path: Path, option: str) -> Path:
     return path
 
 
+def full_disk(error: BaseException | None) -> str | None:
+    """What could not be written, if that is why an error was raised: no space, or the quota is used up; else None.
+
+    Libraries raise many types for it, with the system's words in the text.
+    """
+    words = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+    while error is not None:
+        if any(word in str(error) for word in words):
+            return str(getattr(error, "filename", None) or "a file")
+        error = error.__cause__ or error.__context__
+    return None
+
+
 class HeldError(RequestError):
     """Another process holds a lock; the text names it."""
 

@@ -11,6 +11,8 @@ import signal
 import sys
 import threading
 import types
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -58,12 +60,13 @@ class PatientStore:
     def examples(self, index: int, views: Sequence[View]) -> list[dict[str, Any]]:
         """The patient's examples, simulated once; written beside and renamed."""
         path = self.path(index)
-        if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                return [
-                    {key.split("/", 1)[1]: stored[key][()] for key in stored.files if key.startswith(f"{view}/")}
-                    for view in views
-                ]
+        # A damaged one is made again.
+        unreadable = contextlib.suppress(FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+        with unreadable, path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return [
+                {key.split("/", 1)[1]: stored[key][()] for key in stored.files if key.startswith(f"{view}/")}
+                for view in views
+            ]
         shifted: dict[str, Any] = {}
         if self.stress:
             shifted = {"priors": STRESSES[self.stress].lesions, "changed": STRESSES[self.stress].patient}

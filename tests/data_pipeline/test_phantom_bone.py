@@ -127,3 +127,35 @@ def test_a_stress_set_shifts_the_population_and_has_test_patients_only(
         load_split("phantom_bone/stress_posture", "train", str(tmp_path))
     with pytest.raises(RequestError, match=r"shows the thorax, not data\.field=whole_body"):
         load_split("phantom_bone/stress_posture", "test", str(tmp_path), "whole_body")
+
+
+def test_a_built_set_is_as_it_was_built_or_refused(calls: list[int], tmp_path: Path) -> None:
+    """A bit in every file, and a file that is missing; the patients of an unfinished build are made again."""
+    whole = load_split("phantom_bone/tiny", "train", str(tmp_path))
+    (folder,) = (tmp_path / "phantom_bone" / "tiny").iterdir()
+    random = np.random.default_rng(0)
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        flipped = bytearray(content)
+        flipped[random.integers(len(content))] ^= 1 << int(random.integers(8))
+        path.write_bytes(flipped)
+        with pytest.raises(RequestError, match=r"(is not as it was built; delete|is damaged \(.*\); delete)"):
+            load_split("phantom_bone/tiny", "train", str(tmp_path))
+        path.write_bytes(content)
+    (folder / "digests.json").unlink()  # as of an older version
+    again = load_split("phantom_bone/tiny", "train", str(tmp_path))
+    assert (folder / "digests.json").exists()
+    np.testing.assert_array_equal(again.counts, whole.counts)
+    (folder / "features.json").unlink()
+    with pytest.raises(RequestError, match=r"features\.json: is not as it was built|is damaged"):
+        load_split("phantom_bone/tiny", "train", str(tmp_path))
+
+
+def test_a_damaged_patient_is_made_again(calls: list[int], tmp_path: Path) -> None:
+    store = phantom_examples.PatientStore(tmp_path, seed=0, field="thorax")
+    made = store.examples(3, (View.ANTERIOR,))
+    for damage in (b"", b"PK\x03\x04", store.path(3).read_bytes()[:-50]):
+        store.path(3).write_bytes(damage)
+        (again,) = store.examples(3, (View.ANTERIOR,))
+        np.testing.assert_array_equal(again["counts"], made[0]["counts"])
+    assert calls == [3, 3, 3, 3]
