@@ -1,16 +1,20 @@
 """Several processes as one run: how they find each other, agree, and leave.
 
 Process 0 is the primary: it alone writes files. What it finds on disk and what it decides reaches the others through
-the devices' collectives, so only the data set has to be readable by all. With one process every function is the
-identity.
+JAX's coordination service, arrays through the devices' collectives, so only the data set has to be readable by all. The
+service waits as long as it takes; a collective gives up after 30 s, so the processes meet before the first. With one
+process every function is the identity.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
+import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -24,14 +28,24 @@ Tree = TypeVar("Tree")
 SHUTDOWN_TIMEOUT_S = 20
 """How long a process that ends waits for the others; they end together, unless one has failed."""
 
-MESSAGE_BLOCK_BYTES = 4096
-"""Messages are filled up to multiples of this: every new length compiles a collective."""
+HEARTBEAT_TIMEOUT_S = 20
+"""A process without a sign of life for as long is declared dead by JAX, which then ends the others."""
+
+ROLL_CALL_S = 8
+"""How long processes wait for each other when a collective has failed; whoever is missing is named."""
+
+PATIENCE_MS = 7 * 24 * 3600 * 1000
+"""How long a process waits for what another one is doing, a data build for example; a dead one ends the wait."""
 
 LAUNCHER_COUNTS = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "PMI_SIZE")
 """Where Open MPI, Slurm's srun and other MPI launchers say how many processes they have started."""
 
 LOST_PEER_WORDS = ("gloo", "nccl", "connection", "coordination service", "heartbeat", "unavailable", "aborted", "peer")
 """Words by which a failed collective or a failed coordination service is told from other runtime errors."""
+
+
+_ORDER = itertools.count()
+"""Numbers the messages and meetings; every process has the same ones in the same order."""
 
 
 class LostPeerError(Exception):
@@ -62,16 +76,15 @@ def join(
     if given and None in explicit.values():
         missing = " ".join(f"--{key}" for key, value in explicit.items() if value is None)
         raise RequestError(f"{' '.join(given)} without {missing}: give all three, or only --distributed")
-    if coordinator_address is not None and not coordinator_address.rpartition(":")[2].isdigit():
-        raise RequestError(
-            f"--coordinator_address={coordinator_address}: has no port, e.g. {coordinator_address}:12355"
-        )
+    if coordinator_address is not None:
+        _check_port(coordinator_address, here=process_id == 0)
     try:
         jax.distributed.initialize(
             coordinator_address=coordinator_address,
             num_processes=num_processes,
             process_id=process_id,
             shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_S,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_S,
             cluster_detection_method="deactivate" if given else None,
         )
     except (ValueError, RuntimeError) as error:
@@ -84,6 +97,24 @@ def join(
         counts[device.process_index] += 1
     if len(set(counts.values())) > 1:
         raise RequestError(f"every process must have the same number of devices, here they have {[*counts.values()]}")
+
+
+def _check_port(address: str, *, here: bool) -> None:
+    """JAX itself crashes where the port is taken."""
+    port = address.rpartition(":")[2]
+    if not port.isdigit() or not 0 < int(port) < 2**16:
+        raise RequestError(f"--coordinator_address={address}: has no port, e.g. {address.partition(':')[0]}:12355")
+    if not here:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", int(port)))
+        except OSError as error:
+            raise RequestError(
+                f"--coordinator_address={address}: port {port} cannot be used on this machine ({error.strerror}); "
+                "choose another, the same for every process"
+            ) from error
 
 
 def _refuse_forgotten_flag(environment: Mapping[str, str]) -> None:
@@ -103,7 +134,10 @@ def is_primary() -> bool:
 
 def share(tree: Tree) -> Tree:
     """The primary's arrays on every process, as NumPy; the others give arrays of the same shapes and types."""
-    return multihost_utils.broadcast_one_to_all(tree) if jax.process_count() > 1 else tree
+    if jax.process_count() == 1:
+        return tree
+    wait_for_all("share")
+    return multihost_utils.broadcast_one_to_all(tree)
 
 
 def gather(rows: np.ndarray) -> np.ndarray:
@@ -119,33 +153,68 @@ def from_primary(ask: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return ask()
-    answer: dict[str, Any] = {}
+    key = f"msanet/answer/{next(_ORDER)}"
     if is_primary():
         try:
             answer = {"value": ask()}
         except RequestError as error:
-            answer = {"refusal": str(error)}
-            _send(answer)
+            _service().key_value_set(key, json.dumps({"refusal": str(error)}))
             raise
-    answer = _send(answer)
+        _service().key_value_set(key, json.dumps(answer))
+    answer = json.loads(_service().blocking_key_value_get(key, PATIENCE_MS))
     if "refusal" in answer:
         raise RequestError(answer["refusal"])
     return answer["value"]
 
 
-def primary_first(load: Callable[[], Tree]) -> Tree:
-    """Calls `load` on the primary, and on the others when it is done: what it builds on disk is built once."""
+def agreed(ask: Callable[[], tuple[Tree, Mapping[str, str]]]) -> Tree:
+    """Calls `ask` on the primary, then on the others, and gives each its own result if the facts are the same on all.
+
+    What `ask` builds on disk is built once, because the primary comes first.
+
+    Args:
+      ask: returns a result, and facts by name that have to be equal on every process.
+
+    Raises:
+      RequestError: on every process, if one was refused or facts differ; names processes and facts.
+    """
     if jax.process_count() == 1:
-        return load()
-    loaded: list[Tree] = []
-    from_primary(lambda: loaded.append(load()))
-    return loaded[0] if loaded else load()
+        return ask()[0]
+    results: list[Tree] = []
+
+    def attempt() -> dict[str, Any]:
+        try:
+            result, facts = ask()
+        except RequestError as error:
+            return {"refusal": str(error)}
+        results.append(result)
+        return {"facts": dict(facts)}
+
+    first = from_primary(attempt)
+    outcomes = _exchange(first if is_primary() else attempt())
+    for number, outcome in enumerate(outcomes):
+        if "refusal" in outcome:
+            raise RequestError(f"process {number}: {outcome['refusal']}")
+    if differing := _differing([outcome["facts"] for outcome in outcomes]):
+        raise RequestError(f"the processes of this run do not agree: {'; '.join(differing)}")
+    return results[0]
+
+
+def _differing(facts: Sequence[Mapping[str, str]]) -> list[str]:
+    """`key: value on process 0, value on process n` for every key whose values differ; n is the first that differs."""
+    found = []
+    for key in sorted({key for each in facts for key in each}):
+        values = [each.get(key, "absent") for each in facts]
+        if len(set(values)) > 1:
+            number = next(number for number, value in enumerate(values) if value != values[0])
+            found.append(f"{key}: {values[0]} on process 0, {values[number]} on process {number}")
+    return found
 
 
 def wait_for_all(place: str) -> None:
-    """Returns when every process has called it with the same `place`."""
+    """Returns when every process has called it with the same `place`, however long that takes."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        _service().wait_at_barrier(f"msanet/{place}/{next(_ORDER)}", PATIENCE_MS)
 
 
 def stop_agreed(step: int) -> bool:
@@ -158,23 +227,37 @@ def stop_agreed(step: int) -> bool:
 
 
 def raise_if_lost_peer(error: Exception) -> None:
-    """Says so at once where a runtime error most likely means that another process is gone.
+    """Says which process is gone, where a runtime error means that.
 
-    At once, because closing files takes time and JAX may end this process in the meantime.
+    Every process whose collective has failed calls it; whoever does not answer within `ROLL_CALL_S` is gone. If all
+    answer, the error is about something else.
 
     Raises:
-      LostPeerError: it means that.
+      LostPeerError: a process is gone.
     """
     text = str(error).lower()
     if jax.process_count() == 1 or not any(word in text for word in LOST_PEER_WORDS):
         return
+    if not (missing := _roll_call()):
+        return
     print(
-        f"another process of this run is gone ({str(error).splitlines()[0][:300]}); end the rest and start all again: "
-        "run the same command again to continue from the last checkpoint",
+        f"{missing}: another process of this run is gone ({str(error).splitlines()[0][:300]}); end the rest and start "
+        "all again: run the same command again to continue from the last checkpoint",
         file=sys.stderr,
         flush=True,
     )
     raise LostPeerError from error
+
+
+def _roll_call() -> str:
+    """`process 1, process 3`: those that do not answer; empty if all do."""
+    try:
+        _service().wait_at_barrier("msanet/roll call", 1000 * ROLL_CALL_S)
+    except jax.errors.JaxRuntimeError as error:
+        # The service lists the missing tasks, one a line; without an answer the service is gone, and it is process 0's.
+        names = re.findall(r"(\d+)$", str(error).partition("task names:")[2], flags=re.MULTILINE)
+        return ", ".join(f"process {number}" for number in names or ["0"])
+    return ""
 
 
 def leave(code: int) -> None:
@@ -184,9 +267,18 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def _send(answer: dict[str, Any]) -> dict[str, Any]:
-    """The primary's JSON object on every process: first its padded length, then its bytes."""
-    data = json.dumps(answer).encode() if is_primary() else b""
-    blocks = int(share(np.array(-(-len(data) // MESSAGE_BLOCK_BYTES), np.int32)))
-    padded = np.frombuffer(data.ljust(blocks * MESSAGE_BLOCK_BYTES, b" "), np.uint8)
-    return json.loads(np.asarray(share(padded)).tobytes())
+def _exchange(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """The JSON objects of all processes, in their order."""
+    key, service = f"msanet/exchange/{next(_ORDER)}", _service()
+    service.key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
+    return [
+        json.loads(service.blocking_key_value_get(f"{key}/{number}", PATIENCE_MS))
+        for number in range(jax.process_count())
+    ]
+
+
+def _service() -> Any:
+    """The client of the coordination service, for which JAX has no public name."""
+    from jax._src import distributed
+
+    return distributed.global_state.client

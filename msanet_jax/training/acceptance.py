@@ -1,8 +1,10 @@
-"""What is checked before a run begins: the recipe, the devices, the networks."""
+"""What is checked before a run begins: the recipe, the devices, the networks; the same on every process."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +12,32 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
+from data_pipeline.grid import GridSplit
 from data_pipeline.normalize import binning_factor
 from msanet_jax.networks.catalogue import BASELINES
-from msanet_jax.runs.recipe import check_recipe, field_of
+from msanet_jax.runs.recipe import check_recipe, field_of, flatten
+from msanet_jax.runtime.versions import IN_RECORDS, versions
 from msanet_jax.training.devices import check_batch_size
 from msanet_jax.training.state import create_networks, create_state
 from msanet_jax.training.steps import train_iteration
+
+
+def run_facts(config: ConfigDict) -> dict[str, str]:
+    """What has to be the same on every process: the recipe and the versions."""
+    recipe = {f"config.{key}": str(value) for key, value in flatten(config).items() if key != "variants"}
+    installed = versions((*IN_RECORDS, "jaxlib", "optax", "tensorflow-datasets"))
+    return recipe | {f"version of {name}": str(value) for name, value in installed.items()}
+
+
+def data_facts(splits: Mapping[str, GridSplit]) -> dict[str, str]:
+    """A digest of the images and masks of every split."""
+    facts = {}
+    for name, split in splits.items():
+        digest = hashlib.sha256(split.counts.tobytes())
+        digest.update(split.ids.tobytes())
+        digest.update(" ".join(row.image_id for row in split.rows).encode())
+        facts[f"images of {name}"] = f"{len(split.rows)} ({digest.hexdigest()[:12]})"
+    return facts
 
 
 def check_run(config: ConfigDict) -> None:

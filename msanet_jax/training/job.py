@@ -24,8 +24,8 @@ from msanet_jax.report.curves import write_curves
 from msanet_jax.runs.folder import LAST, check_same_config, only_run, prepare
 from msanet_jax.runs.metrics_file import Metrics
 from msanet_jax.runs.notices import picture_notice
-from msanet_jax.runtime.hosts import from_primary, primary_first, wait_for_all
-from msanet_jax.training.acceptance import check_run
+from msanet_jax.runtime.hosts import agreed, from_primary, wait_for_all
+from msanet_jax.training.acceptance import check_run, data_facts, run_facts
 from msanet_jax.training.baselines import fit_baseline
 from msanet_jax.training.devices import compile_probability, describe_devices
 from msanet_jax.training.loop import train
@@ -54,7 +54,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> Me
       signals.Preempted: SIGTERM arrived; the state is saved.
     """
     begin = time.perf_counter()
-    check_run(config)
+    agreed(lambda: _accepted_recipe(config))
     LOG.info("%s", describe_devices())
     run = Path(workdir)
     from_primary(lambda: check_same_config(run, config))
@@ -66,9 +66,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> Me
 
 
 def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: float) -> Metrics | None:
-    splits = primary_first(lambda: load_splits(config.data, data_dir))
-    if config.model not in BASELINES:
-        steps_per_epoch(len(splits["train"].rows), config.train.batch_size)
+    splits = agreed(lambda: _accepted_splits(config, data_dir))
     from_primary(lambda: prepare(run, config, version=splits["train"].version))
     LOG.info(
         "%s: %d training, %d validation, %d test images",
@@ -93,6 +91,18 @@ def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: flo
         print(f"\n{headline(metrics, run)}")
     wait_for_all("finished")
     return metrics
+
+
+def _accepted_recipe(config: ConfigDict) -> tuple[ConfigDict, dict[str, str]]:
+    check_run(config)
+    return config, run_facts(config)
+
+
+def _accepted_splits(config: ConfigDict, data_dir: str) -> tuple[dict[str, GridSplit], dict[str, str]]:
+    splits = load_splits(config.data, data_dir)
+    if config.model not in BASELINES:
+        steps_per_epoch(len(splits["train"].rows), config.train.batch_size)
+    return splits, data_facts(splits)
 
 
 def advice_on_steps(images: int, config: ConfigDict, *, devices: int) -> str | None:

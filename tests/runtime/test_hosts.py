@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from configs.msanet import get_config
+from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
@@ -51,8 +52,19 @@ seen["answer"] = hosts.from_primary(lambda: {"asked": number, "long": "x" * 5000
 seen["shared"] = hosts.share({"a": np.full(3, number + 7)})["a"].tolist()
 seen["gathered"] = hosts.gather(np.array([[number], [10 + number]])).tolist()
 order = []
-hosts.primary_first(lambda: order.append(time.time()))
+seen["result"] = hosts.agreed(lambda: (order.append(time.time()) or number, {"recipe": "same"}))
 seen["order"] = order
+
+def refuse_here():
+    if number == 1:
+        raise RequestError("no such file here")
+    return None, {}
+
+for ask in (lambda: (None, {"seed": str(number), "width": "4", f"only {number}": "x"}), refuse_here):
+    try:
+        hosts.agreed(ask)
+    except RequestError as error:
+        seen.setdefault("disagreed", []).append(str(error))
 try:
     hosts.from_primary(refuse)
 except RequestError as error:
@@ -114,6 +126,12 @@ def test_two_processes_agree(tmp_path: Path) -> None:
         assert seen["shared"] == [7, 7, 7]
         assert seen["gathered"] == [[0], [10], [1], [11]]
         assert seen["refused"] == "no such folder"
+        assert seen["disagreed"] == [
+            "the processes of this run do not agree: only 0: x on process 0, absent on process 1; "
+            "only 1: absent on process 0, x on process 1; seed: 0 on process 0, 1 on process 1",
+            "process 1: no such file here",
+        ]
+    assert (first["result"], second["result"]) == (0, 1)
     assert first["order"][0] < second["order"][0]
     assert first["stopped"] == second["stopped"] > 0
 
@@ -177,12 +195,25 @@ def test_two_processes_train_as_one(tmp_path: Path, data_dir: Path) -> None:
     [
         ({"num_processes": 2}, r"--num_processes without --coordinator_address --process_id"),
         ({"coordinator_address": "node1", "num_processes": 2, "process_id": 0}, r"has no port, e.g. node1:12355"),
+        ({"coordinator_address": "node1:99999", "num_processes": 2, "process_id": 0}, r"no port, e.g. node1:12355"),
     ],
 )
 def test_half_a_request_is_refused(given: dict[str, object], said: str) -> None:
     nothing = {"distributed": None, "coordinator_address": None, "num_processes": None, "process_id": None}
     with pytest.raises(ValueError, match=said):
         hosts.join(**nothing | given)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    """JAX's own coordinator would crash."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            RequestError, match=rf"port {port} cannot be used on this machine \(Address already in use\)"
+        ):
+            hosts.join(distributed=None, coordinator_address=f"127.0.0.1:{port}", num_processes=2, process_id=0)
 
 
 def test_a_launcher_without_the_flag_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,5 +229,5 @@ def test_one_process_is_the_identity() -> None:
     assert hosts.is_primary()
     assert hosts.share(rows) is rows
     assert hosts.gather(rows) is rows
-    assert hosts.from_primary(lambda: "x") == hosts.primary_first(lambda: "x") == "x"
+    assert hosts.from_primary(lambda: "x") == hosts.agreed(lambda: ("x", {})) == "x"
     assert not hosts.stop_agreed(1)
