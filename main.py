@@ -3,7 +3,8 @@
 python main.py --config=configs/msanet.py:cpu --workdir=runs/first
 
 Exit codes: 0 done; 2 the request cannot be carried out (one line says why); 69 another process of the run is gone; 75
-stopped by SIGTERM, saved: run the same command again to continue. Several hosts or processes: docs/scaling.md.
+stopped by SIGTERM: run the same command again to continue; 130 Ctrl-C; 141 nobody reads the output. Several hosts or
+processes: docs/scaling.md.
 Research software, not for diagnosis.
 """
 
@@ -18,7 +19,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipeline.errors import ExitCode, RequestError
+from data_pipeline.files import full_disk
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
+from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
 
 config_flags.DEFINE_config_file("config", None, "Recipe, e.g. configs/msanet.py:cpu (configs/msanet.py:help lists).")
 flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, scores, pictures.")
@@ -37,9 +40,31 @@ flags.DEFINE_integer(
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carries out the command line; main.py's whole work, importable for tests."""
+    """Carries out the command line; main.py's whole work, importable for tests.
+
+    Exits:
+      as `data_pipeline.errors.ExitCode` lists; 0 by returning.
+    """
+    try:
+        with stopping():
+            try:
+                _train(parse(arguments))
+            finally:
+                sys.stdout.flush()  # so that a closed pipe shows here, and not when Python ends
+    except Stopped as stop:
+        print(f"main.py: stopped by {stop.name}; run the same command again to continue", file=sys.stderr)
+        sys.exit(ExitCode.PREEMPTED)
+    except KeyboardInterrupt:
+        print("main.py: interrupted; run the same command again to continue from the last checkpoint", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        say_no_more()
+        sys.exit(ExitCode.UNREAD)
+
+
+def _train(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
-        raise app.UsageError(f"unexpected argument {arguments[1]!r}")
+        sys.exit(_refuse(f"unexpected argument {arguments[1]!r}"))
     # Our own messages only: orbax and TensorFlow tell a page about every checkpoint.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("msanet_jax").setLevel(logging.INFO)
@@ -66,13 +91,25 @@ def run(arguments: Sequence[str]) -> None:
         sys.exit(ExitCode.PREEMPTED)
     except hosts.LostPeerError:
         hosts.leave(ExitCode.LOST_PEER)
-    except RequestError as error:
-        sys.exit(_refuse(str(error)))
-    except RuntimeError as error:
-        # JAX has no class of its own for it.
-        if not str(error).startswith("Unable to initialize backend"):
+    except Exception as error:
+        if (reason := _reason(error)) is None:
             raise
-        sys.exit(_refuse(f"{str(error).splitlines()[0]}; `msanet doctor` lists the devices that JAX sees"))
+        sys.exit(_refuse(reason))
+
+
+def _reason(error: Exception) -> str | None:
+    """The one line for an error that the user can repair; None for a fault of the program."""
+    if (unwritten := full_disk(error)) is not None:
+        return (
+            f"{unwritten}: no space left on the disk; make room and run the same command again, which continues from "
+            "the last checkpoint"
+        )
+    if isinstance(error, RequestError):
+        return str(error)
+    # JAX has no class of its own for it.
+    if isinstance(error, RuntimeError) and str(error).startswith("Unable to initialize backend"):
+        return f"{str(error).splitlines()[0]}; `msanet doctor` lists the devices that JAX sees"
+    return None
 
 
 def parse(arguments: Sequence[str]) -> Sequence[str]:
@@ -118,4 +155,4 @@ if __name__ == "__main__":
     from msanet_jax.runtime.huge_pages import restart_with_huge_pages
 
     restart_with_huge_pages()
-    run(parse(sys.argv))
+    run(sys.argv)

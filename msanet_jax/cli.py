@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import keyword
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.text import as_line
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
+from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
 from msanet_jax.runtime.versions import VERSION
 
 COMMANDS = ("import", "check", "predict", "evaluate", "compare", "report", "experiment", "export", "doctor")
@@ -36,12 +33,22 @@ Training is `python main.py --config=configs/msanet.py --workdir=RUN`.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code."""
-    options = _parser().parse_args(arguments)
+    try:
+        try:
+            return _carry_out(_parser().parse_args(arguments))
+        finally:
+            sys.stdout.flush()  # so that a closed pipe shows here, and not when Python ends
+    except BrokenPipeError:
+        say_no_more()
+        return ExitCode.UNREAD
+
+
+def _carry_out(options: argparse.Namespace) -> int:
     keep_compiled_programs()
     # Orbax reports every checkpoint through absl, for its developers; messages of this project do not go that way.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        with _stopping():
+        with stopping():
             return int(options.run(options))
     except RequestError as error:
         print(f"msanet {options.command}: {as_line(str(error))}", file=sys.stderr)
@@ -67,34 +74,6 @@ class _PrintCompletion(argparse.Action):
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
         print(shtab.complete(parser, shell=values))
         parser.exit(ExitCode.DONE)
-
-
-class Stopped(BaseException):
-    """The process was told to end; what was unpacked or half-written is removed on the way out."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number, self.name = number, signal.Signals(number).name
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[None]:
-    """Turns SIGTERM and SIGHUP into `Stopped`, unless somebody handles them already or asked for them to be ignored."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    own = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        own = []
-    for number in own:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in own:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

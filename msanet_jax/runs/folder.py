@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from msgspec import Meta
 
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
-from data_pipeline.files import HeldError, only_one, writable_folder, write_text
+from data_pipeline.files import PREFIX, HeldError, only_one, writable_folder, write_text
 from data_pipeline.reading import read_json, read_text
 from msanet_jax.runs.recipe import differing_keys, field_of, read_config
 
@@ -32,6 +33,8 @@ LOCK = ".lock"
 def only_run(run: Path) -> Iterator[None]:
     """Makes the folder and keeps other processes out of it; a folder that is still empty at the end goes again.
 
+    What a killed process has left half-written is removed.
+
     Raises:
       RequestError: the folder cannot be written, or another process is at work in it.
     """
@@ -45,6 +48,8 @@ def only_run(run: Path) -> Iterator[None]:
                 raise RequestError(
                     f"--workdir={run} is in use by {error}; wait for it, stop it, or choose another folder"
                 ) from None
+            for half_written in run.rglob(f"{PREFIX}*"):  # by a process that was killed
+                shutil.rmtree(half_written, ignore_errors=True)
             yield
     finally:
         for folder in made:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
+from data_pipeline.files import WriteError, write_text
 from data_pipeline.reading import Count, Finite, as_record, parse_json, read_text
 
 LOG = logging.getLogger(__name__)
@@ -46,9 +46,16 @@ class History:
         write_text(path, "".join(_line(row) for row in rows if row.step <= resumed_step))
 
     def append(self, row: HistoryRow) -> None:
-        """Adds a line; NaN becomes null."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(_line(row))
+        """Adds a line; NaN becomes null.
+
+        Raises:
+          WriteError: the disk is full, or the file cannot be written.
+        """
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+        except OSError as error:
+            raise WriteError(error.errno, error.strerror or str(error), str(self._path)) from error
 
 
 def read_history(path: Path, *, lenient: bool = False) -> list[HistoryRow]:

@@ -12,6 +12,8 @@ import platform
 import sys
 from collections.abc import Mapping
 
+from msanet_jax.runtime.stopping import hold_signals
+
 VARIABLE = "GLIBC_TUNABLES"
 KEPT_BYTES = 2**35
 """Allocations below are taken from memory that the process keeps; 32 GiB is more than any."""
@@ -34,4 +36,5 @@ def restart_with_huge_pages() -> None:
     """
     environment = environment_with_huge_pages(os.environ)
     if environment is not None:
+        hold_signals()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import time
 from collections.abc import Mapping
@@ -107,12 +108,20 @@ def headline(metrics: Metrics, folder: Path) -> str:
     low, high = scores.intervals["dsc_pooled"]
     # Every resample of a single patient is that patient.
     spread = f"95 % interval {low:.3f} to {high:.3f}" if low < high else "too few patients for an interval"
+    found = (
+        f"{_said(scores['lesion_recall'])} of {scores['lesions']} found" if scores["lesions"] else "none in the truth"
+    )
     return (
-        f"{metrics.split} patients, threshold {threshold.value:g} ({threshold.rule}): DSC {scores['dsc_pooled']:.3f} "
-        f"({spread}), precision {scores['precision_pooled']:.3f}, "
-        f"recall {scores['recall_pooled']:.3f}; best single threshold on uptake: DSC {baseline['dsc_pooled']:.3f}\n"
-        f"lesions: {scores['lesion_recall']:.3f} of {scores['lesions']} found, "
-        f"{scores['false_positives_per_image']:.2f} false positives per scan, FROC score {scores['froc_score']:.3f}\n"
+        f"{metrics.split} patients, threshold {threshold.value:g} ({threshold.rule}): "
+        f"DSC {_said(scores['dsc_pooled'])} ({spread}), precision {_said(scores['precision_pooled'])}, "
+        f"recall {_said(scores['recall_pooled'])}; best single threshold on uptake: "
+        f"DSC {_said(baseline['dsc_pooled'])}\n"
+        f"lesions: {found}, {scores['false_positives_per_image']:.2f} false positives per scan, FROC score "
+        f"{_said(scores['froc_score'])}\n"
         f"{metrics.note}\n"
         f"{folder / 'metrics.json'}, {folder / 'pictures'}"
     )
+
+
+def _said(score: float) -> str:
+    return "undefined" if math.isnan(score) else f"{score:.3f}"

@@ -198,6 +198,11 @@ def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path
     assert f"(95 % interval {low:.3f} to {high:.3f})" in text
     narrow = dataclasses.replace(metrics.scores, intervals=metrics.scores.intervals | {"dsc_pooled": (0.2, 0.2)})
     assert "(too few patients for an interval)" in headline(dataclasses.replace(metrics, scores=narrow), tmp_path)
+    nothing = {"lesions": 0, "lesion_recall": float("nan"), "dsc_pooled": float("nan"), "froc_score": float("nan")}
+    empty = dataclasses.replace(metrics.scores, values={**metrics.scores.values, **nothing})
+    text = headline(dataclasses.replace(metrics, scores=empty), tmp_path)
+    assert "DSC undefined (" in text and "lesions: none in the truth, " in text and "FROC score undefined\n" in text
+    assert "nan" not in text
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
