@@ -27,6 +27,7 @@ from msanet_jax.runs.notices import picture_notice
 from msanet_jax.runtime.hosts import agreed, from_primary, wait_for_all
 from msanet_jax.training.acceptance import check_run, data_facts, run_facts
 from msanet_jax.training.baselines import fit_baseline
+from msanet_jax.training.board import write_test
 from msanet_jax.training.devices import compile_probability, describe_devices
 from msanet_jax.training.loop import train
 from msanet_jax.training.outcome import headline, score_and_write
@@ -88,6 +89,7 @@ def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: flo
                 run / "history.jsonl",
                 picture_notice(simulated=is_simulated(config.data.dataset)),
             )
+            write_test(run, best.step, metrics.scores.values)
         print(f"\n{headline(metrics, run)}")
     wait_for_all("finished")
     return metrics

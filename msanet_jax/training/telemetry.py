@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from clu import metric_writers, parameter_overview
 
 from data_pipeline.errors import RequestError
 from data_pipeline.terminal.progress import progress
 from msanet_jax.runs.history import History, HistoryRow
 from msanet_jax.runs.recipe import flatten
 from msanet_jax.runtime.hosts import is_primary
+from msanet_jax.training import board
 from msanet_jax.training.state import Networks, TrainState
 from msanet_jax.training.steps import Metrics
 
@@ -41,14 +40,14 @@ class Telemetry:
         config = networks.config
         self._networks = networks
         self._history: History | None = None
-        self._writer: metric_writers.MetricWriter = metric_writers.MultiWriter([])
+        self._writer = board.nowhere()
         if is_primary():
             self._history = History(run / "history.jsonl", resumed_step=int(state.step))
-            self._writer = metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(os.fspath(run))])
+            self._writer = board.writer(run)
         self._writer.write_hparams({key: _plain(value) for key, value in flatten(config).items()})
         if int(state.step) == 0:
             overview = {"generator": state.generator_params, "discriminator": state.discriminator_params}
-            self._writer.write_texts(0, {"parameters": parameter_overview.get_parameter_overview(overview)})
+            self._writer.write_texts(0, {"parameters": board.parameter_table(overview)})
         self._pending: list[tuple[int, Metrics]] = []
         self._last_validation = ""
         self._since = time.perf_counter()
@@ -114,7 +113,7 @@ class Telemetry:
         epoch = step / self._networks.steps_per_epoch
         if self._history is not None:
             self._history.append(HistoryRow(step, epoch, kind, scalars))
-        self._writer.write_scalars(step, {f"{kind}/{key}": value for key, value in scalars.items()})
+        self._writer.write_scalars(step, board.tags(kind, scalars))
 
     def _show(self, means: Mapping[str, float]) -> None:
         fields = {"loss": f"{means['supervised_loss']:.3f}"}
