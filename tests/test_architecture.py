@@ -130,7 +130,7 @@ def test_pmap_lives_in_one_file() -> None:
 @pytest.mark.parametrize(
     ("library", "users"),
     [
-        ("clu", {"telemetry.py"}),
+        ("clu", {"board.py"}),
         ("tensorflow_datasets", {"datasets.py", "features.py", "phantom_bone.py", "imported.py"}),
     ],
 )

@@ -45,7 +45,12 @@ def bootstrap_weights(patients: Sequence[str], *, samples: int, seed: int) -> np
 
 
 def draws(things: int, *, samples: int, random: np.random.Generator) -> np.ndarray:
-    """How often each of `things` is drawn when as many are drawn with replacement, `[samples, things]` int64."""
+    """How often each of `things` is drawn when as many are drawn with replacement, `[samples, things]` int64.
+
+    Example:
+      >>> draws(3, samples=2, random=np.random.default_rng(0)).sum(axis=1).tolist()
+      [3, 3]
+    """
     drawn = random.integers(0, max(things, 1), size=(samples, things))
     weights = np.zeros((samples, things), np.int64)
     np.add.at(weights, (np.arange(samples)[:, None], drawn), 1)
@@ -89,7 +94,12 @@ class CrossedWeights:
 
 
 def sampled(statistic: Statistic, weights: Iterable[np.ndarray]) -> np.ndarray:
-    """Values `[samples]` of a statistic for weights that come in parts."""
+    """Values `[samples]` of a statistic for weights that come in parts.
+
+    Example:
+      >>> sampled(lambda weights: weights @ np.array([1.0, 10.0]), [np.array([[2, 0]]), np.array([[1, 1]])]).tolist()
+      [2.0, 11.0]
+    """
     return np.concatenate([statistic(part) for part in weights])
 
 
