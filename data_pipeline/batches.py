@@ -1,12 +1,13 @@
 """tf.data: shuffled, augmented training batches.
 
 Batch k depends only on (seed, k), so training can stop and go on anywhere. Every epoch is a new permutation of the
-images of which the last, incomplete batch is left out; over the epochs every image is seen equally often.
+images of which the last, incomplete batch is left out; over the epochs every image is seen equally often. A split that
+is not in memory is read by number, each image when its turn comes, several at a time: a host reads its share alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -64,14 +65,15 @@ def train_batches(
     Yields:
       `image` `[b, rows, columns, 1]` float32 normalised and `mask` `[b, rows, columns, 1]` float32 in {0, 1}; `share`
       is of the same shape, see `lesion_shares`.
+
+    Raises:
+      RequestError: fewer images than one batch, or the data set is damaged.
     """
-    per_epoch = steps_per_epoch(len(split.rows), batch_size)
+    per_epoch = steps_per_epoch(len(split), batch_size)
     share = batch_size // hosts
-    binning = binning_factor(split.counts.shape[-1], image_size_px)
-    # Half the memory wherever no pixel has more than 65535 counts.
-    images = tf.constant(split.counts.astype(np.min_scalar_type(split.counts.max())))
-    truths = tf.constant(split.masks)
-    pixels_mm = tf.constant(split.pixel_sizes_mm, tf.float32)
+    binning = binning_factor(split.shape[-1], image_size_px)
+    failed: list[Exception] = []
+    read = _reader(split, failed)
 
     def example(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`number` counts this host's images over the whole run; position over all hosts and epoch follow from it."""
@@ -80,16 +82,12 @@ def train_batches(
         epoch = batch // per_epoch
         order_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         index = tf.random.experimental.index_shuffle(
-            (batch % per_epoch) * batch_size + within, order_seed, len(split.rows) - 1
+            (batch % per_epoch) * batch_size + within, order_seed, len(split) - 1
         )
         image_seed = tf.stack([tf.cast(position % 2**31, tf.int32), tf.constant(seed + 7, tf.int32)])
+        counts, lesion, pixel_mm = read(index)
         image, truth = augment_counts(
-            tf.cast(images[index], tf.int32),
-            tf.cast(truths[index], tf.float32),
-            image_seed,
-            augment,
-            pixels_mm[index],
-            binning,
+            tf.cast(counts, tf.int32), tf.cast(lesion, tf.float32), image_seed, augment, pixel_mm, binning
         )
         image = augment_contrast(normalize(image, tnp), image_seed, augment)
         return image[..., None], truth[..., None]
@@ -97,8 +95,39 @@ def train_batches(
     numbers = tf.data.Dataset.range(first_batch * share, np.iinfo(np.int64).max)
     examples = numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    for image, truth in batches.as_numpy_iterator():
-        yield {"image": image, "mask": truth} | ({"share": lesion_shares(truth)} if shares else {})
+    try:
+        for image, truth in batches.as_numpy_iterator():
+            yield {"image": image, "mask": truth} | ({"share": lesion_shares(truth)} if shares else {})
+    except tf.errors.OpError as error:
+        raise (failed[0] if failed else error) from error
+
+
+def _reader(split: GridSplit, failed: list[Exception]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Number of an image -> its counts and its mask, `[rows, columns]`, and its pixels' height and width in mm, `[2]`.
+
+    TensorFlow makes text of what Python raises, so that errors are kept in `failed`.
+    """
+    if isinstance(split.counts, np.ndarray):
+        # Half the memory wherever no pixel has more than 65535 counts.
+        images = tf.constant(split.counts.astype(np.min_scalar_type(split.counts.max())))
+        truths = tf.constant(split.masks)
+        pixels_mm = tf.constant(split.pixel_sizes_mm, tf.float32)
+        return lambda index: (images[index], truths[index], pixels_mm[index])
+    shape = split.shape
+
+    def read(number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        try:
+            place = int(number)
+            return split.counts[place], split.masks[place], np.array(split.pixel_sizes_mm[place], np.float32)
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    def reading(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        counts, lesion, pixel_mm = tf.numpy_function(read, [index], (tf.int32, tf.bool, tf.float32), stateful=False)
+        return tf.ensure_shape(counts, shape), tf.ensure_shape(lesion, shape), tf.ensure_shape(pixel_mm, (2,))
+
+    return reading
 
 
 def lesion_shares(masks: np.ndarray) -> np.ndarray:

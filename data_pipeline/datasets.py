@@ -1,7 +1,12 @@
-"""Any data set by its name: PhantomBone, or a folder made by `msanet import`."""
+"""Any data set by its name: PhantomBone, or a folder made by `msanet import`.
+
+`python -m data_pipeline.datasets NAME --data_dir DIR` builds a set beforehand. Several hosts that reach the same folder
+share the simulation: each runs it with `--hosts N --host I`, and one, when all have ended, without.
+"""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import json
@@ -9,13 +14,15 @@ import logging
 import operator
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipeline.errors import RequestError
-from data_pipeline.features import BoneScans, stack_examples
+from data_pipeline.errors import ExitCode, RequestError
+from data_pipeline.features import BoneScans, StoredScans
 from data_pipeline.fields import field_shape
 from data_pipeline.files import only_one, write_json
 from data_pipeline.intake.folder import is_data_set, read_data_set
@@ -30,29 +37,48 @@ DIGESTS = "digests.json"
 
 
 def load_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -> BoneScans:
+    """A split in memory, with all its masks; arguments and errors as of `open_split`."""
+    return open_split(dataset, split, data_dir, field).in_memory()
+
+
+def open_split(dataset: str, split: str, data_dir: str, field: str = "thorax") -> StoredScans:
     """A split of a set, which is built first where it is missing.
 
     Args:
       dataset: `phantom_bone/full`, `phantom_bone/cpu`, `phantom_bone/tiny`, or a folder that `msanet import` wrote.
-      split: `train`, `validation` or `test`.
+      split: `train`, `validation` or `test`; `train+test` is one after the other.
       data_dir: where sets are kept.
       field: `thorax` or `whole_body`.
 
     Raises:
-      RequestError: no such set or split, or a folder that cannot be written or read.
+      RequestError: no such set or split, or a folder that cannot be written or read; reading the images raises it too.
     """
     builder = prepare(dataset, data_dir, field)
-    if split not in builder.info.splits:
+    if missing := [name for name in split.split("+") if name not in builder.info.splits]:
         held = ", ".join(builder.info.splits)
-        raise RequestError(f"{dataset} has no {split} patients, only {held}; `msanet evaluate --on=stress` scores it")
-    try:
-        examples = list(builder.as_data_source(split=split))
-    except Exception as error:  # array_record raises its own types for damaged files
         raise RequestError(
-            f"{builder.data_dir}: the built data set is damaged ({str(error).splitlines()[0]}); delete it to build anew"
-        ) from error
+            f"{dataset} has no {missing[0]} patients, only {held}; `msanet evaluate --on=stress` scores it"
+        )
     masks = builder.builder_config.masks if isinstance(builder, ImportedBone) else SET_MASKS
-    return stack_examples(examples, masks, version=str(builder.version))
+    return stored_split(builder, split, masks)
+
+
+def stored_split(builder: tfds.core.DatasetBuilder, split: str, masks: Iterable[str]) -> StoredScans:
+    """A split of a set that is built; arguments and errors as of `open_split`."""
+    place = str(builder.data_dir)
+    try:
+        records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    except Exception as error:  # TFDS and array_record raise their own types for damaged files
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RequestError(f"{place}: the built data set is damaged ({reason}); delete it to build anew") from error
+    return StoredScans(
+        records=records,
+        numbers=np.arange(len(records)),
+        features=builder.info.features,
+        masks=tuple(masks),
+        place=place,
+        version=str(builder.version),
+    )
 
 
 def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone | ImportedBone:
@@ -61,6 +87,22 @@ def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone |
     Raises:
       RequestError: no such set, or `data_dir` cannot be written.
     """
+    builder = find(dataset, data_dir, field)
+    try:
+        if not _is_finished(Path(builder.data_dir)):
+            with only_one(_lock_file(builder, data_dir), waiting=_say_waiting):
+                builder = find(dataset, data_dir, field)  # another process may have built it meanwhile
+                if not Path(builder.data_dir).exists():
+                    _build(builder, manual_dir=None if isinstance(builder, PhantomBone) else dataset)
+                _finish(builder)
+        _check_digests(Path(builder.data_dir))
+    except OSError as error:
+        raise RequestError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
+    return builder
+
+
+def find(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone | ImportedBone:
+    """The builder of a set, which need not be built; makes `data_dir`. Errors as of `prepare`."""
     field_shape(field)
     name, _, config = dataset.partition("/")
     known = [entry.name for entry in PhantomBone.BUILDER_CONFIGS if entry.field == "thorax"]
@@ -74,23 +116,13 @@ def prepare(dataset: str, data_dir: str, field: str = "thorax") -> PhantomBone |
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         Path(data_dir).mkdir(parents=True, exist_ok=True)
-        make: Callable[[], PhantomBone | ImportedBone] = functools.partial(
-            imported_builder, dataset, data_dir=data_dir, field=field
-        )
         if phantom_set:
             set_name = config if field == "thorax" else f"{config}_{field}"
-            make = functools.partial(PhantomBone, config=set_name, data_dir=data_dir)
-        builder = _opened(make, dataset, data_dir)
-        if not _is_finished(Path(builder.data_dir)):
-            with only_one(_lock_file(builder, data_dir), waiting=_say_waiting):
-                builder = _opened(make, dataset, data_dir)  # another process may have built it meanwhile
-                if not Path(builder.data_dir).exists():
-                    _build(builder, manual_dir=None if phantom_set else dataset)
-                _finish(builder)
-        _check_digests(Path(builder.data_dir))
+            return _opened(functools.partial(PhantomBone, config=set_name, data_dir=data_dir), dataset, data_dir)
+        make = functools.partial(imported_builder, dataset, data_dir=data_dir, field=field)
+        return _opened(make, dataset, data_dir)
     except OSError as error:
         raise RequestError(f"--data_dir={data_dir}: cannot be written ({error}); choose another folder") from error
-    return builder
 
 
 def _opened(make: Callable[[], PhantomBone | ImportedBone], dataset: str, data_dir: str) -> PhantomBone | ImportedBone:
@@ -156,8 +188,7 @@ def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> No
         shutil.rmtree(stale)
     tfds.disable_progress_bar()
     if isinstance(builder, PhantomBone):
-        plan = functools.reduce(operator.or_, planned_views(builder.builder_config).values())
-        simulate_in_processes(patient_store(builder), plan, title=f"simulating {builder.info.full_name}")
+        simulate_share(builder)
     try:
         builder.download_and_prepare(
             file_format="array_record",
@@ -166,3 +197,50 @@ def _build(builder: PhantomBone | ImportedBone, *, manual_dir: str | None) -> No
     finally:
         if (bar := getattr(builder, "_bar", None)) is not None:
             bar.close()
+
+
+def simulate_share(builder: PhantomBone, *, host: int = 0, hosts: int = 1) -> int:
+    """Simulates the patients of a host into the folder where they wait for the rest of the set.
+
+    Patients that are there are left; few ones may be left to the build itself.
+
+    Args:
+      builder: of the set.
+      host: from 0.
+      hosts: among which the patients are shared out in turn.
+
+    Returns:
+      How many patients of this host are there now.
+    """
+    store, plan = patient_store(builder), functools.reduce(operator.or_, planned_views(builder.builder_config).values())
+    own = {index: plan[index] for index in sorted(plan)[host::hosts]}
+    simulate_in_processes(store, own, title=f"simulating {builder.info.full_name}")
+    return sum(store.path(index).exists() for index in own)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 2 a request that cannot be met."""
+    parser = argparse.ArgumentParser(prog="python -m data_pipeline.datasets", description=__doc__)
+    parser.add_argument("dataset", metavar="NAME", help="phantom_bone/huge, ... or a folder that `msanet import` wrote")
+    parser.add_argument("--data_dir", default="data", help="where built sets are kept (default: data)")
+    parser.add_argument("--field", default="thorax", help="thorax or whole_body (default: thorax)")
+    parser.add_argument("--hosts", type=int, help="simulate one share of so many, and build nothing")
+    parser.add_argument("--host", type=int, default=0, help="which share, from 0 (default: 0)")
+    options = parser.parse_args(arguments)
+    try:
+        builder = find(options.dataset, options.data_dir, options.field)
+        if options.hosts is None or Path(builder.data_dir).exists():
+            print(f"{prepare(options.dataset, options.data_dir, options.field).data_dir} is built")
+            return ExitCode.DONE
+        if not isinstance(builder, PhantomBone) or not 0 <= options.host < options.hosts:
+            raise RequestError(f"--host={options.host} --hosts={options.hosts}: shares 0 to N - 1 of a PhantomBone set")
+        there = simulate_share(builder, host=options.host, hosts=options.hosts)
+    except (RequestError, OSError) as error:
+        print(f"datasets: {error}", file=sys.stderr)
+        return ExitCode.REFUSED
+    print(f"share {options.host} of {options.hosts}: {there} patients are there; build the set when all shares are")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

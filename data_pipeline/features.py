@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+from data_pipeline.errors import RequestError
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +25,33 @@ class ImageRow:
     view: str
     pixel_size_mm: tuple[float, float]
     lesion_rows: list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lazy(Generic[T]):
+    """A sequence whose entries are made when they are asked for; none is kept.
+
+    Attributes:
+      length: how many there are.
+      make: number -> entry; threads may call it at the same time.
+
+    Example:
+      >>> squares = Lazy(3, lambda number: number**2)
+      >>> squares[2], list(squares)
+      (4, [0, 1, 4])
+    """
+
+    length: int
+    make: Callable[[int], T]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> T:
+        return self.make(range(self.length)[number])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.make, range(self.length))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +69,77 @@ class BoneScans:
     masks: dict[str, np.ndarray]
     rows: list[ImageRow]
     version: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredScans:
+    """A split on disk: of every example only what is asked for is read and decoded, when it is asked for.
+
+    Attributes:
+      records: serialised examples by number, of one or several splits; threads may read at the same time.
+      numbers: `[n]` which of them belong to this split.
+      features: of an example.
+      masks: kinds of instance masks in it.
+      place: of the set, for messages.
+      version: of the built set.
+    """
+
+    records: Sequence[bytes]
+    numbers: np.ndarray
+    features: tfds.features.FeaturesDict
+    masks: tuple[str, ...]
+    place: str = ""
+    version: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        rows, columns = self.features["counts"].shape
+        return rows, columns
+
+    def pixels(self, number: int, kind: str = "counts") -> np.ndarray:
+        """`[rows, columns]`: counts int32, or uint8 ids of that kind of mask."""
+        pixels: np.ndarray = self._read(number, (kind,))[kind]
+        return pixels
+
+    def row(self, number: int) -> ImageRow:
+        """What is known of an image besides its pixels."""
+        return _image_row(self._read(number, ("image_id", "patient", "view", "pixel_size_mm", "lesion_rows")))
+
+    def patients(self) -> list[str]:
+        """The patient of every image."""
+        return [_text(self._read(number, ("patient",))["patient"]) for number in range(len(self))]
+
+    def part(self, kept: Sequence[int]) -> StoredScans:
+        """Some of the images, by their numbers here."""
+        return dataclasses.replace(self, numbers=self.numbers[np.asarray(kept, int)])
+
+    def in_memory(self, masks: Iterable[str] | None = None) -> BoneScans:
+        """All images, with all masks or the named ones."""
+        everything, masks = range(len(self)), self.masks if masks is None else masks
+        return BoneScans(
+            counts=np.stack([self.pixels(number) for number in everything]),
+            masks={kind: np.stack([self.pixels(number, kind) for number in everything]) for kind in masks},
+            rows=[self.row(number) for number in everything],
+            version=self.version,
+        )
+
+    def _read(self, number: int, names: tuple[str, ...]) -> dict[str, Any]:
+        try:
+            example: dict[str, Any] = self._some(names).deserialize_example_np(self.records[int(self.numbers[number])])
+        except Exception as error:  # array_record raises its own types for damaged files
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise RequestError(
+                f"{self.place}: the built data set is damaged ({reason}); delete it to build anew"
+            ) from error
+        return example
+
+    @functools.cached_property
+    def _some(self) -> Callable[[tuple[str, ...]], tfds.features.FeaturesDict]:
+        return functools.cache(lambda names: tfds.features.FeaturesDict({name: self.features[name] for name in names}))
 
 
 def image_features(shape: tuple[int, int], masks: Iterable[str]) -> tfds.features.FeaturesDict:
@@ -60,25 +163,15 @@ def image_features(shape: tuple[int, int], masks: Iterable[str]) -> tfds.feature
     return tfds.features.FeaturesDict(features)
 
 
-def stack_examples(examples: list[dict[str, Any]], masks: Iterable[str], *, version: str | None = None) -> BoneScans:
-    """Examples of a split as arrays; `version` is that of the built set."""
-    return BoneScans(
-        counts=np.stack([example["counts"] for example in examples]),
-        masks={name: np.stack([example[name] for example in examples]) for name in masks},
-        rows=[_image_row(example) for example in examples],
-        version=version,
-    )
-
-
 def _image_row(example: dict[str, Any]) -> ImageRow:
-    def text(key: str) -> str:
-        value = example[key]
-        return value.decode() if isinstance(value, bytes) else str(value)
-
     return ImageRow(
-        image_id=text("image_id"),
-        patient=text("patient"),
-        view=text("view"),
+        image_id=_text(example["image_id"]),
+        patient=_text(example["patient"]),
+        view=_text(example["view"]),
         pixel_size_mm=(float(example["pixel_size_mm"][0]), float(example["pixel_size_mm"][1])),
-        lesion_rows=json.loads(text("lesion_rows")),
+        lesion_rows=json.loads(_text(example["lesion_rows"])),
     )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

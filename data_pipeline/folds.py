@@ -10,14 +10,13 @@ have the same test patients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipeline.datasets import load_split
+from data_pipeline.datasets import open_split
 from data_pipeline.errors import RequestError
-from data_pipeline.features import BoneScans
+from data_pipeline.features import StoredScans
 from data_pipeline.grid import GridSplit, on_field
 from data_pipeline.splits import SPLITS, check_disjoint, equal_groups, fold_patients
 
@@ -32,37 +31,54 @@ def load_splits(data: ConfigDict, data_dir: str) -> dict[str, GridSplit]:
     Raises:
       RequestError: no such set, mask or fold, too few patients for that many folds, or a size that does not divide.
     """
-    splits = {name: load_split(data.dataset, name, data_dir, data.field) for name in SPLITS}
-    if "subsets" in data and data.subsets:  # recipes of earlier versions have none
-        if data.folds:
-            raise RequestError(f"data.folds={data.folds} and data.subsets={data.subsets}: set one of them to 0")
-        splits = subset_splits(splits, subsets=data.subsets, subset=data.subset, seed=data.fold_seed)
+
+    def stored(name: str) -> StoredScans:
+        return open_split(data.dataset, name, data_dir, data.field)
+
+    subsets = data.subsets if "subsets" in data else 0  # recipes of earlier versions have none
+    if subsets and data.folds:
+        raise RequestError(f"data.folds={data.folds} and data.subsets={data.subsets}: set one of them to 0")
     if data.folds:
-        splits = fold_splits(splits, folds=data.folds, fold=data.fold, seed=data.fold_seed)
+        splits = fold_splits(
+            stored("train+test"), stored("validation"), folds=data.folds, fold=data.fold, seed=data.fold_seed
+        )
+    else:
+        splits = {name: stored(name) for name in SPLITS}
+    if subsets:
+        splits = subset_splits(splits, subsets=subsets, subset=data.subset, seed=data.fold_seed)
     return {name: on_field(scans, data) for name, scans in splits.items()}
 
 
-def fold_splits(splits: Mapping[str, BoneScans], *, folds: int, fold: int, seed: int) -> dict[str, BoneScans]:
+def fold_splits(
+    pool: StoredScans, validation: StoredScans, *, folds: int, fold: int, seed: int
+) -> dict[str, StoredScans]:
     """Fold `fold` (0 is the first) of `folds`, grouped by `seed` alone, so that every run of a study has the same.
+
+    Args:
+      pool: images to train and test on.
+      validation: images of other patients.
+      folds: number of groups.
+      fold: which group is tested.
+      seed: of the grouping.
 
     Raises:
       RequestError: no such fold, or too few patients.
     """
     if not 0 <= fold < folds:
         raise RequestError(f"data.fold={fold}: with data.folds={folds} there are the folds 0 to {folds - 1}")
-    pool = _joined([splits["train"], splits["test"]])
-    groups = fold_patients(sorted({row.patient for row in pool.rows}), folds=folds, seed=seed)
+    patients = pool.patients()
+    groups = fold_patients(sorted(set(patients)), folds=folds, seed=seed)
     tested = set(groups[fold])
     made = {
-        "train": _of_patients(pool, {row.patient for row in pool.rows} - tested),
-        "validation": splits["validation"],
-        "test": _of_patients(pool, tested),
+        "train": pool.part([number for number, patient in enumerate(patients) if patient not in tested]),
+        "validation": validation,
+        "test": pool.part([number for number, patient in enumerate(patients) if patient in tested]),
     }
-    check_disjoint({name: sorted({row.patient for row in scans.rows}) for name, scans in made.items()})
+    check_disjoint({name: scans.patients() for name, scans in made.items()})
     return made
 
 
-def subset_splits(splits: Mapping[str, BoneScans], *, subsets: int, subset: int, seed: int) -> dict[str, BoneScans]:
+def subset_splits(splits: Mapping[str, StoredScans], *, subsets: int, subset: int, seed: int) -> dict[str, StoredScans]:
     """Part `subset` (0 is the first) of the training and of the validation patients; the test patients are shared.
 
     Every part has equally many patients: those left over by the division are not used.
@@ -76,27 +92,10 @@ def subset_splits(splits: Mapping[str, BoneScans], *, subsets: int, subset: int,
         )
     made = dict(splits)
     for name in ("train", "validation"):
-        patients = sorted({row.patient for row in splits[name].rows})
+        owners = splits[name].patients()
+        patients = sorted(set(owners))
         if subsets > len(patients):
             raise RequestError(f"data.subsets={subsets}: the split {name} has only {len(patients)} patients")
-        made[name] = _of_patients(splits[name], set(equal_groups(patients, groups=subsets, seed=seed)[subset]))
+        kept = set(equal_groups(patients, groups=subsets, seed=seed)[subset])
+        made[name] = splits[name].part([number for number, patient in enumerate(owners) if patient in kept])
     return made
-
-
-def _joined(parts: Sequence[BoneScans]) -> BoneScans:
-    return BoneScans(
-        counts=np.concatenate([part.counts for part in parts]),
-        masks={name: np.concatenate([part.masks[name] for part in parts]) for name in parts[0].masks},
-        rows=[row for part in parts for row in part.rows],
-        version=parts[0].version,
-    )
-
-
-def _of_patients(scans: BoneScans, patients: set[str]) -> BoneScans:
-    kept = [number for number, row in enumerate(scans.rows) if row.patient in patients]
-    return BoneScans(
-        counts=scans.counts[kept],
-        masks={name: mask[kept] for name, mask in scans.masks.items()},
-        rows=[scans.rows[number] for number in kept],
-        version=scans.version,
-    )

@@ -71,6 +71,13 @@ SIZES = (
         images=480,
     ),
     PhantomBoneConfig(
+        name="huge",
+        description="10,000 patients, 15,000 images, more than memory should hold",
+        seed=2030,
+        patients={"train": 9600, "validation": 100, "test": 300},
+        images=15_000,
+    ),
+    PhantomBoneConfig(
         name="cpu",
         description="106 patients, 170 images: a few minutes on two cores",
         seed=2026,

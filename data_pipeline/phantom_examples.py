@@ -5,21 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import types
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from data_pipeline.fields import field_counts, field_ids, find_window
@@ -27,14 +18,11 @@ from data_pipeline.files import whole_files
 from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.truth import MASKS
+from data_pipeline.processes import in_processes
 from data_pipeline.scan import View
-from data_pipeline.terminal.progress import progress
 
 SET_MASKS = (*MASKS, "organs")
 """Masks of a built set: those of the spots, and the organs that are hot without being ill."""
-
-PATIENTS_PER_PROCESS = 10
-"""Fewer are not worth the start of a process."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +67,7 @@ class PatientStore:
             for key, value in example.items()
         }
         with whole_files(self.folder, [path.name]) as beside:
-            np.savez(beside / path.name, **flat)
+            np.savez_compressed(beside / path.name, **flat)
         return examples
 
 
@@ -103,7 +91,7 @@ def view_example(view: SimulatedView, field: str) -> dict[str, Any]:
 def simulate_in_processes(
     store: PatientStore, plan: Mapping[int, Sequence[View]], *, title: str, processes: int | None = None
 ) -> None:
-    """Fills the store with a process on each core, while a bar shows the time left; few patients are left out.
+    """Fills the store with a process on each core; few patients are left out.
 
     What a process could not do is left out as well: `PatientStore.examples` makes it, and says what is wrong. Stopped
     early, it ends when the patients at work are kept.
@@ -114,71 +102,9 @@ def simulate_in_processes(
       title: of the bar.
       processes: default as many as this process may use cores.
     """
-    missing = [index for index in plan if not store.path(index).exists()]
-    processes = min(processes or _cores(), len(missing) // PATIENTS_PER_PROCESS)
-    if processes < 2:
-        return
-    context = multiprocessing.get_context("spawn")
-    with _sigterm_exits():
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
-        try:
-            with _for_workers():
-                futures = [pool.submit(_keep, store, index, tuple(plan[index])) for index in missing]
-            with progress(title=title, unit="patient", total=len(plan), initial=len(plan) - len(missing)) as bar:
-                for _ in as_completed(futures):
-                    bar.update()
-        except BrokenProcessPool:
-            return
-        finally:
-            pool.shutdown(cancel_futures=True)
+    missing = [(store, index, tuple(plan[index])) for index in plan if not store.path(index).exists()]
+    in_processes(_keep, missing, title=title, there=len(plan) - len(missing), processes=processes)
 
 
 def _keep(store: PatientStore, index: int, views: Sequence[View]) -> None:
     store.examples(index, views)
-
-
-@contextlib.contextmanager
-def _for_workers() -> Iterator[None]:
-    """What processes that start here inherit: Ctrl-C is for their parent, and its program is not run again.
-
-    That program may be a script without a guard.
-    """
-    main, mask = sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-@contextlib.contextmanager
-def _sigterm_exits() -> Iterator[None]:
-    """SIGTERM, where nobody handles it, ends this process in order, with the status that shells give it."""
-    handled = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-    if handled or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _start_worker() -> None:
-    """A worker computes on the CPU and ends with its parent, however that ends."""
-    jax.config.update("jax_platforms", "cpu")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _cores() -> int:
-    """Cores that this process may use; where the system does not say (macOS), those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,7 @@
-"""Text from outside (names of files, members of archives, headers) made fit for terminals, tables and file names."""
+"""Text from outside (names of files, members of archives, headers) made fit for terminals, tables and file names.
+
+Also spans of time in words.
+"""
 
 from __future__ import annotations
 
@@ -35,3 +38,15 @@ def last_bytes(text: str, size: int) -> str:
 def table_cell(text: str) -> str:
     """A cell that spreadsheets take for text: `'` goes before what they would run as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def duration(seconds: float) -> str:
+    """A span of time, roughly.
+
+    Example:
+      >>> duration(59), duration(150), duration(9000)
+      ('less than a minute', 'about 2 min', 'about 2.5 h')
+    """
+    if seconds > 3600:
+        return f"about {seconds / 3600:.1f} h"
+    return f"about {seconds / 60:.0f} min" if seconds > 60 else "less than a minute"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from msgspec import UNSET
 
-from data_pipeline.features import BoneScans, ImageRow
+from data_pipeline.features import BoneScans, ImageRow, StoredScans, image_features
 from data_pipeline.files import nan_to_null, write_json, write_text
 from data_pipeline.grid import GridSplit, on_field, on_network
 from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
@@ -63,6 +64,27 @@ def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int =
     return BoneScans(
         counts=random.poisson(expected).astype(np.int32), masks={name: ids.copy() for name in MASKS}, rows=rows
     )
+
+
+def stored_scans(scans: BoneScans) -> StoredScans:
+    """The same scans as records of a built set."""
+    features = image_features(scans.counts.shape[1:], scans.masks)
+    records = [
+        features.serialize_example(
+            {
+                "counts": scans.counts[number],
+                "image_id": row.image_id,
+                "patient": row.patient,
+                "view": row.view,
+                "pixel_size_mm": np.array(row.pixel_size_mm, np.float32),
+                "crop_origin_px": np.zeros(2, np.int32),
+                "lesion_rows": json.dumps(row.lesion_rows),
+                **{name: ids[number] for name, ids in scans.masks.items()},
+            }
+        )
+        for number, row in enumerate(scans.rows)
+    ]
+    return StoredScans(records, np.arange(len(records)), features, tuple(scans.masks), "set", scans.version)
 
 
 def lesion_split(scans: BoneScans, size_px: int = 16) -> GridSplit:

@@ -114,7 +114,7 @@ def test_the_simulator_stands_alone() -> None:
     """NumPy and JAX only; its validation compares with a file, may read one, and writes a page."""
     phantom = ROOT / "data_pipeline" / "phantom"
     for path in phantom.rglob("*.py"):
-        allowed = {"phantom", "scan", "errors", "files", "terminal"}
+        allowed = {"phantom", "scan", "errors", "files", "processes", "terminal"}
         allowed |= {"readers", "pages", "thorax", "windows"} if "validation" in path.parts else set()
         inside = {name.split(".")[1] for name in _imports(path) if name.startswith("data_pipeline.")}
         assert inside <= allowed, path

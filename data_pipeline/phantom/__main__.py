@@ -1,4 +1,8 @@
-"""`python -m data_pipeline.phantom --patients N --seed S --out DIR`: simulated patients as DICOM, PNG, NPY and JSON."""
+"""`python -m data_pipeline.phantom --patients N --seed S --out DIR`: simulated patients as DICOM, PNG, NPY and JSON.
+
+Many patients are made by a process on each core. Hosts that reach the same folder share them: each runs the command
+with `--hosts N --host I`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
 from data_pipeline.phantom.simulate import simulate_patient
+from data_pipeline.processes import in_processes
 from data_pipeline.terminal.progress import progress
 
 
@@ -36,6 +41,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--patients", type=_positive, required=True, help="how many")
     parser.add_argument("--seed", type=_natural, required=True, help="of the virtual population")
     parser.add_argument("--out", type=Path, required=True, help="folder; each patient gets patient_0000, ... in it")
+    parser.add_argument("--hosts", type=_positive, default=1, metavar="N", help="make one share of so many")
+    parser.add_argument("--host", type=_natural, default=0, metavar="I", help="which share, from 0")
     parser.add_argument("--noise-seed", type=_natural, help="of the Poisson noise alone (default: --seed)")
     parser.add_argument("--camera", choices=tuple(CAMERAS), help="preset for all patients (default: drawn)")
     parser.add_argument("--counts", type=_counts, help="expected counts per view (default: drawn, 1.2 to 3.6 million)")
@@ -57,6 +64,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _write(options: argparse.Namespace) -> None:
+    if options.host >= options.hosts:
+        raise RequestError(f"--host {options.host}: of --hosts {options.hosts} there are the shares 0 to N - 1")
     first_column, end_column = options.field_of_view or (None, None)
     requests = [
         Request(
@@ -70,23 +79,21 @@ def _write(options: argparse.Namespace) -> None:
             first_column=first_column,
             end_column=end_column,
         )
-        for index in range(options.patients)
+        for index in range(options.host, options.patients, options.hosts)
     ]
     try:
         missing = [request for request in requests if not is_written(options.out, request)]
         options.out.mkdir(parents=True, exist_ok=True)
         begin = time.monotonic()
-        for request in progress(missing, title="simulating", unit="patient"):
-            patient = simulate_patient(
-                seed=request.seed,
-                index=request.index,
-                noise_seed=request.noise_seed,
-                camera=request.camera,
-                counts=request.counts,
-                faults=request.faults,
-                field_of_view=request.field_of_view,
-            )
-            write_patient(options.out, request, patient)
+        in_processes(
+            _write_one,
+            [(options.out, request) for request in missing],
+            title="simulating",
+            there=len(requests) - len(missing),
+        )
+        left = [request for request in missing if not is_written(options.out, request)]
+        for request in progress(left, title="simulating", unit="patient"):
+            _write_one(options.out, request)
     except OSError as error:
         raise RequestError(f"--out={options.out}: cannot be written ({error.strerror}); choose another") from error
     there = len(requests) - len(missing)
@@ -95,6 +102,19 @@ def _write(options: argparse.Namespace) -> None:
         + (f", {there} were there already" if there else "")
         + ". Simulated scans: scores on them are not comparable with scores on clinical data."
     )
+
+
+def _write_one(out: Path, request: Request) -> None:
+    patient = simulate_patient(
+        seed=request.seed,
+        index=request.index,
+        noise_seed=request.noise_seed,
+        camera=request.camera,
+        counts=request.counts,
+        faults=request.faults,
+        field_of_view=request.field_of_view,
+    )
+    write_patient(out, request, patient)
 
 
 def _positive(text: str) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
-from data_pipeline.grid import GridSplit
+from data_pipeline.features import Lazy
+from data_pipeline.grid import GridSplit, Images, each
 from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.evaluation.pixels import dsc
 from msanet_jax.evaluation.protocol import score
@@ -42,7 +44,7 @@ def evaluate(
       input_zeroed: replaces every input by zeros; a model that then still scores knows more than it should.
       thorough: the whole protocol; False for the cheap part that training runs on its validation patients.
     """
-    counts = np.zeros_like(split.counts) if input_zeroed else split.counts
+    counts = each(split.counts, np.zeros_like) if input_zeroed else split.counts
     maps = probability_maps(probability, counts, batch_size=config.evaluate.batch_size)
     threshold = float(config.evaluate.threshold) if threshold is None else threshold
     return score(maps, split, config=config, threshold=threshold, thorough=thorough)
@@ -67,20 +69,36 @@ def decide_threshold(
     return Threshold(summary["threshold"], rule, summary["dsc_pooled"])
 
 
-def probability_maps(probability: Probability, counts: np.ndarray, *, batch_size: int) -> np.ndarray:
+def probability_maps(probability: Probability, counts: Images, *, batch_size: int) -> Images:
     """The model's maps of fields `[n, rows, columns]`, float32 of the same shape.
 
-    Every batch has `batch_size` images; the last one is filled up with zeros.
+    Every batch has `batch_size` images; the last one is filled up with zeros. Fields on disk give maps that are made
+    when they are asked for, and none is kept.
     """
-    maps = np.zeros(counts.shape, np.float32)
-    for begin in range(0, len(counts), batch_size):
-        batch = counts[begin : begin + batch_size]
-        filled = np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0)))
-        maps[begin : begin + batch_size] = probability(filled)[: len(batch)]
-    return maps
+    made = _Maps(len(counts), lambda number: made.batch(number, number + 1)[0], probability, counts, batch_size)
+    return np.stack([*made]) if isinstance(counts, np.ndarray) else made
 
 
-def choose_threshold(maps: np.ndarray, masks: np.ndarray, *, rules: ConfigDict) -> float:
+@dataclasses.dataclass(frozen=True)
+class _Maps(Lazy[np.ndarray]):
+    """Maps of a model; one after the other they are made in batches."""
+
+    probability: Probability
+    counts: Images
+    batch_size: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for begin in range(0, len(self.counts), self.batch_size):
+            yield from self.batch(begin, min(begin + self.batch_size, len(self.counts)))
+
+    def batch(self, begin: int, end: int) -> np.ndarray:
+        """Maps of at most a batch."""
+        fields = np.stack([self.counts[number] for number in range(begin, end)])
+        filled = np.pad(fields, ((0, self.batch_size - len(fields)), (0, 0), (0, 0)))
+        return np.asarray(self.probability(filled)[: len(fields)], np.float32)
+
+
+def choose_threshold(maps: Iterable[np.ndarray], masks: Iterable[np.ndarray], *, rules: ConfigDict) -> float:
     """The probability threshold by the recipe's `evaluate.threshold_rule`.
 
     `fixed`: `evaluate.threshold`. `validation`: of the thousandths between 0 and 1 the one with the highest pooled DSC
@@ -111,7 +129,7 @@ def threshold_baseline(training: GridSplit, test: GridSplit, *, config: ConfigDi
     Uptake is what the network sees, enlarged as its maps are.
     """
     threshold = choose_uptake_threshold(training, image_size_px=config.data.image_size_px)
-    uptake = uptake_maps(config.data.image_size_px)(test.counts)
+    uptake = each(test.counts, uptake_maps(config.data.image_size_px))
     return score(uptake, test, config=config, threshold=threshold, probabilities=False)
 
 

@@ -133,10 +133,11 @@ def froc_curve(images: Sequence[Candidates]) -> Curve:
       >>> curve.false_positives_per_scan.tolist(), curve.sensitivity.tolist()
       ([0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0])
     """
-    thresholds, false_positives, hits, lesions = _counts(images)
-    total = lesions.sum()
-    sensitivity = hits.sum(axis=0) / total if total else np.full(len(thresholds), np.nan)
-    return Curve(thresholds, false_positives.sum(axis=0) / max(len(images), 1), sensitivity)
+    ranked = _ranked(images)
+    false, found = ranked.reaching(np.ones(len(images)))
+    total = ranked.lesions.sum()
+    sensitivity = found / total if total else np.full(len(ranked.thresholds), np.nan)
+    return Curve(ranked.thresholds, false / max(len(images), 1), sensitivity)
 
 
 def froc_score(curve: Curve, operating_points: Sequence[float]) -> float:
@@ -174,29 +175,50 @@ def froc_scores(weights: np.ndarray, images: Sequence[Candidates], operating_poi
       >>> froc_scores(np.array([[1, 1, 1], [0, 2, 1], [0, 0, 3]]), images, (0.5,)).tolist()
       [0.5, 0.0, nan]
     """
-    thresholds, false_positives, hits, lesions = _counts(images)
-    found, total = (weights @ hits).astype(float), weights @ lesions
-    false = weights @ false_positives / weights.sum(axis=1, keepdims=True)
+    ranked = _ranked(images)
+    total, scans = weights @ ranked.lesions, weights.sum(axis=1)
     scores = np.full(len(weights), np.nan)
     for sample in np.flatnonzero(total > 0):
-        curve = Curve(thresholds, false[sample], found[sample] / total[sample])
+        false, found = ranked.reaching(weights[sample])
+        curve = Curve(ranked.thresholds, false / scans[sample], found / total[sample])
         scores[sample] = froc_score(curve, operating_points)
     return scores
 
 
-def _counts(images: Sequence[Candidates]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Thresholds `[t]`; false positives and hits at each, `[images, t]`; lesions `[images]`."""
-    lesion_scores = [np.array(list(image.lesion_scores.values()), float) for image in images]
-    every = np.concatenate([np.zeros(0), *lesion_scores, *(image.false_scores for image in images)])
-    thresholds = np.concatenate([[np.inf], np.unique(every[every > 0])[::-1]])
+@dataclasses.dataclass(frozen=True)
+class _Ranked:
+    """Candidates of all images together.
 
-    def reaching(scores: np.ndarray) -> np.ndarray:
-        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
+    Attributes:
+      thresholds: `[t]` infinity, then every score, descending.
+      place: `[candidates]` number of a candidate's score among them.
+      owner: `[candidates]` number of its image.
+      false: `[candidates]` whether it is a false positive; else it finds a lesion.
+      lesions: `[images]` how many there are.
+    """
 
-    shape = (len(images), len(thresholds))
-    return (
-        thresholds,
-        np.array([reaching(image.false_scores) for image in images], float).reshape(shape),
-        np.array([reaching(scores) for scores in lesion_scores], float).reshape(shape),
-        np.array([len(scores) for scores in lesion_scores], float),
-    )
+    thresholds: np.ndarray
+    place: np.ndarray
+    owner: np.ndarray
+    false: np.ndarray
+    lesions: np.ndarray
+
+    def reaching(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """False positives and lesions found at every threshold, images as often as their weights `[images]` say."""
+        times = weights[self.owner]
+        false, found = (
+            np.bincount(self.place, times * chosen, minlength=len(self.thresholds)).cumsum()
+            for chosen in (self.false, ~self.false)
+        )
+        return false, found
+
+
+def _ranked(images: Sequence[Candidates]) -> _Ranked:
+    scores = [np.array([*image.lesion_scores.values(), *image.false_scores], float) for image in images]
+    lesions = np.array([len(image.lesion_scores) for image in images], int)
+    every = np.concatenate([np.zeros(0), *scores])
+    owner = np.repeat(np.arange(len(images)), [len(one) for one in scores])
+    false = np.concatenate([np.zeros(0, bool), *(np.arange(len(s)) >= n for s, n in zip(scores, lesions, strict=True))])
+    kept = every > 0  # a lesion of score 0 is missed at every threshold
+    levels, place = np.unique(-every[kept], return_inverse=True)
+    return _Ranked(np.append(np.inf, -levels), place + 1, owner[kept], false[kept], lesions.astype(float))

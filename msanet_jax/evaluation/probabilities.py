@@ -9,6 +9,7 @@ given too. Average precision: sum over thresholds of precision times gain in rec
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -65,6 +66,20 @@ def calibration_table(probabilities: np.ndarray, truths: np.ndarray, *, bins: in
     return CalibrationTable(edges, sums[0], sums[1], sums[2], squared)
 
 
+def join_tables(tables: Sequence[CalibrationTable]) -> CalibrationTable:
+    """The table of all images from those of parts of them, in the same bins.
+
+    Example:
+      >>> one = calibration_table(np.array([[[0.25, 0.75]]]), np.array([[[0, 1]]]), bins=2)
+      >>> join_tables([one, one]).lesion.tolist()
+      [[0.0, 1.0], [0.0, 1.0]]
+    """
+    parts = ("pixels", "probability", "lesion", "squared_error")
+    return CalibrationTable(
+        tables[0].edges, *(np.concatenate([getattr(one, name) for one in tables]) for name in parts)
+    )
+
+
 def calibration_errors(weights: np.ndarray, table: CalibrationTable, *, first_bin: int = 0) -> np.ndarray:
     """Expected calibration error of samples over the bins from `first_bin` on.
 
@@ -109,26 +124,96 @@ def brier_scores(weights: np.ndarray, table: CalibrationTable) -> np.ndarray:
     return (weights @ table.squared_error) / (weights @ table.pixels.sum(axis=1))
 
 
-def average_precision(probabilities: np.ndarray, truths: np.ndarray) -> float:
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Pixels of all images by their score: all that precision, recall and their bootstrap depend on.
+
+    A pixel that is no lesion changes neither recall nor average precision by its exact score, only by the lesion pixels
+    that it lies above. So the table is as long as there are scores of lesion pixels, however many images there are.
+
+    Attributes:
+      scores: `[s]` ascending, every score that a lesion pixel has, and the highest of all.
+      lesion: `[s]` lesion pixels of that score.
+      other: `[s]` other pixels from that score up to the next.
+      binned: `[2, images, b]` lesion and other pixels per image by rank bin, from the lowest scores up.
+    """
+
+    scores: np.ndarray
+    lesion: np.ndarray
+    other: np.ndarray
+    binned: np.ndarray
+
+
+def rank_pixels(
+    probabilities: Iterable[np.ndarray], truths: Iterable[np.ndarray], *, lesion_scores: np.ndarray | None = None
+) -> Ranking:
+    """Ranks the pixels of images, which are looked at one after the other and not kept.
+
+    The edges of the `RANK_BINS` bins are quantiles of the lesion pixels' scores, so that every bin holds about the same
+    gain in recall.
+
+    Args:
+      probabilities: maps `[rows, columns]` in [0, 1].
+      truths: same shapes, above 0 where there is lesion.
+      lesion_scores: probabilities of all lesion pixels, if they are known; else the images are looked at twice.
+
+    Example:
+      >>> ranking = rank_pixels(np.array([[0.9, 0.6, 0.3, 0.2]]), np.array([[1, 0, 1, 0]]))
+      >>> ranking.scores.tolist(), ranking.lesion.tolist(), ranking.other.tolist()
+      ([0.3, 0.9], [1, 1], [1, 0])
+    """
+    if lesion_scores is None:
+        pairs = zip(probabilities, truths, strict=True)
+        lesion_scores = np.concatenate([np.zeros(0, np.float32), *(values[truth > 0] for values, truth in pairs)])
+    if not len(lesion_scores):
+        return Ranking(scores=np.zeros(0), lesion=np.zeros(0), other=np.zeros(0), binned=np.zeros((2, 0, 1)))
+    scores, lesion = np.unique(lesion_scores, return_counts=True)
+    edges = np.unique(np.quantile(lesion_scores, np.linspace(0.0, 1.0, RANK_BINS + 1)))
+    other, above, highest, binned = np.zeros(len(scores), int), 0, scores[-1], []
+    for values, truth in zip(probabilities, truths, strict=True):
+        healthy = values[truth == 0]
+        place, pixels = np.unique(
+            np.searchsorted(scores, healthy[healthy >= scores[0]], side="right"), return_counts=True
+        )
+        other[place - 1] += pixels
+        above += int((healthy > scores[-1]).sum())
+        highest = max(highest, healthy.max(initial=0.0))
+        bins = (np.searchsorted(edges, part, side="right") for part in (values[truth > 0], healthy))
+        binned.append([np.bincount(one, minlength=len(edges) + 1) for one in bins])
+    if above:
+        other[-1] -= above
+        scores, lesion, other = np.append(scores, highest), np.append(lesion, 0), np.append(other, above)
+    return Ranking(scores, lesion, other, np.array(binned, np.uint32).swapaxes(0, 1))
+
+
+def _pixels(ranking: Ranking) -> dict[str, np.ndarray]:
+    """As scikit-learn takes them: lesion pixels, then others, every score as often as there are pixels."""
+    truth = np.repeat([True, False], len(ranking.scores))
+    return {
+        "y_true": truth,
+        "y_score": np.tile(ranking.scores, 2),
+        "sample_weight": np.concatenate([ranking.lesion, ranking.other]),
+    }
+
+
+def average_precision(ranking: Ranking) -> float:
     """Average precision over all pixels, sum over thresholds of precision times gain in recall.
 
     Args:
-      probabilities: any shape, in [0, 1].
-      truths: same shape, above 0 where there is lesion.
+      ranking: of `rank_pixels`.
 
     Returns:
       A number in [0, 1]; NaN without a lesion pixel.
 
     Example:
-      >>> round(average_precision(np.array([0.9, 0.6, 0.3]), np.array([1, 0, 1])), 4)  # 1 x 1/2 + 2/3 x 1/2
+      >>> ranking = rank_pixels(np.array([[0.9, 0.6, 0.3]]), np.array([[1, 0, 1]]))
+      >>> round(average_precision(ranking), 4)  # 1 x 1/2 + 2/3 x 1/2
       0.8333
     """
-    if not truths.any():
-        return float("nan")
-    return float(average_precision_score(truths.ravel() > 0, probabilities.ravel()))
+    return float(average_precision_score(**_pixels(ranking))) if ranking.lesion.any() else float("nan")
 
 
-def precision_recall_points(probabilities: np.ndarray, truths: np.ndarray) -> dict[str, np.ndarray]:
+def precision_recall_points(ranking: Ranking) -> dict[str, np.ndarray]:
     """Points of the curve over all pixels: the first at which each of `CURVE_POINTS` recalls is reached.
 
     Returns:
@@ -136,15 +221,13 @@ def precision_recall_points(probabilities: np.ndarray, truths: np.ndarray) -> di
       from the highest threshold down; empty without a lesion pixel.
 
     Example:
-      >>> points = precision_recall_points(np.array([0.9, 0.6, 0.3]), np.array([1, 0, 1]))
+      >>> points = precision_recall_points(rank_pixels(np.array([[0.9, 0.6, 0.3]]), np.array([[1, 0, 1]])))
       >>> {name: values.round(2).tolist() for name, values in points.items()}
       {'threshold': [0.9, 0.3], 'precision': [1.0, 0.67], 'recall': [0.5, 1.0]}
     """
-    if not truths.any():
+    if not ranking.lesion.any():
         return {key: np.zeros(0) for key in ("threshold", "precision", "recall")}
-    precision, recall, threshold = precision_recall_curve(
-        truths.ravel() > 0, probabilities.ravel(), drop_intermediate=True
-    )
+    precision, recall, threshold = precision_recall_curve(**_pixels(ranking), drop_intermediate=True)
     # scikit-learn appends (1, 0) without a threshold and runs from the lowest threshold up.
     precision, recall, threshold = precision[-2::-1], recall[-2::-1], threshold[::-1]
     reached = np.searchsorted(recall, np.linspace(0.0, 1.0, CURVE_POINTS), side="left")
@@ -152,35 +235,25 @@ def precision_recall_points(probabilities: np.ndarray, truths: np.ndarray) -> di
     return {"threshold": threshold[chosen], "precision": precision[chosen], "recall": recall[chosen]}
 
 
-def average_precisions(weights: np.ndarray, probabilities: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """Average precision of bootstrap samples, from `RANK_BINS` bins of scores.
-
-    The bins' edges are quantiles of the lesion pixels' scores, so that every bin holds about the same gain in recall.
+def average_precisions(weights: np.ndarray, ranking: Ranking) -> np.ndarray:
+    """Average precision of bootstrap samples, from the `RANK_BINS` bins of a ranking.
 
     Args:
       weights: `[samples, images]`, how often an image enters a sample.
-      probabilities: `[images, rows, columns]` in [0, 1].
-      truths: same shape, above 0 where there is lesion.
+      ranking: of `rank_pixels`.
 
     Returns:
       `[samples]` in [0, 1]; NaN for a sample without a lesion pixel.
 
     Example:
-      >>> probabilities, truths = np.array([[[0.9]], [[0.6]], [[0.3]]]), np.array([[[1]], [[0]], [[1]]])
+      >>> ranking = rank_pixels(np.array([[[0.9]], [[0.6]], [[0.3]]]), np.array([[[1]], [[0]], [[1]]]))
       >>> weights = np.array([[1, 1, 1], [2, 1, 0], [0, 1, 0]])  # the second has 0.9 twice, the third no lesion
-      >>> average_precisions(weights, probabilities, truths).round(4).tolist()
+      >>> average_precisions(weights, ranking).round(4).tolist()
       [0.8333, 1.0, nan]
     """
-    positive = truths > 0
-    if not positive.any():
+    if not ranking.lesion.any():
         return np.full(len(weights), np.nan)
-    edges = np.unique(np.quantile(probabilities[positive], np.linspace(0.0, 1.0, RANK_BINS + 1)))
-    table = np.zeros((2, len(probabilities), len(edges) + 1))
-    for number, (probability, truth) in enumerate(zip(probabilities, positive, strict=True)):
-        place = np.searchsorted(edges, probability, side="right")
-        table[0, number] = np.bincount(place[truth], minlength=len(edges) + 1)
-        table[1, number] = np.bincount(place[~truth], minlength=len(edges) + 1)
-    true, false = ((weights @ sums)[:, ::-1] for sums in table)
+    true, false = ((weights @ sums)[:, ::-1] for sums in ranking.binned)
     found, wrong = np.cumsum(true, axis=1), np.cumsum(false, axis=1)
     precision = np.nan_to_num(quotient(found, found + wrong))
     gain = quotient(true, np.broadcast_to(found[:, -1:], true.shape))

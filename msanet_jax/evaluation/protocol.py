@@ -1,5 +1,7 @@
 """The evaluation protocol on one split: maps and truth -> summary, rows per image and per lesion, curves.
 
+Images and maps are looked at one after the other and need not be in memory: what is kept of each are sums and rows.
+
 Two depths: the cheap one (pixel counts, lesion matching) runs on the validation patients during training; the whole one
 adds contour distances, intervals and, for probability maps, calibration, precision-recall and FROC.
 """
@@ -14,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.features import ImageRow
-from data_pipeline.grid import GridSplit
+from data_pipeline.grid import GridSplit, Images
 from msanet_jax.evaluation import statistics
 from msanet_jax.evaluation.bins import lesion_bins
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
@@ -30,7 +32,9 @@ from msanet_jax.evaluation.probabilities import (
     brier_scores,
     calibration_errors,
     calibration_table,
+    join_tables,
     precision_recall_points,
+    rank_pixels,
 )
 from msanet_jax.evaluation.results import (
     CalibrationBin,
@@ -55,7 +59,7 @@ class _ProbabilityScores:
 
 
 def score(
-    maps: np.ndarray,
+    maps: Images,
     split: GridSplit,
     *,
     config: ConfigDict,
@@ -74,7 +78,7 @@ def score(
       probabilities: whether the maps are probabilities, so that calibration, precision-recall and FROC mean something.
     """
     rules = config.evaluate
-    images, lesions, candidates = [], [], []
+    images, lesions, seen = [], [], _Seen()
     for row, ids, pixel_size_mm, values in zip(split.rows, split.ids, split.pixel_sizes_mm, maps, strict=True):
         truth, prediction = ids > 0, marks(values, threshold)
         matched = match_lesions(
@@ -91,7 +95,7 @@ def score(
             )
         if thorough and probabilities:
             peaks = find_candidates(values, ids, pixel_size_mm=pixel_size_mm, evaluate=rules)
-            candidates.append(peaks)
+            seen.add(values, truth, peaks, bins=rules.calibration_bins)
         images.append(_image_row(row, count_pixels(truth, prediction), surface, matched))
         lesions.extend(_lesion_rows(row, matched, peaks))
     table = statistics.columns(images)
@@ -102,7 +106,7 @@ def score(
         return Evaluation(Summary(values), images, lesions, maps)
     weights = bootstrap_weights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
     intervals = {name: interval(statistic(weights)) for name, statistic in scores.items()}
-    more = _probability_scores(maps, split.masks, candidates, weights, rules) if probabilities else _NOT_PROBABILITIES
+    more = _probability_scores(maps, split.masks, seen, weights, rules) if probabilities else _NOT_PROBABILITIES
     return Evaluation(
         summary=Summary(values | more.values, intervals | more.intervals),
         images=images,
@@ -116,16 +120,32 @@ def score(
 _NOT_PROBABILITIES = _ProbabilityScores({}, {}, None)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What is kept of the probability maps, image by image."""
+
+    candidates: list[Candidates] = dataclasses.field(default_factory=list)
+    calibration: list[CalibrationTable] = dataclasses.field(default_factory=list)
+    lesion_scores: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def add(self, values: np.ndarray, truth: np.ndarray, peaks: Candidates, *, bins: int) -> None:
+        """Takes in the next image."""
+        self.candidates.append(peaks)
+        self.calibration.append(calibration_table(values[None], truth[None], bins=bins))
+        self.lesion_scores.append(values[truth])
+
+
 def _probability_scores(
-    maps: np.ndarray, truths: np.ndarray, candidates: list[Candidates], weights: np.ndarray, rules: ConfigDict
+    maps: Images, truths: Images, seen: _Seen, weights: np.ndarray, rules: ConfigDict
 ) -> _ProbabilityScores:
-    """Calibration, precision-recall and FROC."""
-    ones = np.ones((1, len(maps)))
-    table = calibration_table(maps, truths, bins=rules.calibration_bins)
+    """Calibration, precision-recall and FROC; maps that are not in memory are made a second time."""
+    candidates, ones = seen.candidates, np.ones((1, len(maps)))
+    table = join_tables(seen.calibration)
+    ranking = rank_pixels(maps, truths, lesion_scores=np.concatenate(seen.lesion_scores))
     points = rules.froc_false_positives_per_scan
     curve = froc_curve(candidates)
     pairs = {
-        "average_precision": (average_precision(maps, truths), average_precisions(weights, maps, truths)),
+        "average_precision": (average_precision(ranking), average_precisions(weights, ranking)),
         "ece": (calibration_errors(ones, table)[0], calibration_errors(weights, table)),
         "ece_above_lowest_bin": (
             calibration_errors(ones, table, first_bin=1)[0],
@@ -140,7 +160,7 @@ def _probability_scores(
         curves=Curves(
             calibration=_calibration_bins(table),
             precision_recall=PrecisionRecall(
-                **{name: tuple(array.tolist()) for name, array in precision_recall_points(maps, truths).items()}
+                **{name: tuple(array.tolist()) for name, array in precision_recall_points(ranking).items()}
             ),
             froc=_froc_points(curve, candidates, weights, points),
         ),

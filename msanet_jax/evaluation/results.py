@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sized
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from data_pipeline.reading import Count, Finite
+
+if TYPE_CHECKING:  # comparing runs does not wait for TensorFlow
+    from data_pipeline.grid import Images
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Length = Annotated[float, Meta(ge=0, le=1e9)]
@@ -260,7 +262,7 @@ class Evaluation:
       summary: scores, and in the whole protocol their intervals.
       images: rows of images.csv.
       lesions: rows of lesions.csv.
-      probabilities: `[n, rows, columns]` float32.
+      probabilities: `[n, rows, columns]` float32; of a split on disk they are made anew when they are asked for.
       curves: None for maps that are no probabilities, and in the cheap part.
       lesion_bins: None in the cheap part.
     """
@@ -268,6 +270,6 @@ class Evaluation:
     summary: Summary
     images: list[ImageScores]
     lesions: list[LesionScores]
-    probabilities: np.ndarray
+    probabilities: Images
     curves: Curves | None = None
     lesion_bins: LesionBins | None = None

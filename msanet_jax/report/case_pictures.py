@@ -29,18 +29,22 @@ def write_pictures(folder: Path, evaluation: Evaluation, split: GridSplit, foote
     """Writes the worst, median and best cases by DSC, one PNG each, and overview.png with all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen = _choose_cases(evaluation)
-    predictions = marks(evaluation.probabilities, evaluation.summary["threshold"])
+    threshold = evaluation.summary["threshold"]
+    cases = {
+        number: (split.images[number], split.masks[number], marks(evaluation.probabilities[number], threshold))
+        for _, number in chosen
+    }
     for label, number in chosen:
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         axes = figure.subplots(1, 3)
-        _draw_case(axes, split.images[number], split.masks[number], predictions[number])
+        _draw_case(axes, *cases[number])
         _legend(axes)
         _title(figure, evaluation.images[number], label)
         save(figure, folder / f"{label}.png", footer)
     figure = Figure(figsize=(9.6, 3.25 * len(chosen) + 0.5), layout="constrained")
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for axes, (label, number) in zip(grid, chosen, strict=True):
-        _draw_case(axes, split.images[number], split.masks[number], predictions[number])
+        _draw_case(axes, *cases[number])
         axes[0].set_ylabel(f"{label.replace('_', ' ')}\n{_score(evaluation.images[number], 2)}", fontsize=9)
     _legend(grid[-1])
     save(figure, folder / "overview.png", footer)
@@ -48,10 +52,12 @@ def write_pictures(folder: Path, evaluation: Evaluation, split: GridSplit, foote
 
 def validation_panels(evaluation: Evaluation, split: GridSplit) -> dict[str, np.ndarray]:
     """TensorBoard panels `[n, rows, 3 columns, 1]`: scan, truth and probability side by side."""
-    shown = np.argsort(-split.masks.sum(axis=(1, 2)), kind="stable")[:PANELS]
-    scan = np.clip(1.0 - split.images[shown] / WINDOW, 0.0, 1.0)
-    panels = np.concatenate([scan, split.masks[shown].astype(np.float32), evaluation.probabilities[shown]], axis=2)
-    return {"validation": panels[..., None].astype(np.float32)}
+    lesion_pixels = np.array([row.tp + row.fn for row in evaluation.images])
+    panels = []
+    for number in np.argsort(-lesion_pixels, kind="stable")[:PANELS].tolist():
+        scan = np.clip(1.0 - split.images[number] / WINDOW, 0.0, 1.0)
+        panels.append(np.concatenate([scan, split.masks[number], evaluation.probabilities[number]], axis=1))
+    return {"validation": np.stack(panels)[..., None].astype(np.float32)}
 
 
 def _choose_cases(evaluation: Evaluation) -> list[tuple[str, int]]:

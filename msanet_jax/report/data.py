@@ -12,7 +12,7 @@ from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.evaluation.results import Curves, LesionBins, LesionScores, Summary
 from msanet_jax.report.comparison_table import run_names
-from msanet_jax.runs.cases import Cases, read_cases
+from msanet_jax.runs.cases import KEPT_MAX, Cases, read_cases
 from msanet_jax.runs.history import HistoryRow, read_history
 from msanet_jax.runs.metrics_file import Metrics, read_lesions, read_metrics
 from msanet_jax.runs.notices import public_dataset_name
@@ -101,7 +101,7 @@ def paired_differences(runs: Sequence[Run]) -> tuple[list[Comparison], str]:
 def _read(name: str, folder: Path, home: Path) -> Run:
     metrics = read_metrics(folder)
     cases = read_cases(folder)
-    images = [row.image_id for row in metrics.images]
+    images = [row.image_id for row in metrics.images[:KEPT_MAX]]
     if cases is not None and cases.image_ids.tolist() != images:
         raise RequestError(
             f"{folder / 'cases.npz'}: of other images than metrics.json; msanet evaluate writes it again"

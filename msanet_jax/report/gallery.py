@@ -59,7 +59,7 @@ def _run(run: Run, blobs: dict[bytes, int]) -> dict[str, Any]:
             {"id": row.lesion, "bone": bone_kind(bone), "place": bone.replace("_", " "), "size_mm": row.size_mm}
         )
     images = []
-    for number, image in enumerate(run.metrics.images):
+    for number, image in enumerate(run.metrics.images[: len(cases.level)]):
         level = cases.level[number]
         planes = np.stack([level & 255, level >> 8]).astype(np.uint8)
         images.append(

@@ -1,4 +1,4 @@
-"""cases.npz: scan, lesion instances and probability of every scored image, small enough to lie beside metrics.json."""
+"""cases.npz: scan, lesion instances and probability of scored images, small enough to lie beside metrics.json."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_files
 
 FILE = "cases.npz"
+KEPT_MAX = 1000
+"""Images that are kept at most: the first ones of images.csv."""
 LEVELS = 1000
 """Probabilities are kept in thousandths: the steps of a threshold chosen on validation patients."""
 UPTAKE_MAX = 3.0
@@ -23,7 +25,7 @@ _THRESHOLDS = (np.arange(LEVELS + 1) / LEVELS).astype(np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Cases:
-    """Images of one split in the order of images.csv.
+    """Images of one split in the order of images.csv, the first `KEPT_MAX` of them.
 
     Attributes:
       image_ids: `[n]` of str.

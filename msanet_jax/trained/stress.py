@@ -62,7 +62,7 @@ def score_on_stress(
     tuning = _split(*TUNING, config, data_dir)
     filtered = fit_baseline("top_hat", training=tuning, image_size_px=config.data.image_size_px)
     fitted = evaluate(model.probability, tuning, config=config, threshold=threshold, thorough=False)
-    temperature = fit_temperature(fitted.probabilities, tuning.masks)
+    temperature = fit_temperature(np.asarray(fitted.probabilities), np.asarray(tuning.masks))
     rows = []
     for name, stress in STRESSES.items():
         split = _split(f"phantom_bone/stress_{name}", "test", config, data_dir)
@@ -100,13 +100,13 @@ def _scores(
     temperature: float | None = None,
 ) -> dict[str, Any]:
     result = evaluate(probability, split, config=config, threshold=threshold, thorough=False)
-    rules, maps = config.evaluate, result.probabilities
+    rules, maps = config.evaluate, np.asarray(result.probabilities)
     weights = bootstrap_weights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
     found: dict[str, Any] = {name: result.summary[name] for name in SCORES}
     found["dsc_pooled_interval"] = interval(statistics(columns(result.images))["dsc_pooled"](weights))
     found["healthy_false_pixels_per_image"] = healthy_false_pixels(marks(maps, threshold), split)
     if temperature is not None:
-        found |= reliability(maps, split.masks, temperature=temperature, bins=rules.calibration_bins)
+        found |= reliability(maps, np.asarray(split.masks), temperature=temperature, bins=rules.calibration_bins)
     return found
 
 
@@ -118,4 +118,4 @@ def healthy_false_pixels(marked: np.ndarray, split: GridSplit) -> float:
       split: of a set that has masks of all these.
     """
     assert split.spared is not None
-    return float((marked & ~split.masks & ~split.spared).sum() / len(marked))
+    return float((marked & ~np.asarray(split.masks) & ~split.spared).sum() / len(marked))

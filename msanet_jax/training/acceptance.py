@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
@@ -30,11 +31,12 @@ def run_facts(config: ConfigDict) -> dict[str, str]:
 
 
 def data_facts(splits: Mapping[str, GridSplit]) -> dict[str, str]:
-    """A digest of the images and masks of every split."""
+    """A digest of images and masks of every split; of one on disk, whose files have their own, of the images' names."""
     facts = {}
     for name, split in splits.items():
-        digest = hashlib.sha256(split.counts.tobytes())
-        digest.update(split.ids.tobytes())
+        digest = hashlib.sha256()
+        for pixels in (split.counts, split.ids):
+            digest.update(pixels.tobytes() if isinstance(pixels, np.ndarray) else b"")
         digest.update(" ".join(row.image_id for row in split.rows).encode())
         facts[f"images of {name}"] = f"{len(split.rows)} ({digest.hexdigest()[:12]})"
     return facts

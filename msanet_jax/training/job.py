@@ -72,9 +72,9 @@ def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: flo
     LOG.info(
         "%s: %d training, %d validation, %d test images",
         config.data.dataset,
-        *(len(splits[name].rows) for name in SPLITS),
+        *(len(splits[name]) for name in SPLITS),
     )
-    if (advice := advice_on_steps(len(splits["train"].rows), config, devices=jax.device_count())) is not None:
+    if (advice := advice_on_steps(len(splits["train"]), config, devices=jax.device_count())) is not None:
         LOG.warning("%s", advice)
     best, last = _fitted(config, run, splits["train"], splits["validation"])
     if config.evaluate.also_last:
@@ -140,7 +140,7 @@ def _fitted(config: ConfigDict, run: Path, training: GridSplit, validation: Grid
         baseline = fit_baseline(config.model, training=training, image_size_px=config.data.image_size_px)
         return _Fitted(baseline, 0), _Fitted(baseline, 0)
     trained = train(config, run=run, training=training, validation=validation)
-    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
+    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training), config.train.batch_size))
     compiled = compile_probability(networks)
     best, last = (
         _Fitted(field_probability(functools.partial(compiled, state), config.data.image_size_px), int(state.step))

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.batches import steps_per_epoch, train_batches
 from data_pipeline.grid import GridSplit
+from data_pipeline.text import duration
 from msanet_jax.evaluation.evaluate import score_validation
 from msanet_jax.evaluation.field_maps import field_probability
 from msanet_jax.evaluation.results import Evaluation
@@ -78,7 +79,7 @@ def train(config: ConfigDict, *, run: Path, training: GridSplit, validation: Gri
       RequestError: `train.init_from` gives no start for this network.
       checkpoints.CheckpointError: the checkpoints are damaged or of another network.
     """
-    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training.rows), config.train.batch_size))
+    networks = create_networks(config, steps_per_epoch=steps_per_epoch(len(training), config.train.batch_size))
     checkpoints = Checkpoints(run, config)
     state = share(create_state(networks))
     if (resumed := checkpoints.restore_latest(state)) is not None:
@@ -273,11 +274,5 @@ class TimeToEnd:
             if {"cpu", "smoke"} & set(self._networks.config.variants.split(","))
             else "; the full recipe is meant for TPU or GPU, --config=configs/msanet.py:cpu fits a CPU"
         )
-        self._telemetry.message(f"no accelerator found: training on the CPU takes {_duration(seconds)}{advice}")
+        self._telemetry.message(f"no accelerator found: training on the CPU takes {duration(seconds)}{advice}")
         self._active = False
-
-
-def _duration(seconds: float) -> str:
-    if seconds > 3600:
-        return f"about {seconds / 3600:.1f} h"
-    return f"about {seconds / 60:.0f} min" if seconds > 60 else "less than a minute"

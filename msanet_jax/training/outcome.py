@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import platform
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.datasets import is_simulated
@@ -17,7 +19,7 @@ from msanet_jax.evaluation.evaluate import decide_threshold, evaluate, threshold
 from msanet_jax.evaluation.field_maps import Probability
 from msanet_jax.report.case_pictures import write_pictures
 from msanet_jax.report.curves import write_score_plots
-from msanet_jax.runs.cases import compact_cases, write_cases
+from msanet_jax.runs.cases import KEPT_MAX, compact_cases, write_cases
 from msanet_jax.runs.metrics_file import Metrics, Provenance, write_metrics
 from msanet_jax.runs.notices import picture_notice, public_dataset_name
 from msanet_jax.runtime.hosts import is_primary
@@ -78,8 +80,9 @@ def score_and_write(
         provenance=_provenance(config, dataset_version=scored.version, step=step, begin=begin),
         simulated=simulated,
     )
-    image_ids = [row.image_id for row in scored.rows]
-    write_cases(folder, compact_cases(image_ids, scored.images, scored.ids, result.probabilities))
+    image_ids = [row.image_id for row in itertools.islice(scored.rows, KEPT_MAX)]
+    kept = (np.stack([*itertools.islice(one, KEPT_MAX)]) for one in (scored.images, scored.ids, result.probabilities))
+    write_cases(folder, compact_cases(image_ids, *kept))
     write_pictures(folder / "pictures", result, scored, picture_notice(simulated=simulated))
     write_score_plots(folder / "pictures", result, picture_notice(simulated=simulated))
     return metrics

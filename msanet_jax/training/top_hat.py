@@ -66,7 +66,7 @@ def component_peaks(values: np.ndarray, low: float) -> np.ndarray:
 def tune_top_hat(split: GridSplit, *, image_size_px: int) -> TopHat:
     """The filter with the highest pooled DSC on the network's grid of a split on the field's grid."""
     seen = on_network(split, image_size_px)
-    pixel_mm = float(np.mean(seen.pixel_sizes_mm))
+    pixel_mm = float(np.mean([*seen.pixel_sizes_mm]))
     sides = sorted({2 * round(side / pixel_mm / 2.0) + 1 for side in SIDES_MM})
     found = []
     for side in sides:

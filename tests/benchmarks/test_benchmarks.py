@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Generator
@@ -15,14 +16,15 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from benchmarks import growth, pipeline
+from benchmarks import growth, larger_than_memory, pipeline
 from benchmarks.extras import require
 from benchmarks.measure_step import measure as measure_step
 from benchmarks.opponents.process import Opponent
 from benchmarks.streaming import Template, as_model, load, stream, write_scans
 from data_pipeline.batches import train_batches
+from data_pipeline.phantom_examples import SET_MASKS
 from data_pipeline.scan import Scan, View
-from tests.fakes import fake_split
+from tests.fakes import fake_scans, fake_split, stored_scans
 
 SIDE = 16
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,6 +131,27 @@ def test_comparison_with_monai() -> None:
     assert row["train_ratio"] > 0.0
     assert row["inference_ratio"] > 0.0
     assert row["our_parameters"] > 0 < row["monai_parameters"]
+
+
+def test_a_set_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images written five times over, in files of two; every image has its own name, two are a patient."""
+    monkeypatch.setattr(larger_than_memory, "IMAGES_PER_FILE", 2)
+    scans = fake_scans(2)
+    masks = {name: scans.masks["lesions"] for name in SET_MASKS}
+    records = stored_scans(dataclasses.replace(scans, masks=masks)).records
+    written = larger_than_memory.write_set(tmp_path, records, 5)
+    assert written["gib_on_disk"] == sum(path.stat().st_size for path in tmp_path.iterdir()) / 2**30
+    assert len(list(tmp_path.iterdir())) == 3
+    stored = larger_than_memory.open_set(tmp_path, 16)
+    assert [row.image_id for row in map(stored.row, range(5))] == [f"image-{number}" for number in range(5)]
+    assert stored.patients() == ["patient-0", "patient-0", "patient-1", "patient-1", "patient-2"]
+    for number in range(5):
+        np.testing.assert_array_equal(stored.pixels(number), scans.counts[number % 2])
+    result = larger_than_memory.measure("configs/msanet.py:smoke", tmp_path, 16, steps=0, scored=3)
+    assert (result["scored"], result["scored_from"]) == (3, "memory")
+    assert result["score_peak_mib"] >= result["opened_peak_mib"] > 0.0
+    larger_than_memory.draw([{"images": 5, **result}], tmp_path / "memory.png")
+    assert _size(tmp_path / "memory.png")[0] > 500
 
 
 def test_pipeline(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

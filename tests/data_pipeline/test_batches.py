@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from data_pipeline import grid
 from data_pipeline.batches import lesion_shares, steps_per_epoch, train_batches
-from data_pipeline.grid import GridSplit, on_network
+from data_pipeline.errors import RequestError
+from data_pipeline.features import Lazy, StoredScans
+from data_pipeline.grid import GridSplit, on_field, on_network
 from data_pipeline.normalize import normalize
-from tests.fakes import fake_split
+from tests.fakes import fake_scans, fake_split, stored_scans
 
 SPLIT = fake_split(10)
 
 
 def _take(config: ConfigDict, count: int, split: GridSplit = SPLIT, **changes: int) -> list[dict[str, np.ndarray]]:
-    settings = {"image_size_px": split.counts.shape[2], "batch_size": 4, "seed": 3} | changes
+    settings = {"image_size_px": split.shape[1], "batch_size": 4, "seed": 3} | changes
     return list(itertools.islice(train_batches(split, augment=config.augment, **settings), count))
 
 
@@ -37,6 +42,39 @@ def test_batch_depends_on_seed_and_number_only(small_config: ConfigDict) -> None
         np.testing.assert_array_equal(a["mask"], b["mask"])
     assert not np.array_equal(whole[0]["image"], whole[1]["image"])
     assert not np.array_equal(whole[0]["image"], _take(small_config, 1, seed=4)[0]["image"])
+
+
+@pytest.fixture
+def from_disk(monkeypatch: pytest.MonkeyPatch, small_config: ConfigDict) -> Callable[[StoredScans], GridSplit]:
+    """The split of stored scans that do not fit into memory."""
+    monkeypatch.setattr(grid, "IN_MEMORY_BYTES", 0)
+    return lambda stored: on_field(stored, small_config.data)
+
+
+def test_batches_from_disk_are_those_from_memory(
+    from_disk: Callable[[StoredScans], GridSplit], small_config: ConfigDict
+) -> None:
+    """Bit for bit, for every host and from any batch on; no other mask is decoded."""
+    stored = stored_scans(fake_scans(10))
+    names = ("counts", "lesions", "image_id", "patient", "view", "pixel_size_mm", "lesion_rows")
+    stored = dataclasses.replace(
+        stored, features=tfds.features.FeaturesDict({name: stored.features[name] for name in names})
+    )
+    split = from_disk(stored)
+    assert isinstance(split.counts, Lazy) and isinstance(split.masks, Lazy)
+    for options in ({}, {"first_batch": 3, "image_size_px": 8}, {"host": 1, "hosts": 2}):
+        pairs = zip(_take(small_config, 3, split, **options), _take(small_config, 3, **options), strict=True)
+        for read, expected in pairs:
+            np.testing.assert_array_equal(read["image"], expected["image"])
+            np.testing.assert_array_equal(read["mask"], expected["mask"])
+
+
+def test_damage_is_one_line(from_disk: Callable[[StoredScans], GridSplit], small_config: ConfigDict) -> None:
+    stored = stored_scans(fake_scans(10))
+    split = from_disk(stored)
+    stored.records[4] = stored.records[4][:40]
+    with pytest.raises(RequestError, match=r"^set: the built data set is damaged \(.*\); delete it to build anew$"):
+        _take(small_config, 3, split)
 
 
 def test_shapes_and_values(small_config: ConfigDict) -> None:

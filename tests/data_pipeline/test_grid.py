@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from data_pipeline.features import BoneScans
+from data_pipeline import grid
+from data_pipeline.features import BoneScans, Lazy
 from data_pipeline.grid import GridSplit, on_field, on_network
 from data_pipeline.normalize import normalize
-from tests.fakes import fake_scans
+from tests.fakes import fake_scans, stored_scans
 
 
 def _data(size_px: int, mask: str = "lesions") -> ConfigDict:
@@ -75,9 +77,32 @@ def test_the_field_keeps_its_pixels() -> None:
     np.testing.assert_array_equal(whole.ids, split.ids)
 
 
+def test_a_split_that_does_not_fit_into_memory_stays_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five bytes a pixel; at the limit it still fits. Read image by image it is the same split."""
+    scans = fake_scans(6)
+    stored, size = stored_scans(scans), 6 * 16 * 16 * 5
+    monkeypatch.setattr(grid, "IN_MEMORY_BYTES", size)
+    assert isinstance(on_field(stored, _data(8)).counts, np.ndarray)
+    monkeypatch.setattr(grid, "IN_MEMORY_BYTES", size - 1)
+    assert isinstance(on_field(stored, _data(8)).counts, Lazy)
+    monkeypatch.setattr(grid, "IN_MEMORY_BYTES", 0)
+    field = on_field(dataclasses.replace(stored.part([5, 0, 2]), version="1.2.3"), _data(8))
+    assert field.version == "1.2.3" and len(field) == 3 and field.shape == (16, 16)
+    for split, known in ((field, on_field(scans, _data(8))), (on_network(field, 8), _binned(scans, 8))):
+        assert isinstance(split.counts, Lazy)
+        for number, row in enumerate((5, 0, 2)):
+            for name in ("counts", "ids", "masks", "images"):
+                np.testing.assert_array_equal(getattr(split, name)[number], getattr(known, name)[row])
+            assert split.rows[number] == known.rows[row]
+            assert split.pixel_sizes_mm[number] == known.pixel_sizes_mm[row]
+        assert [row.image_id for row in split.rows] == ["image-5", "image-0", "image-2"]
+
+
 def test_impossible_requests_are_named() -> None:
     with pytest.raises(ValueError, match="scored_mask='guess' must be one of lesions"):
         on_field(fake_scans(2), _data(16, "guess"))
+    with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):
+        on_field(stored_scans(fake_scans(2)), _data(10))
     with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):
         on_field(fake_scans(2), _data(10))
     with pytest.raises(ValueError, match="image_size_px=10 does not divide the 16 pixels"):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from configs.msanet import get_config
 from data_pipeline import datasets, phantom_examples
 from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
+from data_pipeline.folds import load_splits
 from data_pipeline.phantom.priors import LesionPriors
 from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import SimulatedPatient
@@ -69,9 +73,45 @@ def test_interrupted_build_goes_on(calls: list[int], tmp_path: Path, monkeypatch
     assert broken.rows == whole.rows
 
 
+def test_a_fold_trains_and_tests_on_the_patients_of_both_splits(calls: list[int], tmp_path: Path) -> None:
+    data = get_config("smoke").data
+    data.update({"dataset": "phantom_bone/tiny", "folds": 4, "fold": 2})
+    splits = load_splits(data, str(tmp_path))
+    own = {name: load_split("phantom_bone/tiny", name, str(tmp_path)) for name in SPLITS}
+    images = {name: {row.image_id for row in split.rows} for name, split in splits.items()}
+    assert images["train"] | images["test"] == {row.image_id for name in ("train", "test") for row in own[name].rows}
+    assert images["validation"] == {row.image_id for row in own["validation"].rows}
+    assert {row.patient for row in splits["test"].rows} != {row.patient for row in own["test"].rows}
+
+
+def test_hosts_share_the_patients_and_one_builds(
+    calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without processes: the test's patients are made in this one."""
+
+    def in_this_process(work: Callable[..., None], patients: list[tuple[Any, ...]], **_: Any) -> None:
+        for arguments in patients:
+            work(*arguments)
+
+    monkeypatch.setattr(phantom_examples, "in_processes", in_this_process)
+    command = ["phantom_bone/tiny", f"--data_dir={tmp_path}"]
+    for host, own in enumerate(([0, 3, 6, 9], [1, 4, 7], [2, 5, 8])):
+        calls.clear()
+        assert datasets.main([*command, "--hosts=3", f"--host={host}"]) == 0
+        assert calls == own
+        assert f"share {host} of 3: {len(own)} patients are there" in capsys.readouterr().out
+    assert datasets.main([*command, "--hosts=3", "--host=3"]) == 2
+    assert "--host=3 --hosts=3: shares 0 to N - 1 of a PhantomBone set" in capsys.readouterr().err
+    calls.clear()
+    assert datasets.main(command) == 0
+    assert not calls and " is built" in capsys.readouterr().out
+    assert datasets.main([*command, "--hosts=3"]) == 0
+    assert not calls
+
+
 def test_unknown_set_and_unwritable_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'phantom_bone/huge' must be one of phantom_bone/full"):
-        load_split("phantom_bone/huge", "train", str(tmp_path))
+    with pytest.raises(ValueError, match="'phantom_bone/giant' must be one of phantom_bone/full"):
+        load_split("phantom_bone/giant", "train", str(tmp_path))
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         load_split("phantom_bone/tiny", "train", str(tmp_path / "file" / "data"))

@@ -11,10 +11,14 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from data_pipeline import grid
 from data_pipeline.errors import RequestError
+from data_pipeline.features import Lazy
+from data_pipeline.grid import on_field
 from msanet_jax.evaluation.evaluate import (
     choose_threshold,
     choose_uptake_threshold,
+    decide_threshold,
     dsc_by_threshold,
     evaluate,
     probability_maps,
@@ -26,7 +30,7 @@ from msanet_jax.evaluation.protocol import score
 from msanet_jax.evaluation.results import Evaluation
 from msanet_jax.report.case_pictures import validation_panels, write_pictures
 from msanet_jax.report.curves import write_curves
-from tests.fakes import fake_split, level_split
+from tests.fakes import fake_scans, fake_split, level_split, stored_scans
 
 SPLIT = fake_split(10)
 
@@ -191,6 +195,37 @@ def test_every_image_is_scored_once_in_its_place() -> None:
     np.testing.assert_array_equal(probability_maps(probability, SPLIT.counts, batch_size=4), SPLIT.counts / 256)
     assert [batch.shape for batch in batches] == [(4, 16, 16)] * 3
     assert not batches[-1][2:].any()
+
+
+def test_a_split_on_disk_scores_as_one_in_memory(small_config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its maps are made twice, batch by batch, and none is kept."""
+    calls = []
+
+    def probability(counts: np.ndarray) -> np.ndarray:
+        calls.append(len(counts))
+        return _of(lambda images: (1 / (1 + np.exp(6.0 - 4.0 * images[..., 0]))).astype(np.float32))(counts)
+
+    small_config.data.scored_mask, small_config.data.image_size_px = "lesions", 16
+    small_config.evaluate.batch_size, small_config.evaluate.threshold_rule = 4, "validation"
+    monkeypatch.setattr(grid, "IN_MEMORY_BYTES", 0)
+    stored = on_field(stored_scans(fake_scans(10)), small_config.data)
+    assert isinstance(stored.counts, Lazy)
+    threshold = decide_threshold(probability, stored, config=small_config)
+    assert threshold == decide_threshold(probability, SPLIT, config=small_config)
+    for zeroed in (False, True):
+        calls.clear()
+        found = evaluate(probability, stored, config=small_config, threshold=0.5, input_zeroed=zeroed)
+        assert calls == [4] * 6
+        known = evaluate(probability, SPLIT, config=small_config, threshold=0.5, input_zeroed=zeroed)
+        for name in ("summary", "images", "lesions", "curves", "lesion_bins"):
+            assert repr(getattr(found, name)) == repr(getattr(known, name))
+        np.testing.assert_array_equal(np.stack([*found.probabilities]), known.probabilities)
+        np.testing.assert_array_equal(found.probabilities[7], known.probabilities[7])
+    baselines = [threshold_baseline(split, split, config=small_config).summary for split in (stored, SPLIT)]
+    assert repr(baselines[0]) == repr(baselines[1])
+    np.testing.assert_array_equal(
+        validation_panels(found, stored)["validation"], validation_panels(known, SPLIT)["validation"]
+    )
 
 
 def test_pictures(perfect: Evaluation, tmp_path: Path) -> None:

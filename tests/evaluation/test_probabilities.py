@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import average_precision_score, brier_score_loss, precision_score, recall_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    precision_recall_curve,
+    precision_score,
+    recall_score,
+)
 
 from msanet_jax.evaluation.probabilities import (
     average_precision,
@@ -16,6 +22,7 @@ from msanet_jax.evaluation.probabilities import (
     calibration_errors,
     calibration_table,
     precision_recall_points,
+    rank_pixels,
 )
 
 
@@ -67,7 +74,7 @@ def test_samples_are_repeated_images() -> None:
         weights,
         calibration_errors(weights, table),
         brier_scores(weights, table),
-        average_precisions(weights, probability, truth),
+        average_precisions(weights, rank_pixels(probability, truth)),
         strict=True,
     ):
         maps, masks = np.repeat(probability, row, axis=0), np.repeat(truth, row, axis=0)
@@ -75,35 +82,53 @@ def test_samples_are_repeated_images() -> None:
         repeated = calibration_table(maps, masks, bins=10)
         assert error == pytest.approx(calibration_errors(ones, repeated)[0])
         assert brier == pytest.approx(brier_scores(ones, repeated)[0])
-        assert precision == pytest.approx(average_precision(maps, masks), abs=0.01)
+        assert precision == pytest.approx(average_precision(rank_pixels(maps, masks)), abs=0.01)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_average_precision_agrees_with_scikit_learn(seed: int) -> None:
     probability, truth = _maps(seed)
     expected = average_precision_score(truth.ravel(), probability.ravel())
-    assert average_precision(probability, truth) == expected
-    assert average_precisions(ONES, probability, truth)[0] == pytest.approx(expected, abs=0.005)
+    assert average_precision(rank_pixels(probability, truth)) == pytest.approx(expected, rel=1e-13)
+    assert average_precisions(ONES, rank_pixels(probability, truth))[0] == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 9])
+def test_a_ranking_gives_the_curve_of_all_pixels(decimals: int) -> None:
+    """scikit-learn on the pixels themselves, with ties and with pixels above and below all lesion pixels."""
+    probability, truth = _maps()
+    probability = np.round(0.9 * probability, decimals)
+    probability[0, 0, :3], truth[0, 0, :3] = (0.97, 0.99, 0.99), False
+    ranking = rank_pixels(iter(probability), iter(truth), lesion_scores=probability[truth])
+    assert len(ranking.scores) == len(np.unique(probability[truth])) + 1
+    assert ranking.lesion.sum() == truth.sum()
+    assert ranking.other.sum() == (probability[~truth] >= probability[truth].min()).sum()
+    precision, recall, threshold = precision_recall_curve(truth.ravel(), probability.ravel())
+    curve = precision_recall_points(ranking)
+    for value, wanted, found in zip(curve["threshold"], curve["precision"], curve["recall"], strict=True):
+        (place,) = np.flatnonzero(threshold == value)
+        assert (precision[place], recall[place]) == pytest.approx((wanted, found), rel=1e-13)
+    assert (curve["threshold"][0], curve["precision"][0], curve["recall"][0]) == (np.float32(0.99), 0.0, 0.0)
 
 
 def test_average_precision_by_hand_and_ties() -> None:
     """Scores 0.9 hit, 0.8 false, 0.7 hit: 1/2 * 1 + 1/2 * 2/3; all scores alike: the share of lesion pixels."""
     probability, truth = np.array([[[0.9, 0.8, 0.7, 0.1]]]), np.array([[[1, 0, 1, 0]]], bool)
     one = np.ones((1, 1))
-    assert average_precision(probability, truth) == pytest.approx(5 / 6)
-    assert average_precisions(one, probability, truth)[0] == pytest.approx(5 / 6)
+    assert average_precision(rank_pixels(probability, truth)) == pytest.approx(5 / 6)
+    assert average_precisions(one, rank_pixels(probability, truth))[0] == pytest.approx(5 / 6)
     flat = np.full((1, 1, 4), 0.5)
-    assert average_precision(flat, truth) == average_precisions(one, flat, truth)[0] == 0.5
-    assert average_precision(flat, np.ones((1, 1, 4), bool)) == 1.0
+    assert average_precision(rank_pixels(flat, truth)) == average_precisions(one, rank_pixels(flat, truth))[0] == 0.5
+    assert average_precision(rank_pixels(flat, np.ones((1, 1, 4), bool))) == 1.0
     nothing = np.zeros((1, 1, 4), bool)
-    assert math.isnan(average_precision(flat, nothing))
-    assert math.isnan(average_precisions(one, flat, nothing)[0])
-    assert not len(precision_recall_points(flat, nothing)["recall"])
+    assert math.isnan(average_precision(rank_pixels(flat, nothing)))
+    assert math.isnan(average_precisions(one, rank_pixels(flat, nothing))[0])
+    assert not len(precision_recall_points(rank_pixels(flat, nothing))["recall"])
 
 
 def test_curve_points_are_what_the_thresholds_give() -> None:
     probability, truth = _maps()
-    curve = precision_recall_points(probability, truth)
+    curve = precision_recall_points(rank_pixels(probability, truth))
     assert len(curve["recall"]) > 50
     assert curve["recall"][-1] == 1.0
     assert (np.diff(curve["recall"]) > 0).all()
@@ -133,7 +158,7 @@ def test_a_sample_without_lesion_has_no_average_precision() -> None:
     """Image 0 has a lesion pixel ranked second of four, image 1 has none."""
     probability = np.array([[[0.9, 0.8, 0.1, 0.0]], [[0.5, 0.5, 0.5, 0.5]]])
     truth = np.array([[[0, 1, 0, 0]], [[0, 0, 0, 0]]], bool)
-    found = average_precisions(np.array([[1, 0], [1, 1], [0, 2]]), probability, truth)
+    found = average_precisions(np.array([[1, 0], [1, 1], [0, 2]]), rank_pixels(probability, truth))
     assert found[:2] == pytest.approx([1 / 2, 1 / 2])
     assert math.isnan(found[2])
 
@@ -144,15 +169,15 @@ def test_average_precision_of_samples_resolves_many_scores() -> None:
     truth = (np.arange(400) % 2 == 0)[None, None]
     ranks = np.arange(1, 201)
     expected = np.mean(ranks / (2 * ranks - 1))
-    assert average_precision(scores, truth) == pytest.approx(expected)
-    assert average_precisions(np.ones((1, 1)), scores, truth)[0] == pytest.approx(expected, abs=1e-3)
+    assert average_precision(rank_pixels(scores, truth)) == pytest.approx(expected)
+    assert average_precisions(np.ones((1, 1)), rank_pixels(scores, truth))[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_curve_has_a_point_at_every_hundredth_of_recall() -> None:
     """128 lesion pixels without an error: the first of them, then the first to reach each hundredth, 32/128 = 0.25."""
     scores = np.linspace(1.0, 0.5, 128)
     probability, truth = np.append(scores, [0.25])[None, None], np.append(np.ones(128, bool), [False])[None, None]
-    curve = precision_recall_points(probability, truth)
+    curve = precision_recall_points(rank_pixels(probability, truth))
     found = np.unique([1, *((128 * n + 99) // 100 for n in range(1, 101))])
     np.testing.assert_array_equal(curve["recall"], found / 128)
     np.testing.assert_array_equal(curve["threshold"], scores[found - 1])

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs.msanet import get_config
-from data_pipeline.features import stack_examples
+from data_pipeline.features import StoredScans, image_features
 from data_pipeline.grid import GridSplit, on_field
 from data_pipeline.phantom.dicom import to_dicom
 from data_pipeline.phantom.simulate import SimulatedPatient
@@ -46,7 +46,9 @@ def _patient(number: int) -> SimulatedPatient:
 
 def _split(patients: list[SimulatedPatient], config: ConfigDict) -> GridSplit:
     examples = [view_example(view, "thorax") for patient in patients for view in patient.views.values()]
-    return on_field(stack_examples(examples, SET_MASKS), config.data)
+    features = image_features((256, 256), SET_MASKS)
+    records = [features.serialize_example(example) for example in examples]
+    return on_field(StoredScans(records, np.arange(len(records)), features, SET_MASKS), config.data)
 
 
 def _model(config: ConfigDict) -> Model:

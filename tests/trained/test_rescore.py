@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 
 from data_pipeline import folds, grid
 from data_pipeline.errors import RequestError
-from data_pipeline.features import BoneScans
+from data_pipeline.features import StoredScans
+from msanet_jax.runs.cases import read_cases
 from msanet_jax.trained import rescore
 from msanet_jax.trained.model import from_network
-from tests.fakes import fake_scans
+from msanet_jax.training import outcome
+from tests.fakes import fake_scans, stored_scans
 
 SCANS = {"train": fake_scans(8), "validation": fake_scans(6, seed=1), "test": fake_scans(10, seed=2)}
 
@@ -28,12 +30,12 @@ def test_scores_are_on_the_field_grid_and_nothing_is_binned_for_the_truth(
     def no_binning(*_: object) -> None:
         raise AssertionError
 
-    def load(dataset: str, split: str, data_dir: str, field: str) -> BoneScans:
-        return SCANS[split]
+    def load(dataset: str, split: str, data_dir: str, field: str) -> StoredScans:
+        return stored_scans(SCANS[split])
 
     model = from_network(lambda images: (images[..., 0] > 1.4).astype(np.float32), small_config, {"step": 5})
     monkeypatch.setattr(grid, "bin_counts", no_binning)
-    monkeypatch.setattr(folds, "load_split", load)
+    monkeypatch.setattr(folds, "open_split", load)
     monkeypatch.setattr(rescore, "restore", lambda run, *, decided: model)
     (tmp_path / "config.json").write_text(small_config.to_json())
     folder, metrics = rescore.score_again(tmp_path)
@@ -49,7 +51,12 @@ def test_scores_are_on_the_field_grid_and_nothing_is_binned_for_the_truth(
 def test_any_model_is_scored_on_any_set_with_its_own_threshold(
     small_config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exported file on a set that its recipe does not name; nothing is chosen on that set's patients."""
+    """An exported file on a set that its recipe does not name; nothing is chosen on that set's patients.
+
+    The set does not fit into memory, and not every image is kept for the report.
+    """
+    monkeypatch.setattr(grid, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(outcome, "KEPT_MAX", 6)
     small_config.data.folds = small_config.data.subsets = 3  # of the recipe's own set
     small_config.evaluate.threshold_rule = "validation"
     model = from_network(
@@ -57,11 +64,11 @@ def test_any_model_is_scored_on_any_set_with_its_own_threshold(
     )
     loaded: list[str] = []
 
-    def load(dataset: str, split: str, data_dir: str, field: str) -> BoneScans:
+    def load(dataset: str, split: str, data_dir: str, field: str) -> StoredScans:
         loaded.append(dataset)
-        return SCANS[split]
+        return stored_scans(SCANS[split])
 
-    monkeypatch.setattr(folds, "load_split", load)
+    monkeypatch.setattr(folds, "open_split", load)
     monkeypatch.setattr(rescore, "load_exported", lambda path: model)
     file = tmp_path / "any.msanet"
     file.touch()
@@ -72,6 +79,9 @@ def test_any_model_is_scored_on_any_set_with_its_own_threshold(
     assert (metrics.threshold.value, metrics.threshold.rule) == (0.125, "given")
     assert metrics.provenance.dataset == "phantom_bone/other"
     assert metrics.scores["dsc_pooled"] == 1.0
+    kept = read_cases(tmp_path / "scores")
+    assert kept is not None and kept.image_ids.tolist() == [row.image_id for row in metrics.images[:6]]
+    np.testing.assert_array_equal(kept.instances, SCANS["test"].masks["lesions"][:6])
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text(small_config.to_json())

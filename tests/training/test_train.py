@@ -15,11 +15,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_pipeline.batches import train_batches
+from data_pipeline.text import duration
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import HistoryRow, read_history
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.checkpoints import CheckpointError
-from msanet_jax.training.loop import Due, Trained, _duration, announced, averaged, train
+from msanet_jax.training.loop import Due, Trained, announced, averaged, train
 from msanet_jax.training.signals import Preempted, StopOnSigterm
 from msanet_jax.training.state import create_networks, create_state
 from msanet_jax.training.steps import batch_statistics
@@ -218,4 +219,4 @@ def test_the_first_call_alone_is_announced() -> None:
     ("seconds", "said"), [(59.0, "less than a minute"), (150.0, "about 2 min"), (5400.0, "about 1.5 h")]
 )
 def test_how_long_a_training_is_said_to_take(seconds: float, said: str) -> None:
-    assert _duration(seconds) == said
+    assert duration(seconds) == said

@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from PIL import Image
 
+from data_pipeline.phantom import __main__ as phantom_command
 from data_pipeline.phantom.__main__ import main
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.readers.dicom import read_dicom
@@ -103,6 +104,15 @@ def test_what_is_there_is_kept_or_refused(folder: Path, capsys: pytest.CaptureFi
     assert main(["--patients", "1", "--seed", "5", "--out", out]) == 2
     assert "holds" in capsys.readouterr().err
     assert _hashes(folder) == before
+
+
+def test_a_host_makes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(phantom_command, "_write_one", lambda out, request: made.append(request.index))
+    request = ["--patients", "8", "--seed", "4", "--out", str(tmp_path), "--hosts", "3", "--host"]
+    assert [main([*request, host]) for host in "012"] == [0, 0, 0]
+    assert made == [0, 3, 6, 1, 4, 7, 2, 5]
+    assert main([*request, "3"]) == 2
 
 
 def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
