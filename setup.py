@@ -44,7 +44,11 @@ RUNTIME = [
     "shtab>=1.7",
 ]
 
+WEB = ["fastapi>=0.118", "uvicorn>=0.30"]
+
 TEST = [
+    *WEB,
+    "httpx>=0.27",
     "pytest>=8.0",
     "pytest-xdist>=3.8",
     "pydicom-data>=1.0",
@@ -59,6 +63,8 @@ TEST = [
 ]
 
 EXTRAS = {
+    # msanet serve: a page on this machine to drop scans on.
+    "web": WEB,
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "test": TEST,

@@ -20,7 +20,7 @@ from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
 from msanet_jax.runtime.versions import VERSION
 
-COMMANDS = ("import", "check", "predict", "evaluate", "compare", "report", "experiment", "export", "doctor")
+COMMANDS = ("import", "check", "predict", "serve", "evaluate", "compare", "report", "experiment", "export", "doctor")
 """In the order of the help; each is a module of `msanet_jax.commands` (`import_`, since Python keeps the word)."""
 
 _DESCRIPTION = """\

@@ -25,6 +25,7 @@ ROOMS = (
     ("training", "experiment"),
     ("trained",),
     ("prediction",),
+    ("web",),
     ("commands", "api"),
     ("__init__", "cli"),
     ("__main__",),

@@ -19,21 +19,22 @@ NOTICE = "Research software, not for diagnosis."
 _SHARED = Path(__file__).with_name("templates")
 
 
-def render(template: Path, **values: Any) -> str:
+def render(template: Path, *shared: Path, **values: Any) -> str:
     """Fills a template.
 
     Args:
       template: `NAME.html.jinja`, whose values are escaped, or `NAME.md.jinja`, whose values are not. It can include
         its neighbours and what lies in this room's `templates/`.
+      *shared: folders of further templates that it extends or includes.
       **values: its variables. One that is missing is an error.
     """
-    return _environment(template.parent).get_template(template.name).render(values)
+    return _environment(template.parent, *shared).get_template(template.name).render(values)
 
 
 @functools.cache
-def _environment(folder: Path) -> Environment:
+def _environment(*folders: Path) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader([folder, _SHARED]),
+        loader=FileSystemLoader([*folders, _SHARED]),
         autoescape=lambda name: not (name or "").endswith(".md.jinja"),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -70,7 +70,7 @@ def _opened(source: Path, stack: contextlib.ExitStack) -> Source:
         mode = source.stat().st_mode
         if not stat.S_ISREG(mode):
             raise RequestError(f"{source}: a device, pipe or socket, no file; name a file or folder")
-        if _is_zip(source):
+        if is_zip(source):
             from data_pipeline.readers.archives import unpack
 
             # A folder with a name of its own: the name of a file's folder may say which view it is.
@@ -88,7 +88,7 @@ def _opened(source: Path, stack: contextlib.ExitStack) -> Source:
     return Source((SourceFile(source.name, source),))
 
 
-def _is_zip(source: Path) -> bool:
+def is_zip(source: Path) -> bool:
     """By content: other programs give a zip any suffix. A DICOM preamble may hold the mark too."""
     with source.open("rb") as file:
         head = file.read(132)

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats",
         default="default",
         metavar="LIST",
-        help="of png, npy, overlay, csv, nifti, seg (DICOM), sheet; or default (all but nifti and seg), all, json",
+        help="png, npy, overlay, csv, nifti, seg and sc (DICOM), sheet; or default (without nifti, seg, sc), all, json",
     )
     parser.add_argument(
         "--anonymous",

@@ -26,13 +26,17 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "csv": ("_lesions.csv",),
     "nifti": ("_scan.nii.gz", "_mask.nii.gz", "_probability.nii.gz"),
     "seg": ("_seg.dcm",),
+    "sc": ("_sc.dcm",),
     "sheet": (),
 }
 """Format -> endings behind the scan's stem. `STEM.json` is always written, and last: where it is, the others are whole.
 `sheet` is a page per patient (`patient_sheet`)."""
 
 DEFAULT_FORMATS = ("png", "npy", "overlay", "csv", "sheet")
-"""`nifti` and `seg` on request: the first is bulk, the second carries the patient's name back to the archive."""
+"""`nifti`, `seg` and `sc` on request: the first is bulk, the others carry the patient's name back to the archive."""
+
+DICOM_FORMATS = ("seg", "sc")
+"""Need the header of the scan's own DICOM file."""
 
 _CSV_COLUMNS = (
     "scan",
@@ -146,11 +150,11 @@ def save_prediction(
     formats = [name for name in formats if name not in not_written]
     names = file_names(stem, formats)
     with whole_files(out, names) as beside:
-        emptied: tuple[str, ...] = ()
+        emptied: dict[str, None] = {}
         for name in formats:
             own = [beside / f"{stem}{ending}" for ending in FORMATS[name]]
-            emptied += _save(name, own, stem, result, header, anonymous)
-        notes = _emptied_note(emptied)
+            emptied |= dict.fromkeys(_save(name, own, stem, result, header, anonymous))
+        notes = _emptied_note(list(emptied))
         record = dataclasses.replace(
             result.record,
             warnings=(*result.record.warnings, *notes),
@@ -164,7 +168,7 @@ def save_prediction(
 def _emptied_note(keywords: Sequence[str]) -> list[str]:
     if not keywords:
         return []
-    return [f"left empty in the DICOM SEG, since the scan's values break the standard: {', '.join(keywords)}"]
+    return [f"left empty in DICOM results, since the scan's values break the standard: {', '.join(keywords)}"]
 
 
 def drawing(result: Segmentation, title: str | None = None) -> Drawing:
@@ -192,6 +196,11 @@ def drawing(result: Segmentation, title: str | None = None) -> Drawing:
 def model_name(provenance: Mapping[str, Any]) -> str:
     """What a model is called: its file, else its run."""
     return str(provenance.get("file") or provenance.get("checkpoint") or "without a name")
+
+
+def model_facts(provenance: Mapping[str, Any], threshold: float) -> str:
+    """One line on what marked the lesions."""
+    return f"Model {model_name(provenance)}, step {provenance.get('step')}; a pixel is marked above {threshold:g}."
 
 
 def lesion_table(*scans: tuple[str, ScanRecord], heading: bool = True) -> str:
@@ -235,17 +244,18 @@ def scan_table(scans: Iterable[tuple[str, ScanRecord]]) -> str:
 
 
 def _impossible(result: Segmentation, formats: Sequence[str], header: Any) -> dict[str, str]:
-    if "seg" not in formats:
-        return {}
+    wanted = [name for name in DICOM_FORMATS if name in formats]
     if header is None:
-        return {"seg": "the source is not a DICOM file with the UIDs that a segmentation must reference"}
-    return {} if result.lesions else {"seg": "nothing is marked; DICOM knows no segmentation without segments"}
+        return dict.fromkeys(wanted, "the source is not a DICOM file with the UIDs that DICOM results must reference")
+    if "seg" in wanted and not result.lesions:
+        return {"seg": "nothing is marked; DICOM knows no segmentation without segments"}
+    return {}
 
 
 def _save(
     name: str, paths: list[Path], stem: str, result: Segmentation, header: Any, anonymous: bool
 ) -> tuple[str, ...]:
-    """Writes one format; returns keywords of the header that a SEG could not take over."""
+    """Writes one format; returns keywords of the header that DICOM could not take over."""
     if name == "png":
         Image.fromarray(np.where(result.mask, 255, 0).astype(np.uint8)).save(paths[0], format="PNG")
     elif name == "npy":
@@ -263,7 +273,11 @@ def _save(
 
         save_nifti(result, *paths)
     elif name == "seg":
-        from msanet_jax.prediction.write_dicom_seg import save_seg  # loads highdicom, which takes a second
+        from msanet_jax.prediction.dicom.write_dicom_seg import save_seg  # loads highdicom, which takes a second
 
         return save_seg(result, header, paths[0], anonymous=anonymous)
+    elif name == "sc":
+        from msanet_jax.prediction.dicom.secondary_capture import save_secondary_capture  # as above
+
+        return save_secondary_capture(result, drawing(result, stem), header, paths[0], anonymous=anonymous)
     return ()

@@ -10,7 +10,7 @@ from data_pipeline.pages import render
 from msanet_jax.prediction.records import PatientRecord, ScanRecord
 from msanet_jax.prediction.run_file import Skipped
 
-_TEMPLATE = Path(__file__).with_name("templates") / "index.html.jinja"
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,7 @@ class IndexPatient:
       lesion_area_fraction: over the views; None without a body.
       longest_mm: major axis of the longest lesion; None without a lesion or a pixel size.
       scans: of the patient.
+      archive: leads to everything of the patient as a zip; empty where there is none.
     """
 
     name: str
@@ -53,15 +54,19 @@ class IndexPatient:
     lesion_area_fraction: float | None
     longest_mm: float | None
     scans: tuple[IndexScan, ...]
+    archive: str = ""
 
 
-def index_patient(patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]], page: str) -> IndexPatient:
+def index_patient(
+    patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]], page: str, *, archive: str = ""
+) -> IndexPatient:
     """A row from a patient's record and those of the scans.
 
     Args:
       patient: of `patient_record`.
       scans: (stem, record) of every scan.
       page: of the patient.
+      archive: see `IndexPatient`; scans without files of their own lead to the page.
     """
     lengths = [length for _, record in scans if (length := record.largest("major_axis_mm")) is not None]
     return IndexPatient(
@@ -77,10 +82,11 @@ def index_patient(patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]
                 record.lesion_count,
                 record.warnings,
                 files := record.files or (),
-                next((name for name in files if name.endswith("_overlay.png")), ""),
+                next((name for name in files if name.endswith("_overlay.png")), page),
             )
             for stem, record in scans
         ),
+        archive,
     )
 
 
@@ -104,7 +110,7 @@ def index_page(
       run_files: tables and pictures of the whole run, linked at the end.
     """
     return render(
-        _TEMPLATE,
+        TEMPLATES / "index.html.jinja",
         patients=patients,
         pictures=pictures,
         notice=notice,

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,8 +53,14 @@ class Drawing:
     notice: str
 
 
-def save_overlay(drawing: Drawing, path: Path) -> None:
-    """Draws whole scan | thorax | list as PNG; inverse grey, darkness rises with the square root of the counts."""
+def save_overlay(drawing: Drawing, path: Path | IO[bytes], *, stamp: str = "") -> None:
+    """Draws whole scan | thorax | list as PNG; inverse grey, darkness rises with the square root of the counts.
+
+    Args:
+      drawing: what is shown.
+      path: where to.
+      stamp: large words at the top right.
+    """
     rows, columns = drawing.scan.counts.shape
     whole_width = min(_PANEL_HEIGHT_IN * columns / rows, _WHOLE_WIDTH_MAX_IN)
     width = 4 * _GAP_IN + whole_width + _PANEL_HEIGHT_IN + _LIST_WIDTH_IN
@@ -71,6 +78,7 @@ def save_overlay(drawing: Drawing, path: Path) -> None:
     left, top = _GAP_IN / width, 1.0 - 0.18 / height
     figure.text(left, top, _title(drawing), fontsize=14, color=INK, weight="bold", va="top", parse_math=False)
     figure.text(left, top - 0.29 / height, drawing.subtitle, fontsize=9, color=FAINT, va="top", parse_math=False)
+    figure.text(1.0 - left, top, stamp, fontsize=13, color=LESION, weight="bold", va="top", ha="right")
     figure.text(left, 0.14 / height, drawing.notice, fontsize=9, color=INK, va="bottom", parse_math=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # letters of other scripts are drawn as boxes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.pages import percent, render
 from msanet_jax.prediction.records import FollowUp, LesionRecord, PatientRecord, ScanRecord
@@ -18,12 +19,14 @@ class Row:
     """A line of the table of lesions.
 
     Attributes:
+      stem: of its scan.
       view: of its scan.
       lesion: its figures.
       partner: the same lesion in the other view, as `3 posterior`; empty if it was seen once.
       change: number at the earlier time (`new` if there was none), change of area and of mean uptake.
     """
 
+    stem: str
     view: str
     lesion: LesionRecord
     partner: str
@@ -40,20 +43,25 @@ def patient_sheet(
       scans: (stem, record) of every scan.
       pictures: PNG by stem.
     """
-    return render(
-        _TEMPLATE,
-        patient=patient,
-        more_notice=patient.notice.partition("diagnosis.")[2].strip(),
-        scans=scans,
-        pictures=pictures,
-        rows=_rows(patient, scans),
-        lesions=sum(len(record.lesions) for _, record in scans),
-        warnings=dict.fromkeys(f"{record.view}: {warning}" for _, record in scans for warning in record.warnings),
-        record=scans[0][1],
-    )
+    return render(_TEMPLATE, pictures=pictures, **sheet_values(patient, scans))
 
 
-def _rows(patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]]) -> list[Row]:
+def sheet_values(
+    patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]], *, rows: int = _ROWS_MAX
+) -> dict[str, Any]:
+    """What the templates of a patient's page need besides pictures; `rows` lesions are shown at most."""
+    return {
+        "patient": patient,
+        "more_notice": patient.notice.partition("diagnosis.")[2].strip(),
+        "scans": scans,
+        "rows": _rows(patient, scans, rows),
+        "lesions": sum(len(record.lesions) for _, record in scans),
+        "warnings": dict.fromkeys(f"{record.view}: {warning}" for _, record in scans for warning in record.warnings),
+        "record": scans[0][1],
+    }
+
+
+def _rows(patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]], number: int) -> list[Row]:
     """The largest lesions that fit on the page, in the order of scans and numbers."""
     partners = {
         (getattr(pair, side), getattr(match, side)): f"{getattr(match, other)} {other}"
@@ -63,9 +71,9 @@ def _rows(patient: PatientRecord, scans: Sequence[tuple[str, ScanRecord]]) -> li
     }
     changes = _changes(patient.comparison)
     found = [(stem, record.view, lesion) for stem, record in scans for lesion in record.lesions]
-    largest = sorted(found, key=lambda row: -row[2].area_px)[:_ROWS_MAX]
+    largest = sorted(found, key=lambda row: -row[2].area_px)[:number]
     return [
-        Row(view, lesion, partners.get((stem, lesion.id), ""), changes.get((view, lesion.id), ("", "", "")))
+        Row(stem, view, lesion, partners.get((stem, lesion.id), ""), changes.get((view, lesion.id), ("", "", "")))
         for stem, view, lesion in sorted(largest, key=lambda row: (row[0], row[2].id))
     ]
 

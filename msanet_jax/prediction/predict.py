@@ -24,7 +24,7 @@ from data_pipeline.readers.stated import Stated
 from data_pipeline.terminal.progress import progress
 from data_pipeline.text import as_line
 from msanet_jax.prediction.earlier_results import clear_earlier
-from msanet_jax.prediction.files import DEFAULT_FORMATS, OutputNames, model_name, save_prediction
+from msanet_jax.prediction.files import DEFAULT_FORMATS, DICOM_FORMATS, OutputNames, model_facts, save_prediction
 from msanet_jax.prediction.follow_up import read_results
 from msanet_jax.prediction.records import ScanRecord
 from msanet_jax.prediction.run_file import INDEX_NAME, RUN_FILES, RUN_NAME, Failure, Result, Settings, write_run_file
@@ -185,7 +185,7 @@ class _Run:
             self._report,
             naming=Naming(self._names, self._request.anonymous, self._request.patient_from),
             tally=self.tally,
-            headers="seg" in self._request.formats,
+            headers=not {*DICOM_FORMATS}.isdisjoint(self._request.formats),
             skip=self._folder.resolve(),
             stated=self._request.stated,
         )
@@ -244,10 +244,16 @@ class _Run:
         notice = model_notice(self._model.provenance)
         try:
             if self.results:
-                pages = collector.write_patients(self.results, self._names, earlier, _tell)
-                files += collector.write_tables(self.results)
-                files += collector.write_preview(self.results, len(self.failures), notice)
-                files += pages + collector.write_index([*files, RUN_NAME], self.failures, notice, self._facts())
+                files = collector.write_all(
+                    self.results,
+                    self._names,
+                    earlier,
+                    _tell,
+                    failures=self.failures,
+                    notice=notice,
+                    facts=model_facts(self._model.provenance, self._threshold),
+                    run_file=[RUN_NAME],
+                )
             request = self._request
             self.index = INDEX_NAME in files
             write_run_file(
@@ -269,10 +275,6 @@ class _Run:
         except Exception as error:  # the results of the scans are there and whole
             LOG.debug("%s", self._folder, exc_info=True)
             self._report(self._folder, f"the run's summary failed ({type(error).__name__}); --debug prints where")
-
-    def _facts(self) -> str:
-        made = self._model.provenance
-        return f"Model {model_name(made)}, step {made.get('step')}; a pixel is marked above {self._threshold:g}."
 
     def _report(self, file: Path, reason: str, name: str | None = None) -> None:
         self.failures.append(Failure(file, reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -32,6 +33,7 @@ class Segmentation:
     Attributes:
       scan: as read.
       box: its thorax field.
+      window: what of it the model saw.
       probability: of lesion, [rows, columns] float32 of the scan; 0 outside the thorax field.
       mask: [rows, columns] bool: probability above the threshold.
       record: all figures, as STEM.json holds them (docs/outputs.md).
@@ -39,6 +41,7 @@ class Segmentation:
 
     scan: Scan
     box: ThoraxBox
+    window: Window
     probability: np.ndarray
     mask: np.ndarray
     record: ScanRecord
@@ -95,16 +98,44 @@ def segmentation(
       model: for the record.
       source: the file's name in the record; default the scan's own.
     """
+    facts = _Facts(
+        notice=model_notice(model.provenance),
+        source=scan.source if source is None else source,
+        field=model.field,
+        provenance={**model.provenance, "versions": versions()},
+    )
+    return _measured(scan, place, onto_scan(probability, place.window, scan.counts.shape), threshold, facts)
+
+
+def at_threshold(result: Segmentation, threshold: float) -> Segmentation:
+    """The same scan and probability, marked and measured at another threshold."""
+    record = result.record
+    if threshold == record.threshold:
+        return result
+    facts = _Facts(record.notice, record.source, record.field, record.provenance)
+    return _measured(result.scan, Place(result.box, result.window), result.probability, threshold, facts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What a record has of its model and file."""
+
+    notice: str
+    source: str
+    field: str
+    provenance: dict[str, Any]
+
+
+def _measured(scan: Scan, place: Place, on_scan: np.ndarray, threshold: float, facts: _Facts) -> Segmentation:
     box = place.box
-    on_scan = onto_scan(probability, place.window, scan.counts.shape)
     mask = marks(on_scan, threshold)
     level = float(body_level(np.sqrt(cut(scan.counts, place.window).astype(np.float64)), np).item()) ** 2
     lesions = list_lesions(mask, on_scan, scan.counts, scan.pixel_size_mm, body_level=level)
     body = body_mask(scan.counts, pixel_mm=FIELD_MM / field_size_px(scan))
     area, outline = int(mask.sum()), int(cut(body | mask, place.window).sum())
     record = ScanRecord(
-        notice=model_notice(model.provenance),
-        source=scan.source if source is None else source,
+        notice=facts.notice,
+        source=facts.source,
         view=scan.view.value,
         patient_pseudonym=scan.patient,
         shape_px=(scan.counts.shape[0], scan.counts.shape[1]),
@@ -112,7 +143,7 @@ def segmentation(
         counts_total=int(scan.counts.sum(dtype=np.int64)),
         counts_sha256=counts_digest(scan.counts),
         warnings=tuple(scan.warnings),
-        field=model.field,
+        field=facts.field,
         thorax_box_px=box,
         body_midline_column_px=_midline(crop(body, box), box),
         body_level_counts=round(level, 3) if level else None,
@@ -122,9 +153,9 @@ def segmentation(
         body_area_px=outline,
         lesion_area_fraction=round(area / outline, 6) if outline else None,
         lesions=lesions,
-        provenance={**model.provenance, "versions": versions()},
+        provenance=facts.provenance,
     )
-    return Segmentation(scan, box, on_scan, mask, record)
+    return Segmentation(scan, box, place.window, on_scan, mask, record)
 
 
 def list_lesions(

@@ -236,6 +236,6 @@ def _stem(name: str) -> str:
 
 
 def _header(path: Path) -> Any:
-    from msanet_jax.prediction.write_dicom_seg import read_header  # loads highdicom
+    from msanet_jax.prediction.dicom.write_dicom_seg import read_header  # loads highdicom
 
     return read_header(path)

@@ -58,6 +58,34 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
             self._picture(stem, "small").write_bytes(thumbnail(result))
             save_panel(drawing(result), self._picture(stem))
 
+    def write_all(
+        self,
+        results: Sequence[Result],
+        names: OutputNames,
+        earlier: Mapping[str, Sequence[ScanRecord]] | None,
+        tell: Callable[[str], None],
+        *,
+        failures: Sequence[Failure],
+        notice: str,
+        facts: str,
+        run_file: Sequence[str] = (),
+    ) -> list[str]:
+        """Writes patients, tables, contact sheet and index; returns the names of the files.
+
+        Args:
+          results: see `write_patients`, as for the next three.
+          names: see there.
+          earlier: see there.
+          tell: see there.
+          failures: what was skipped.
+          notice: of the model.
+          facts: one line on model and threshold.
+          run_file: what is written beside and linked, too.
+        """
+        pages = self.write_patients(results, names, earlier, tell)
+        files = self.write_tables(results) + self.write_preview(results, len(failures), notice)
+        return files + pages + self.write_index([*files, *run_file], failures, notice, facts)
+
     def write_patients(
         self,
         results: Sequence[Result],

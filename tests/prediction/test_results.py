@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from configs.msanet import get_config
@@ -108,12 +109,69 @@ def test_seg_of_two_views(tmp_path: Path) -> None:
             assert reference.ReferencedSOPInstanceUID == source.SOPInstanceUID
             assert reference.ReferencedSOPClassUID == source.SOPClassUID
             assert reference.ReferencedFrameNumber == frame
+            assert group.PlanePositionSequence[0].ImagePositionPatient == [0, 0, 0]
+        (series,) = stored.ReferencedSeriesSequence
+        assert series.SeriesInstanceUID == source.SeriesInstanceUID
+        (instance,) = series.ReferencedInstanceSequence
+        assert (instance.ReferencedSOPInstanceUID, instance.ReferencedSOPClassUID) == (
+            source.SOPInstanceUID,
+            source.SOPClassUID,
+        )
+        (shared,) = stored.SharedFunctionalGroupsSequence
+        assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
+        assert stored.FrameOfReferenceUID == source.get("FrameOfReferenceUID", stored.FrameOfReferenceUID)
         assert (stored.PatientID, stored.StudyInstanceUID) == (source.PatientID, source.StudyInstanceUID)
         assert list(stored.PatientOrientation) == [{"anterior": "L", "posterior": "R"}[view], "F"]
     again = tmp_path / "again"
     _run([file], again, formats="seg")
     uids = [pydicom.dcmread(folder / "both_anterior_seg.dcm").SOPInstanceUID for folder in (tmp_path / "out", again)]
     assert uids[0] == uids[1]  # the same marks are the same object
+
+
+@pytest.mark.parametrize(
+    ("orientation", "plane", "position"),
+    [([1, 0, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1], [-5, 6, 7]), ([1, 0, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0], [0, 0, 0])],
+)
+def test_a_segmentation_lies_where_its_scan_says(
+    orientation: list[float], plane: list[float], position: list[float], tmp_path: Path
+) -> None:
+    """Two rows in one direction are no plane: then it is assumed, as viewers do."""
+    file = _two_views(tmp_path / "both.dcm", _counts((100, 100, 6)), _counts((90, 90, 5)))
+    header = pydicom.dcmread(file)
+    header.FrameOfReferenceUID = "1.2.3"
+    header.DetectorInformationSequence = [pydicom.Dataset(), pydicom.Dataset()]
+    for detector in header.DetectorInformationSequence:
+        detector.ImageOrientationPatient, detector.ImagePositionPatient = orientation, [-5, 6, 7]
+    header.save_as(file)
+    _run([file], tmp_path / "out", formats="seg")
+    stored = pydicom.dcmread(sorted((tmp_path / "out").glob("*_seg.dcm"))[0])
+    assert stored.FrameOfReferenceUID == "1.2.3"
+    (shared,) = stored.SharedFunctionalGroupsSequence
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == plane
+    (group,) = stored.PerFrameFunctionalGroupsSequence
+    assert group.PlanePositionSequence[0].ImagePositionPatient == position
+
+
+def test_secondary_capture(tmp_path: Path) -> None:
+    """The overlay with the warning on it, in the scan's study; without marks, too."""
+    file = _two_views(tmp_path / "both.dcm", _counts((100, 100, 6)), _counts())
+    _run([file], tmp_path / "out", formats="sc,overlay")
+    source = pydicom.dcmread(file)
+    made = [pydicom.dcmread(tmp_path / "out" / f"both_{view}_sc.dcm") for view in ("anterior", "posterior")]
+    for capture, view in zip(made, ("anterior", "posterior"), strict=True):
+        assert capture.SOPClassUID == pydicom.uid.SecondaryCaptureImageStorage
+        assert (capture.PatientID, capture.StudyInstanceUID) == (source.PatientID, source.StudyInstanceUID)
+        assert (capture.Modality, capture.ConversionType, capture.BurnedInAnnotation) == ("OT", "WSD", "YES")
+        overlay = np.asarray(Image.open(tmp_path / "out" / f"both_{view}_overlay.png").convert("RGB"))
+        differs = (capture.pixel_array != overlay).any(axis=-1)
+        rows, columns = np.nonzero(differs)
+        # The stamp alone: at the top right.
+        assert 1000 < differs.sum() < 0.01 * differs.size
+        assert rows.max() < 0.1 * differs.shape[0] and columns.min() > 0.5 * differs.shape[1]
+    assert made[0].SeriesInstanceUID != made[1].SeriesInstanceUID != source.SeriesInstanceUID
+    _run([file], tmp_path / "anonymous", formats="sc", anonymous=True)
+    for path in (tmp_path / "anonymous").glob("*_sc.dcm"):
+        assert pydicom.dcmread(path).BurnedInAnnotation == "NO"
 
 
 def test_seg_where_there_can_be_none(tmp_path: Path) -> None:
@@ -139,7 +197,7 @@ def test_nothing_identifies_the_patient(tmp_path: Path) -> None:
     # Without it, the segmentation alone goes back to its patient.
     _run([REAL_SCAN], tmp_path / "open", hot(25), formats="all")
     told = {path.name for path in (tmp_path / "open").iterdir() if b"8NM1" in path.read_bytes()}
-    assert told == {"JPEG-LL_seg.dcm"}
+    assert told == {"JPEG-LL_seg.dcm", "JPEG-LL_sc.dcm"}
 
 
 @pytest.mark.parametrize(("view", "left"), [(View.ANTERIOR, -1.0), (View.POSTERIOR, 1.0)])

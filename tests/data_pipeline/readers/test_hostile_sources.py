@@ -27,9 +27,9 @@ from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.sources import open_source
 from data_pipeline.text import as_file_name, as_line, last_bytes, printable, table_cell
 from msanet_jax import cli
+from msanet_jax.prediction.dicom.seg_header import valid_value
 from msanet_jax.prediction.files import FORMATS
 from msanet_jax.prediction.predict import Outcome, Request, predict_with
-from msanet_jax.prediction.seg_header import valid_value
 from tests.fakes import HOT_MODEL
 from tests.user_files import BIRTH, NAME, SECRETS, body_scan, nm_header, save_dicom, save_picture
 

@@ -18,20 +18,21 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 from scipy import ndimage
 
-from data_pipeline.readers.dicom_file import entry, quiet, read_dicom_file
+from data_pipeline.readers.dicom_file import entry, quiet, read_dicom_file, sequence
 from data_pipeline.readers.orientation import AS_STORED, inverse, upright
 from data_pipeline.readers.pseudonyms import keyed_digest
 from data_pipeline.scan import View
+from msanet_jax.prediction.dicom.seg_header import TAKEN_OVER, is_uid, series_number, valid_value
 from msanet_jax.prediction.records import LesionRecord
-from msanet_jax.prediction.seg_header import TAKEN_OVER, is_uid, series_number, valid_value
 from msanet_jax.prediction.segmentation import CONNECTIVITY, Segmentation
 from msanet_jax.runtime.versions import VERSION
 
 # Direction of rows and of columns: in an anterior view the patient's left is on the right.
 _PATIENT_ORIENTATION = {View.ANTERIOR: ["L", "F"], View.POSTERIOR: ["R", "F"]}
-# A projection has no thickness and its file no frame of reference; validators want a number, viewers do not use it.
+# A projection has no thickness; validators want a number, viewers do not use it.
 _NOMINAL_THICKNESS_MM = 1.0
 _ASSUMED_PIXEL_MM = 1.0
+_ASSUMED_PLANE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _STAND_IN = pydicom.uid.SecondaryCaptureImageStorage
 _LESION_RGB = np.array([232, 89, 12], np.uint8)
 _ALWAYS_THERE = (
@@ -74,7 +75,7 @@ def _build(result: Segmentation, header: pydicom.Dataset, source: pydicom.Datase
     labels, number = ndimage.label(result.mask, CONNECTIVITY)
     labels = upright(labels, inverse(result.scan.orientation))
     planes = labels[None, :, :, None] == np.arange(1, number + 1)
-    uid = _content_uid(result, source)
+    uid = content_uid(result, source)
     segmentation = hd.seg.Segmentation(
         source_images=[source],
         pixel_array=planes,
@@ -129,6 +130,7 @@ def planar_source(
                 emptied.append(key)
             if value or key in _ALWAYS_THERE:
                 setattr(source, key, value)
+    _place(source, header, result.scan.frame, anonymous=anonymous)
     for key in _ALWAYS_THERE:
         if key not in source:
             setattr(source, key, "")
@@ -138,6 +140,41 @@ def planar_source(
     source.file_meta = pydicom.dataset.FileMetaDataset()
     source.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     return source, tuple(emptied)
+
+
+def _place(source: pydicom.Dataset, header: pydicom.Dataset, frame: int, *, anonymous: bool) -> None:
+    """Frame of reference, orientation and position: those of the scan where it states them.
+
+    Planar scans rarely do. Viewers then assume the plane (x, y) at 0 for the scan, and show a segmentation over it only
+    if it lies in the same plane.
+    """
+    stated = header.get("FrameOfReferenceUID", None)
+    if is_uid(stated) and not anonymous:
+        source.FrameOfReferenceUID = stated
+    else:
+        number = int.from_bytes(keyed_digest(f"FrameOfReferenceUID {source.SeriesInstanceUID}")[:16], "big")
+        source.FrameOfReferenceUID = UID(f"2.25.{number}")
+    detectors = sequence(header, "DetectorInformationSequence")
+    holders = [header, *detectors[frame : frame + 1]]
+    orientation = next((place for holder in holders if (place := _numbers(holder, "ImageOrientationPatient", 6))), None)
+    known = orientation is not None and np.allclose(
+        np.reshape(orientation, (2, 3)) @ np.reshape(orientation, (2, 3)).T, np.eye(2), atol=1e-3
+    )
+    source.ImageOrientationPatient = orientation if known else list(_ASSUMED_PLANE)
+    position = next((place for holder in holders if (place := _numbers(holder, "ImagePositionPatient", 3))), None)
+    source.ImagePositionPatient = position if known and position else [0.0, 0.0, 0.0]
+    source.SliceThickness = _NOMINAL_THICKNESS_MM
+    if "PixelSpacing" not in source:
+        source.PixelSpacing = [_ASSUMED_PIXEL_MM, _ASSUMED_PIXEL_MM]
+
+
+def _numbers(holder: pydicom.Dataset, keyword: str, count: int) -> list[float] | None:
+    """Values of an entry; None where it has another number of them, or one that is no number."""
+    try:
+        values = [float(value) for value in holder.get(keyword, None) or ()]
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count and np.isfinite(values).all() else None
 
 
 def _segment(row: LesionRecord) -> hd.seg.SegmentDescription:
@@ -162,7 +199,7 @@ def _pixel_measures(result: Segmentation) -> hd.PixelMeasuresSequence:
     return hd.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=_NOMINAL_THICKNESS_MM)
 
 
-def _content_uid(result: Segmentation, source: pydicom.Dataset) -> str:
+def content_uid(result: Segmentation, source: pydicom.Dataset) -> str:
     """The same marks on the same scan are the same object, however often they are made."""
     text = f"{source.SOPInstanceUID} {result.scan.frame} {result.record.provenance} {result.record.threshold}"
     digest = hashlib.sha256(text.encode() + np.packbits(result.mask).tobytes()).digest()
@@ -170,9 +207,9 @@ def _content_uid(result: Segmentation, source: pydicom.Dataset) -> str:
 
 
 def _reference(dataset: pydicom.Dataset, element: pydicom.DataElement, header: pydicom.Dataset, frame: int) -> None:
-    """Names the source's true class wherever it is referenced, and the frame of a file with two views."""
+    """Names the source's true class wherever it is referenced, and its frame if the file has two views."""
     if element.keyword != "ReferencedSOPClassUID" or element.value != _STAND_IN:
         return
     element.value = header.SOPClassUID
-    if entry(header, "NumberOfFrames", int, 1) > 1:
+    if "PurposeOfReferenceCodeSequence" in dataset and entry(header, "NumberOfFrames", int, 1) > 1:
         dataset.ReferencedFrameNumber = frame + 1

@@ -1,0 +1,1 @@
+"""Results as DICOM, for the archive that has the scan."""
