@@ -113,7 +113,8 @@ def _entry(row: Mapping[str, str], folder: Path, where: str) -> ImageEntry:
         raise RequestError(f"{where}: pixel sizes and the thorax box must be numbers") from None
     near = max(abs(thorax.row), abs(thorax.column)) <= 1 << 16
     if not (0 < pixel[0] < 100 and 0 < pixel[1] < 100 and 16 <= thorax.size_px <= 8192 and near):
-        raise RequestError(f"{where}: pixel size {pixel[0]:g} mm or thorax box of {thorax.size_px} px is impossible")
+        size = row[_THORAX[2]][:20]
+        raise RequestError(f"{where}: pixel size {pixel[0]:g} mm or thorax box of {size} px is impossible")
     if not row["image_id"] or not row["patient"] or not (counts := file("counts")):
         raise RequestError(f"{where}: image_id, patient and counts must be filled in")
     return ImageEntry(

@@ -21,6 +21,7 @@ from msanet_jax.evaluation.probabilities import (
     brier_scores,
     calibration_errors,
     calibration_table,
+    rank_pixels,
 )
 
 with warnings.catch_warnings():
@@ -145,7 +146,7 @@ def test_calibration_and_average_precision(seed: int) -> None:
     theirs = float(metric(y_pred=_tensor(probability), y=_tensor(truth))[0, 0])
     assert calibration_errors(np.ones((1, 1)), table)[0] == pytest.approx(theirs, abs=1e-5)
     flat = torch.from_numpy(probability.ravel()), torch.from_numpy(truth.ravel().astype(np.float32))
-    assert average_precision(probability, truth) == pytest.approx(
+    assert average_precision(rank_pixels(probability[None], truth[None])) == pytest.approx(
         float(reference.compute_average_precision(*flat)), abs=1e-5
     )
 
@@ -169,7 +170,8 @@ def test_probabilities_of_every_case(truth: np.ndarray, prediction: np.ndarray, 
     assert brier_scores(once, table)[0] == pytest.approx(brier_score_loss(labels, flat, labels=[0, 1]), abs=1e-9)
     above = calibration_errors(once, table, first_bin=1)[0]
     assert math.isnan(above) == bool((probability <= table.edges[1]).all())
-    ours = average_precision(probability, truth)
+    ranking = rank_pixels(probability[None], truth[None])
+    ours = average_precision(ranking)
     theirs = float(reference.compute_average_precision(torch.from_numpy(flat), torch.from_numpy(labels)))
     if truth.all():
         assert ours == 1.0 == average_precision_score(labels, flat)
@@ -177,7 +179,7 @@ def test_probabilities_of_every_case(truth: np.ndarray, prediction: np.ndarray, 
     else:
         assert ours == pytest.approx(theirs, abs=1e-5, nan_ok=True)
         assert math.isnan(ours) == (not truth.any())
-    binned = average_precisions(once, probability[None], truth[None])[0]
+    binned = average_precisions(once, ranking)[0]
     assert binned == pytest.approx(ours, abs=0.003, nan_ok=True)
 
 

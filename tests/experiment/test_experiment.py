@@ -335,7 +335,8 @@ def test_the_projects_studies_name_real_recipes() -> None:
                 section, leaf = entry.split("=")[0].split(".")
                 assert leaf in config[section], entry
     table = read_study(ROOT / "experiments" / "paper_table.py")
-    assert set(peers.PEERS) | {"msanet"} < set(table.models)
+    # The filter is younger than the table.
+    assert set(peers.PEERS) - {"top_hat"} | {"msanet"} < set(table.models)
     assert all(len(table.runs_of(model)) >= 3 for model in table.models)
     large = read_study(ROOT / "experiments" / "large_table.py")
     assert set(large.models) == {"msanet", "unet"} and len(large.runs) == 2

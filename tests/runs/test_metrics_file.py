@@ -312,7 +312,10 @@ def test_every_number_stands_under_its_name(
     )
     assert repr(metrics) == repr(read_metrics(tmp_path))
     assert metrics.note == scores_notice(simulated=simulated) and metrics.note.startswith(said)
-    np.testing.assert_equal((metrics.scores, metrics.threshold_baseline), (scored.summary, baseline.summary))
+    for kept, given in ((metrics.scores, scored.summary), (metrics.threshold_baseline, baseline.summary)):
+        np.testing.assert_equal(kept.values, {name: given.values[name] for name in kept.values})
+        np.testing.assert_equal(kept.intervals, {name: given.intervals[name] for name in kept.intervals})
+    assert len(metrics.scores.values) == len(scored.summary.values)
     assert (metrics.threshold, metrics.zero_input_dsc_pooled) == (threshold, 0.125)
     assert metrics.provenance == Provenance(**facts)
     assert [row.tp for row in metrics.images] == [row.tp for row in scored.images]

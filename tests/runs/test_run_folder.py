@@ -32,7 +32,7 @@ def test_config_survives_the_file(tmp_path: Path) -> None:
 
 
 def test_threshold_by_recipe_or_as_chosen(tmp_path: Path) -> None:
-    config = get_config("cpu")
+    config = get_config("smoke")
     assert decided_threshold(tmp_path, config) == 0.5
     config.evaluate.threshold_rule = "validation"
     with pytest.raises(RequestError, match=r"metrics.json: is missing; it holds the threshold chosen"):

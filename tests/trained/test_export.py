@@ -18,11 +18,10 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_text
 from data_pipeline.normalize import bin_counts, normalize
 from msanet_jax.evaluation.field_maps import resample
 from msanet_jax.prediction.predict import load_model
-from msanet_jax.runs.folder import prepare
+from msanet_jax.runs.folder import decided_threshold, prepare
 from msanet_jax.runs.model_file import read_manifest, read_weights
 from msanet_jax.runs.recipe import read_config
 from msanet_jax.trained.ensemble import check_same_input
@@ -309,15 +308,14 @@ def test_threshold_chosen_on_validation_patients_is_the_models(
     assert load_model([run]).threshold == 0.5  # the recipe's
     config = read_config(run)
     config.evaluate.threshold_rule = "validation"
-    write_text(run / "config.json", config.to_json())
     scored = {"split": "validation", "validation": {"dsc_pooled": None}, "threshold": {"value": 0.3125}}
     (run / "metrics.json").write_text(json.dumps(scored))
     with caplog.at_level("WARNING"):
-        assert load_model([run]).threshold == 0.3125
+        assert decided_threshold(run, config) == 0.3125
     assert "0.3125 was chosen on the network's grid; msanet evaluate" in caplog.text
     caplog.clear()
     (run / "metrics.json").write_text(json.dumps(scored | {"rules": {"scored_pixels": "field"}}))
-    assert load_model([run]).threshold == 0.3125
+    assert decided_threshold(run, config) == 0.3125
     assert not caplog.records
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(RequestError, match=r"bad\.json: test: expected `object`, got `null`"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from PIL import Image
+from matplotlib.image import imread
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from data_pipeline.readers.dicom_file import quiet
@@ -39,7 +39,8 @@ def save_secondary_capture(
     """
     content = io.BytesIO()
     save_overlay(drawing, content, stamp=STAMP)
-    picture = np.asarray(Image.open(content).convert("RGB"))
+    content.seek(0)
+    picture = np.rint(255.0 * imread(content)[..., :3]).astype(np.uint8)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the source's header
         source, emptied = planar_source(header, result, anonymous=anonymous)

@@ -274,7 +274,7 @@ def test_simulated_patients_import_as_they_are(tmp_path: Path) -> None:
         made = patient.views[entry.view]
         np.testing.assert_array_equal(load_scan(tmp_path / "set", entry).counts, made.scan.counts)
         masks = load_masks(tmp_path / "set", entry, entry.masks)
-        assert set(masks) == {"lesions", "lesions_isocontour", "reader_1", "reader_2", "benign"}
+        assert set(masks) == {"lesions", "lesions_all", "lesions_isocontour", "reader_1", "reader_2", "benign"}
         for kind, ids in masks.items():
             np.testing.assert_array_equal(ids, getattr(made, kind))
         assert load_facts(tmp_path / "set", entry) == made.lesion_rows

@@ -20,7 +20,7 @@ from data_pipeline.phantom_examples import SET_MASKS, view_example
 
 FULL = next(config for config in PhantomBone.BUILDER_CONFIGS if config.name == "full")
 FULL_SET = "a98ee3c904bb68ddd0208a7824a3b181c1c3ee2b53d9119cd3fa210d4ca50b58"
-DRAWN = "0b7f6837fca8422fac2d1cf9f2910d4a0263323c0dbcd4a799b1f53f5b062653"
+DRAWN = "bd9f4cdca924a70f70f3864f0817d44fcd284346cbd2ac1016e2f25d51b0cabc"
 PATIENTS = {
     10: "82fd66338e4e2642423152232778b94ff8e58402366aa68f92e588eee66bc002",
     2: "45383a83b5f1fc2512f152e3b8d05976d4dfd0ef6d9da2cbd1c42442c8e5213b",
