@@ -33,7 +33,8 @@ def test_pages_fetch_nothing(tmp_path: Path) -> None:
     )
     text = render(tmp_path / "a.html.jinja", name="<i>")
     assert "<title>&lt;i&gt;</title>" in text
-    assert "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in text
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    assert f'content="{policy}"' in text
     assert f"--false: {ORANGE}" in text and "{{" not in text
 
 
