@@ -242,6 +242,7 @@ def test_uptake_changes_by_thinning() -> None:
     blocks = _blocks(image) / 30
     assert 0.9 < blocks.max() <= 1.0
     assert blocks.min() < 0.8
+    assert (blocks > 0.99).mean() < 0.05  # the highest alone
     assert np.abs(np.diff(blocks, axis=0)).max() < 0.5
 
 
@@ -264,6 +265,19 @@ def test_a_disc_bends_with_its_mask() -> None:
     down, right = np.array(moved_by).T
     assert np.ptp(down) > 2.0 and np.ptp(right) > 2.0
     assert not np.allclose(down, right, atol=1.0)
+
+
+def test_no_point_moves_further_than_asked() -> None:
+    """Ramps tell where every pixel came from; 12 mm are 6 rows or 4.8 columns."""
+    side = np.mgrid[:120, :120]
+    furthest = np.zeros(2)
+    for number in range(6):
+        for axis, ramp in enumerate(side):
+            counts = tf.constant(1000 * (ramp + 1), tf.int32)
+            image, _ = augment_counts(counts, tf.zeros(ramp.shape), _seed(number), _recipe(elastic_mm=12.0), PIXEL_MM)
+            moved = (image.numpy() / 1000.0 - 1.0 - ramp)[20:-20, 20:-20] * PIXEL_MM[axis]
+            furthest[axis] = max(furthest[axis], np.abs(moved).max())
+    assert (furthest > 5.0).all() and (furthest <= 12.0).all()
 
 
 def test_binning_follows_the_warp() -> None:
