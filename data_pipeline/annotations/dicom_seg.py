@@ -13,7 +13,7 @@ import pydicom
 
 from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, combine, connected_instances, kind_of_label
 from data_pipeline.annotations.words import Says, meaning
-from data_pipeline.readers.dicom import quiet
+from data_pipeline.readers.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.values import check_pixels
 from data_pipeline.scan import ScanError
 
@@ -65,7 +65,7 @@ def read_segmentation(path: Path, *, labels: Labels) -> Segmentation:
     """
     with quiet():
         try:
-            header = pydicom.dcmread(path)
+            header = read_dicom_file(path)
             check_pixels(int(header.get("NumberOfFrames", 1)), (int(header.Rows), int(header.Columns)), str(path))
             if int(header.get("NumberOfFrames", 1)) > MAX_FRAMES:
                 raise ScanError(f"{path}: {header.NumberOfFrames} frames, not a segmentation of planar scans")

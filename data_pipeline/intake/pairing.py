@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pydicom
-
 from data_pipeline.annotations import coco, outlines
 from data_pipeline.intake import strangers
 from data_pipeline.readers import names
-from data_pipeline.readers.dicom import quiet
+from data_pipeline.readers.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.sources import Source, SourceFile
 from data_pipeline.scan import ScanError, View
 
@@ -251,7 +249,7 @@ class _Sorted:
 def peek(path: Path) -> tuple[str, str, bool, str]:
     """Modality, SOP instance UID, whether simulated, and the patient; empty where the file is not a DICOM."""
     with quiet(), contextlib.suppress(Exception):  # what is wrong with a scan its reader says
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_PEEKED))
+        header = read_dicom_file(path, pixels=False, only=list(_PEEKED))
         kind = [str(part) for part in header.get("ImageType", None) or ()]
         number, issuer, study = (str(header.get(key, "") or "").strip() for key in _PEEKED[-3:])
         identity = f"patient {issuer} {number}" if number else f"study {study}" if study else ""

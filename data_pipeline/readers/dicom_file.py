@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings as python_warnings
 from collections.abc import Callable, Iterator
@@ -53,24 +54,24 @@ def read_dicom_file(
       Exception: damaged files fail in many ways.
     """
     budget.check_regular(path)
-    if (inflated := _inflated(path)) is not None:
+    # From memory: a damaged length of 4 GiB would be allocated before a file turns out to be shorter.
+    file = io.BytesIO(path.read_bytes())
+    if (inflated := _inflated(file, path)) is not None:
         return inflated
-    return pydicom.dcmread(path, stop_before_pixels=not pixels, force=force, specific_tags=only)
+    file.seek(0)
+    return pydicom.dcmread(file, stop_before_pixels=not pixels, force=force, specific_tags=only)
 
 
-def _inflated(path: Path) -> pydicom.Dataset | None:
+def _inflated(file: io.BytesIO, path: Path) -> pydicom.Dataset | None:
     """Content of a Deflated file; None for any other."""
-    import io
-
-    with path.open("rb") as file:
-        try:
-            preamble = read_preamble(file, force=False)
-        except InvalidDicomError:
-            return None
-        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
-        if meta.get("TransferSyntaxUID", None) != DeflatedExplicitVRLittleEndian:
-            return None
-        content = budget.inflate(file.read(), path)
+    try:
+        preamble = read_preamble(file, force=False)
+    except InvalidDicomError:
+        return None
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
+    if meta.get("TransferSyntaxUID", None) != DeflatedExplicitVRLittleEndian:
+        return None
+    content = budget.inflate(file.read(), path)
     data = read_dataset(io.BytesIO(content), False, True)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header = pydicom.FileDataset(io.BytesIO(), data, preamble, pydicom.dataset.FileMetaDataset(meta), False, True)

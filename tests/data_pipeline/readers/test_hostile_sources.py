@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import io
 import logging
 import os
 import signal
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ from pydicom.dataset import Dataset
 
 from data_pipeline.errors import RequestError
 from data_pipeline.readers import archives
-from data_pipeline.readers.dicom_file import quiet
+from data_pipeline.readers.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.sources import open_source
 from data_pipeline.text import as_file_name, as_line, last_bytes, printable, table_cell
@@ -429,3 +431,17 @@ def test_readers_start_no_process() -> None:
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
                 assert not starters & {name.split(".")[0] for name in names}, path
                 assert not (isinstance(node, ast.Attribute) and node.attr in ("system", "popen", "execv")), path
+
+
+def test_a_damaged_length_is_not_allocated(tmp_path: Path) -> None:
+    path = save_dicom(nm_header(BODY), tmp_path / "a.dcm")
+    content = path.read_bytes()
+    at = content.index(b"\xe0\x7f\x10\x00OW") + 8
+    path.write_bytes(content[:at] + (1 << 31).to_bytes(4, "little") + content[at + 4 :])
+    tracemalloc.start()
+    try:
+        with quiet(), contextlib.suppress(Exception):
+            read_dicom_file(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
