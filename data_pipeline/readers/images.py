@@ -29,6 +29,7 @@ PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 _COLUMNS, _ROWS, _BITS_A_SAMPLE, _COMPRESSION, _STRIPS, _SAMPLES, _ROWS_A_STRIP = 256, 257, 258, 259, 273, 277, 278
 _PLAIN, _DEFLATED, _PLACES = 1, (8, 32946), ((273, 279), (324, 325))
+_UNCOUNTED = (5, 32773)  # LZW, PackBits
 """TIFF tags, kinds of packing, and tags of places and lengths of strips and tiles."""
 
 _GREY_MODES = {"L": 8, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
@@ -88,6 +89,9 @@ def _check_page(tags: Any, content: bytes) -> None:
     spare = min(tags.get(_ROWS_A_STRIP, tags[_ROWS]), tags[_ROWS])  # some programs fill the last strip
     if packing in (_PLAIN, *_DEFLATED) and _STRIPS in tags and sum(lengths) > (tags[_ROWS] + spare) * row_bytes:
         raise ValueError("more pixels than promised")
+    if packing in _UNCOUNTED and bits[0] == 1:
+        # Pixels of 8 bits whose tag was damaged decode as a blank picture of single bits, and nothing tells.
+        raise ValueError("single bits in a packing whose pixels cannot be counted")
 
 
 def stored_pixels(picture: Image.Image) -> tuple[np.ndarray, int]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pydicom.dataset import Dataset
 
 from data_pipeline.errors import RequestError
@@ -445,3 +445,18 @@ def test_a_damaged_length_is_not_allocated(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_single_bits_whose_number_cannot_be_told_are_refused(tmp_path: Path) -> None:
+    """Pixels of 8 bits, packed with LZW, whose tag was damaged to 1: Pillow gives a blank picture."""
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:8, 4:8] = 255
+    path = tmp_path / "a.tif"
+    Image.fromarray(mask).save(path, compression="tiff_lzw")
+    with open_picture(path) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), mask)
+    eight, one = (struct.pack("<HHIH", 258, 3, 1, bits) for bits in (8, 1))
+    assert path.read_bytes().count(eight) == 1
+    path.write_bytes(path.read_bytes().replace(eight, one))
+    with pytest.raises(OSError, match="damaged \\(ValueError"), open_picture(path):
+        pass
