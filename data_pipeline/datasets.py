@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import json
 import logging
 import operator
 import os
@@ -29,6 +28,7 @@ from data_pipeline.intake.folder import is_data_set, read_data_set
 from data_pipeline.intake.imported import ImportedBone, imported_builder
 from data_pipeline.phantom_bone import PhantomBone, patient_store, planned_views
 from data_pipeline.phantom_examples import SET_MASKS, simulate_in_processes
+from data_pipeline.reading import read_json
 
 LOG = logging.getLogger(__name__)
 
@@ -153,18 +153,24 @@ def _finish(builder: PhantomBone | ImportedBone) -> None:
 def _digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a built set, by name."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != DIGESTS)
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.name: _digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@functools.cache
+def _digest(path: Path, size: int, changed_ns: int) -> str:
+    """Of a file as it is now: a recipe opens a set once a split, and the files of a large one take minutes to read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_digests(folder: Path) -> None:
     if not (folder / DIGESTS).exists():
         return
-    found, written = _digests(folder), json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+    remedy = f"delete {folder} to build the data set anew"
+    found, written = _digests(folder), read_json(folder / DIGESTS, dict[str, str], remedy=remedy)
     differing = [name for name in sorted(found.keys() | written.keys()) if found.get(name) != written.get(name)]
     if differing:
-        raise RequestError(
-            f"{folder / differing[0]}: is not as it was built; delete {folder} to build the data set anew"
-        )
+        raise RequestError(f"{folder / differing[0]}: is not as it was built; {remedy}")
 
 
 def is_simulated(dataset: str) -> bool:

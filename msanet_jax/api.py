@@ -88,11 +88,12 @@ def predict(
     import numpy as np
 
     from data_pipeline.scan import Scan
-    from msanet_jax.prediction.predict import check_threshold, segment_scans
+    from msanet_jax.prediction.predict import segment_scans
+    from msanet_jax.trained.model import check_threshold
 
     many = [scans] if isinstance(scans, str | Path | Scan | np.ndarray) else list(scans)
     chosen = load() if model is None else model
-    results = segment_scans(chosen, _named(many), check_threshold(threshold, chosen))
+    results = segment_scans(chosen, _named(many), check_threshold(chosen.threshold if threshold is None else threshold))
     return [result for _, result in results]
 
 

@@ -35,7 +35,7 @@ from msanet_jax.prediction.summary import Collector
 from msanet_jax.runs.model_file import default_model
 from msanet_jax.runs.notices import model_notice
 from msanet_jax.trained.exported import load_exported
-from msanet_jax.trained.model import Model, with_flips
+from msanet_jax.trained.model import Model, check_threshold, with_flips
 
 _NO_USE_GOING_ON = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -142,7 +142,7 @@ def predict_with(
 ) -> Outcome:
     """As `predict_files`, with a model that is already loaded."""
     request = request or Request()
-    threshold = check_threshold(request.threshold, model)
+    threshold = check_threshold(model.threshold if request.threshold is None else request.threshold)
     earlier = None
     if request.compare is not None:
         if request.compare.resolve() == Path(out).resolve():
@@ -295,15 +295,3 @@ def _key(file: Path | None) -> Iterator[None]:
 def _tell(line: str) -> None:
     with tqdm.external_write_mode(file=sys.stderr):
         print(as_line(line), file=sys.stderr)
-
-
-def check_threshold(threshold: float | None, model: Model) -> float:
-    """The threshold asked for, or the model's.
-
-    Raises:
-      RequestError: it is no probability.
-    """
-    chosen = model.threshold if threshold is None else threshold
-    if not 0.0 < chosen < 1.0:
-        raise RequestError(f"--threshold={chosen:g}: must lie between 0 and 1")
-    return chosen

@@ -11,15 +11,17 @@ model_card.md          what it is, its scores and limits
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from ml_collections import ConfigDict
+from msgspec import Meta
 
 from data_pipeline.errors import RequestError
+from data_pipeline.reading import as_record, parse_json
 from msanet_jax.runs.recipe import recipe_from_text
 
 FORMAT_VERSION = 1
@@ -29,6 +31,38 @@ MAX_PROGRAM_BYTES = 1 << 30
 MAX_TEXT_BYTES = 64 << 20
 MAX_BATCH = 4096
 _RATIO_FROM_BYTES, _MAX_RATIO = 64 << 20, 100.0
+
+_Side = Annotated[int, Meta(gt=0, le=1 << 16)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Array:
+    shape: tuple[Literal["b"], _Side, _Side]
+    dtype: Literal["float32"] = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Input(_Array):
+    field: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Provenance:
+    step: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """What a manifest must hold to be used; what else it says is told and not needed."""
+
+    platforms: list[str]
+    input: _Input
+    output: _Array
+    threshold: Annotated[float, Meta(gt=0, lt=1)]
+    batch_size: Annotated[int, Meta(gt=0, le=MAX_BATCH)]
+    parameters: list[Annotated[int, Meta(gt=0)]]
+    provenance: _Provenance
+
 
 DEFAULT = "default"
 """Names the model that came with this installation."""
@@ -61,12 +95,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
       RequestError: no such file, no exported model, damaged, or of a newer format.
     """
-    try:
-        manifest = json.loads(read_member(path, MANIFEST, limit=MAX_TEXT_BYTES))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, RequestError):
-            raise
-        raise RequestError(f"{path}: its manifest is no JSON; the file is damaged: copy it again") from None
+    text, where = read_member(path, MANIFEST, limit=MAX_TEXT_BYTES).decode("utf-8", "replace"), f"{path}: {MANIFEST}"
+    manifest: Any = parse_json(text, Any, where=where, remedy="the file is damaged: copy it again")
     ours = isinstance(manifest, dict) and manifest.get("format") == "msanet"
     if not ours or not isinstance(manifest.get("format_version"), int):
         raise RequestError(f"{path}: is not an exported model; make one with msanet export")
@@ -74,7 +104,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise RequestError(
             f"{path}: format {manifest['format_version']} is newer than this version of msanet-jax; update it"
         )
-    _check_values(manifest, path)
+    as_record(manifest, _Manifest, where=where, remedy="export it again")
     return dict(manifest)
 
 
@@ -133,50 +163,3 @@ def read_weights(path: Path, member: int = 0) -> dict[str, np.ndarray]:
         raise
     except (SafetensorError, ValueError, KeyError) as error:
         raise RequestError(f"{path}: {weights_name(member)} is damaged ({error}); take another copy") from None
-
-
-def _check_values(manifest: dict[str, Any], path: Path) -> None:
-    """Refuses a manifest whose values cannot be used.
-
-    Raises:
-      RequestError: names the first key that is missing or wrong.
-    """
-    for key, wanted, holds in (
-        ("platforms", "a list of names", _names),
-        ("input", "an object with field, shape and dtype", _side),
-        ("output", "an object with shape and dtype", _side),
-        ("threshold", "a number between 0 and 1", lambda value: _number(value) and 0 < value < 1),
-        ("batch_size", f"a whole number from 1 to {MAX_BATCH}", lambda value: _whole(value) and value <= MAX_BATCH),
-        ("parameters", "a list of whole numbers", lambda value: isinstance(value, list) and all(map(_whole, value))),
-        ("provenance", "an object with a whole number as step", _provenance),
-    ):
-        if key not in manifest:
-            raise RequestError(f"{path}: its manifest lacks {key}; export it again")
-        if not holds(manifest[key]):
-            raise RequestError(f"{path}: {key} in its manifest must be {wanted}; export it again")
-    if not isinstance(manifest["input"].get("field"), str):
-        raise RequestError(f"{path}: its manifest lacks input.field; export it again")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _provenance(value: Any) -> bool:
-    return isinstance(value, dict) and type(value.get("step", 0)) is int
-
-
-def _names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _side(value: Any) -> bool:
-    """`{"shape": ["b", rows, columns], "dtype": "float32"}`, and texts next to them."""
-    if not isinstance(value, dict) or value.get("dtype", "float32") != "float32":
-        return False
-    shape = value.get("shape")
-    return isinstance(shape, list) and len(shape) == 3 and shape[0] == "b" and all(_whole(side) for side in shape[1:])

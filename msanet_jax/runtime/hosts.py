@@ -167,28 +167,29 @@ def from_primary(ask: Callable[[], Any]) -> Any:
     return answer["value"]
 
 
-def agreed(ask: Callable[[], tuple[Tree, Mapping[str, str]]]) -> Tree:
+def agreed(ask: Callable[[], Tree], facts: Callable[[Tree], Mapping[str, str]]) -> Tree:
     """Calls `ask` on the primary, then on the others, and gives each its own result if the facts are the same on all.
 
     What `ask` builds on disk is built once, because the primary comes first.
 
     Args:
-      ask: returns a result, and facts by name that have to be equal on every process.
+      ask: returns a result.
+      facts: of a result, by name; they have to be equal on every process. One process alone computes none.
 
     Raises:
       RequestError: on every process, if one was refused or facts differ; names processes and facts.
     """
     if jax.process_count() == 1:
-        return ask()[0]
+        return ask()
     results: list[Tree] = []
 
     def attempt() -> dict[str, Any]:
         try:
-            result, facts = ask()
+            result = ask()
         except RequestError as error:
             return {"refusal": str(error)}
         results.append(result)
-        return {"facts": dict(facts)}
+        return {"facts": dict(facts(result))}
 
     first = from_primary(attempt)
     outcomes = _exchange(first if is_primary() else attempt())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.normalize import binning_factor
 from msanet_jax.evaluation.field_maps import Network, Probability, field_probability
@@ -42,6 +43,17 @@ class Model:
     config: ConfigDict = dataclasses.field(default_factory=ConfigDict)
     networks: Networks | None = None
     state: TrainState | None = None
+
+
+def check_threshold(threshold: float) -> float:
+    """The threshold, if it is a probability.
+
+    Raises:
+      RequestError: not between 0 and 1.
+    """
+    if not 0.0 < threshold < 1.0:
+        raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
+    return threshold
 
 
 def from_network(

@@ -15,7 +15,7 @@ from msanet_jax.runs.model_file import DEFAULT, model_path
 from msanet_jax.runs.notices import public_dataset_name
 from msanet_jax.runs.recipe import read_config, require
 from msanet_jax.trained.exported import load_exported
-from msanet_jax.trained.model import Model
+from msanet_jax.trained.model import Model, check_threshold
 from msanet_jax.trained.restore import restore
 from msanet_jax.training.outcome import score_and_write
 
@@ -59,14 +59,11 @@ def score_again(
     begin = time.perf_counter()
     if split not in SCORED_SPLITS:
         raise RequestError(f"--split={split}: must be one of {', '.join(SCORED_SPLITS)}")
-    if threshold is not None and not 0.0 < threshold < 1.0:
-        raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
-    exported = str(source) == DEFAULT or source.is_file()
-    if exported and out is None:
-        raise RequestError("--out: name a folder for the results of a model that is not a run")
-    model = load_model(source, exported=exported, decided=on is not None)
+    if threshold is not None:
+        check_threshold(threshold)
     name = "" if on is None else f"{public_dataset_name(on).replace('/', '_')}_"
-    folder = source / f"evaluation_{name}{split}" if out is None else out
+    folder = results_folder(source, out, f"evaluation_{name}{split}")
+    model = load_model(source, decided=on is not None)
     writable_folder(folder, "--out")
     config = _scored_on(model, on)
     metrics = score_and_write(
@@ -75,7 +72,7 @@ def score_again(
         folder=folder,
         config=config,
         split=split,
-        threshold=model.threshold if threshold is None and (exported or on is not None) else threshold,
+        threshold=model.threshold if threshold is None and (_is_file(source) or on is not None) else threshold,
         step=model.provenance["step"],
         begin=begin,
     )
@@ -83,15 +80,25 @@ def score_again(
     return folder, metrics
 
 
-def load_model(source: Path, *, exported: bool, decided: bool = True) -> Model:
+def results_folder(source: Path, out: Path | None, name: str) -> Path:
+    """`out`, or the folder of that name within a run's; nothing is made.
+
+    Raises:
+      RequestError: the model is a file, next to which nothing is written unasked.
+    """
+    if out is None and _is_file(source):
+        raise RequestError("--out: name a folder for the results of a model that is not a run")
+    return source / name if out is None else out
+
+
+def load_model(source: Path, *, decided: bool = True) -> Model:
     """An exported file, or the best checkpoint of a run; see `score_again`.
 
     Args:
       source: folder of a training, a file, or `default`.
-      exported: whether it is a file or `default`.
       decided: with the threshold of the run's own scores, see `restore`.
     """
-    if exported:
+    if _is_file(source):
         path = model_path(source)
         model = load_exported(path)
         require(model.config, _NEEDED, where=str(path))
@@ -100,6 +107,10 @@ def load_model(source: Path, *, exported: bool, decided: bool = True) -> Model:
         return model
     require(read_config(source), _NEEDED, where=str(source / "config.json"))
     return restore(source, decided=decided)
+
+
+def _is_file(source: Path) -> bool:
+    return str(source) == DEFAULT or source.is_file()
 
 
 def _scored_on(model: Model, on: str | None) -> ConfigDict:

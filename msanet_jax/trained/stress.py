@@ -19,9 +19,9 @@ from msanet_jax.evaluation.evaluate import evaluate
 from msanet_jax.evaluation.field_maps import Probability, marks
 from msanet_jax.evaluation.reliability import fit_temperature, reliability
 from msanet_jax.evaluation.statistics import columns, statistics
-from msanet_jax.runs.model_file import DEFAULT
 from msanet_jax.runs.notices import scores_notice
-from msanet_jax.trained.rescore import load_model
+from msanet_jax.trained.model import check_threshold
+from msanet_jax.trained.rescore import load_model, results_folder
 from msanet_jax.training.baselines import fit_baseline
 
 TUNING = ("phantom_bone/stress_tuning", "validation")
@@ -47,15 +47,12 @@ def score_on_stress(
     Raises:
       RequestError: no such model, a model that does not see the thorax, or a folder that cannot be written.
     """
-    exported = str(source) == DEFAULT or source.is_file()
-    if exported and out is None:
-        raise RequestError("--out: name a folder for the results of a model that is not a run")
-    if threshold is not None and not 0.0 < threshold < 1.0:
-        raise RequestError(f"--threshold={threshold:g}: must lie between 0 and 1")
-    model = load_model(source, exported=exported)
+    folder = results_folder(source, out, "evaluation_stress")
+    if threshold is not None:
+        check_threshold(threshold)
+    model = load_model(source)
     if model.field != "thorax":
         raise RequestError(f"{source}: stress sets show the thorax, this model sees the field {model.field}")
-    folder = source / "evaluation_stress" if out is None else out
     writable_folder(folder, "--out")
     config = model.config
     threshold = model.threshold if threshold is None else threshold

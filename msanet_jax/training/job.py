@@ -55,7 +55,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> Me
       signals.Preempted: SIGTERM arrived; the state is saved.
     """
     begin = time.perf_counter()
-    agreed(lambda: _accepted_recipe(config))
+    agreed(lambda: check_run(config), lambda _: run_facts(config))
     LOG.info("%s", describe_devices())
     run = Path(workdir)
     from_primary(lambda: check_same_config(run, config))
@@ -67,7 +67,7 @@ def train_and_evaluate(config: ConfigDict, *, workdir: str, data_dir: str) -> Me
 
 
 def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: float) -> Metrics | None:
-    splits = agreed(lambda: _accepted_splits(config, data_dir))
+    splits = agreed(lambda: _accepted_splits(config, data_dir), data_facts)
     from_primary(lambda: prepare(run, config, version=splits["train"].version))
     LOG.info(
         "%s: %d training, %d validation, %d test images",
@@ -95,16 +95,11 @@ def _train_and_evaluate(config: ConfigDict, run: Path, data_dir: str, begin: flo
     return metrics
 
 
-def _accepted_recipe(config: ConfigDict) -> tuple[ConfigDict, dict[str, str]]:
-    check_run(config)
-    return config, run_facts(config)
-
-
-def _accepted_splits(config: ConfigDict, data_dir: str) -> tuple[dict[str, GridSplit], dict[str, str]]:
+def _accepted_splits(config: ConfigDict, data_dir: str) -> dict[str, GridSplit]:
     splits = load_splits(config.data, data_dir)
     if config.model not in BASELINES:
-        steps_per_epoch(len(splits["train"].rows), config.train.batch_size)
-    return splits, data_facts(splits)
+        steps_per_epoch(len(splits["train"]), config.train.batch_size)
+    return splits
 
 
 def advice_on_steps(images: int, config: ConfigDict, *, devices: int) -> str | None:

@@ -52,17 +52,17 @@ seen["answer"] = hosts.from_primary(lambda: {"asked": number, "long": "x" * 5000
 seen["shared"] = hosts.share({"a": np.full(3, number + 7)})["a"].tolist()
 seen["gathered"] = hosts.gather(np.array([[number], [10 + number]])).tolist()
 order = []
-seen["result"] = hosts.agreed(lambda: (order.append(time.time()) or number, {"recipe": "same"}))
+seen["result"] = hosts.agreed(lambda: order.append(time.time()) or number, lambda _: {"recipe": "same"})
 seen["order"] = order
 
 def refuse_here():
     if number == 1:
         raise RequestError("no such file here")
-    return None, {}
+    return {}
 
-for ask in (lambda: (None, {"seed": str(number), "width": "4", f"only {number}": "x"}), refuse_here):
+for ask in (lambda: {"seed": str(number), "width": "4", f"only {number}": "x"}, refuse_here):
     try:
-        hosts.agreed(ask)
+        hosts.agreed(ask, dict)
     except RequestError as error:
         seen.setdefault("disagreed", []).append(str(error))
 try:
@@ -229,5 +229,9 @@ def test_one_process_is_the_identity() -> None:
     assert hosts.is_primary()
     assert hosts.share(rows) is rows
     assert hosts.gather(rows) is rows
-    assert hosts.from_primary(lambda: "x") == hosts.agreed(lambda: ("x", {})) == "x"
+    assert (
+        hosts.from_primary(lambda: "x")
+        == hosts.agreed(lambda: "x", lambda _: pytest.fail("computed for nobody"))
+        == "x"
+    )
     assert not hosts.stop_agreed(1)

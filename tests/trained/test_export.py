@@ -230,7 +230,7 @@ def test_damaged_and_foreign_models(model: Path, tmp_path: Path) -> None:
         ({"format_version": 99}, "newer than this version"),
         ({"format": "other"}, "is not an exported model"),
         ({"platforms": ["tpu"]}, "is for tpu, this machine's JAX runs on cpu"),
-        ({"threshold": None}, "threshold in its manifest must be a number"),
+        ({"threshold": None}, "threshold: expected `float`, got `null`"),
         ({"input": {"field": "hand", "shape": ["b", 1, 1]}}, "a field that this version does not know"),
     ):
         with pytest.raises(RequestError, match=message):

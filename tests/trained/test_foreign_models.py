@@ -154,19 +154,19 @@ def test_damaged_programs_are_tried_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"threshold": 1.5}, "threshold in its manifest must be a number between 0 and 1"),
-        ({"threshold": float("nan")}, "threshold in its manifest must be a number between 0 and 1"),
-        ({"threshold": "0.5"}, "threshold in its manifest must be a number between 0 and 1"),
-        ({"batch_size": 0}, "batch_size in its manifest must be a whole number from 1 to 4096"),
-        ({"batch_size": 10**9}, "batch_size in its manifest must be a whole number from 1 to 4096"),
-        ({"batch_size": True}, "batch_size in its manifest must be a whole number"),
-        ({"platforms": "cpu"}, "platforms in its manifest must be a list of names"),
-        ({"provenance": [1]}, "provenance in its manifest must be an object"),
-        ({"provenance": {"step": "$\\frac$"}}, "provenance in its manifest must be an object with a whole number"),
-        ({"input": {"field": ["thorax"], "shape": ["b", 256, 256]}}, "its manifest lacks input.field"),
-        ({"input": {"field": "thorax", "shape": 7}}, "input in its manifest must be an object with field, shape"),
-        ({"output": {"shape": ["b", 256, 1e308], "dtype": "float32"}}, "output in its manifest must be an object"),
-        ({"output": {"shape": ["b", 256, 256], "dtype": "int8"}}, "output in its manifest must be an object"),
+        ({"threshold": 1.5}, "threshold: expected `float` < 1.0"),
+        ({"threshold": float("nan")}, "manifest.json: is not valid JSON"),
+        ({"threshold": "0.5"}, "threshold: expected `float`, got `str`"),
+        ({"batch_size": 0}, "batch_size: expected `int` >= 1"),
+        ({"batch_size": 10**9}, "batch_size: expected `int` <= 4096"),
+        ({"batch_size": True}, "batch_size: expected `int`, got `bool`"),
+        ({"platforms": "cpu"}, "platforms: expected `array`, got `str`"),
+        ({"provenance": [1]}, "provenance: expected `object`, got `array`"),
+        ({"provenance": {"step": "$\\frac$"}}, "provenance.step: expected `int`, got `str`"),
+        ({"input": {"field": ["thorax"], "shape": ["b", 256, 256]}}, "input.field: expected `str`, got `array`"),
+        ({"input": {"field": "thorax", "shape": 7}}, "input.shape: expected `array`, got `int`"),
+        ({"output": {"shape": ["b", 256, 1e308], "dtype": "float32"}}, "output.shape[2]: expected `int`, got `float`"),
+        ({"output": {"shape": ["b", 256, 256], "dtype": "int8"}}, "output.dtype: invalid enum value"),
         ({"format_version": "1"}, "is not an exported model"),
     ],
 )
@@ -186,7 +186,7 @@ def test_manifests_and_recipes_of_another_kind(tmp_path: Path) -> None:
     for text in (b"{", b"\xff\xfe", b"[" * 100_000, b'{"format": ' + b"9" * 5000 + b"}"):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("manifest.json", text)
-        assert "its manifest is no JSON" in _line(path)
+        assert "the file is damaged: copy it again" in _line(path)
 
 
 def test_any_damage_of_the_zip_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
