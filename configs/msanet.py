@@ -5,8 +5,9 @@ Hardware:  one or more TPU or GPU devices; on a CPU it runs too, slowly, and say
 Variants:  --config=configs/msanet.py:cpu,no_cdc  (comma-separated, see VARIANTS; `help` lists them)
 Source:    Wu, Lin et al., EJNMMI Physics 12:72, 2025, doi 10.1186/s40658-025-00785-w. The abstract names the parts;
            every number below is our choice (docs/fidelity.md says why).
-Measured:  :cpu on one busy CPU core: 16 min, set 2.1.0, pooled test DSC 0.36 (0.22 to 0.48), threshold baseline 0.23.
-           :released on one busy CPU core: 51 min, set 2.1.0, pooled test DSC of phantom_bone/full 0.475 (0.35 to 0.57).
+Measured:  :cpu on two busy CPU cores: 10 min, set 2.1.0, pooled test DSC 0.36 (0.23 to 0.47), threshold baseline 0.23.
+           :released on one busy CPU core: 41 min of training, set 2.1.0, scored on phantom_bone/full, pooled test DSC
+           0.475 (0.35 to 0.57).
 Scores on PhantomBone are scores on simulated scans: they are not comparable with the paper's 0.6671.
 """
 

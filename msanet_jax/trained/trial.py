@@ -1,8 +1,8 @@
 """Tries an exported program in a process of its own, which may die, hang or fill its memory without harm to the caller.
 
 Run as a file, with JAX alone: the program comes on stdin; `{}`, `{"problem": ...}` or `{"unreadable": ...}` leaves on
-stdout. JAX parses, compiles and
-runs programs in C++, where damaged or malicious bytes can end the process; so none of that is done anywhere else first.
+stdout. JAX parses, compiles and runs programs in C++, where damaged or malicious bytes can end the process; so none of
+that is done anywhere else first.
 """
 
 from __future__ import annotations
