@@ -240,25 +240,39 @@ def _lock(path: Path, waiting: Callable[[str], None] | None) -> TextIO:
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            if waiting is None:
-                file.close()
-                raise HeldError(holder) from None
-            waiting(holder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            LOG.warning("%s: this file system has no locks (%s); start one process at a time", path, error.strerror)
-        # The holder before has removed the file that it held; a lock on that one keeps nobody out.
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            break
+            _wait(file, path, waiting)
+            if _is_at(path, file):
+                break
+        except BaseException:
+            file.close()
+            raise
         file.close()
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()
     return file
+
+
+def _wait(file: TextIO, path: Path, waiting: Callable[[str], None] | None) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        if waiting is None:
+            raise HeldError(holder) from None
+        waiting(holder)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        LOG.warning("%s: this file system has no locks (%s); start one process at a time", path, error.strerror)
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    """Whether the locked file is the one at `path`; a lock on one that its holder removed keeps nobody out."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _concerns(error: OSError, out: Path) -> bool:

@@ -135,6 +135,21 @@ def test_one_at_a_time_in_turn(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_on_a_removed_file_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder before removes its file just when the next one has locked it."""
+    lock, flock, removed = tmp_path / "lock", fcntl.flock, []
+
+    def late(file: object, operation: int) -> None:
+        flock(file, operation)
+        if not removed:
+            removed.append(lock.unlink())
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with only_one(lock):
+        assert removed
+        assert lock.read_text().startswith(f"process {os.getpid()} on ")
+
+
 def test_a_file_system_without_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
