@@ -177,6 +177,15 @@ def test_every_example_of_every_batch_has_its_own_augmentation(small_config: Con
     assert _distinct(np.concatenate([first, second])) == 32
 
 
+def test_augmentations_do_not_come_back(small_config: ConfigDict) -> None:
+    """200 images on, and around the 2**31st, an image is still drawn anew."""
+    config = _still(small_config)
+    config.augment.gain_fraction = 0.2
+    assert _distinct(_images(config, 50, _one_image(8))) == 200
+    late = _take(config, 2, _one_image(8), first_batch=2**29 - 1)
+    assert _distinct(np.concatenate([batch["image"] for batch in late])[..., 0]) == 8
+
+
 def test_the_order_follows_the_seed(small_config: ConfigDict) -> None:
     config = _still(small_config)
     assert not np.array_equal(_images(config, 2), _images(config, 2, seed=4))
