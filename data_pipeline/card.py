@@ -86,7 +86,7 @@ def numbers(splits: dict[str, BoneScans]) -> str:
     masks = {name: np.concatenate([splits[s].masks[name] for s in SPLITS]) for name in splits["train"].masks}
     sizes = []
     for low, high in itertools.pairwise(SIZE_EDGES_MM):
-        seen = [row["visible"] for row in every if low <= row["size_mm"] < high]
+        seen = [row.visible is True for row in every if row.size_mm is not None and low <= row.size_mm < high]
         sizes.append((low, high if np.isfinite(high) else None, len(seen), np.mean(seen) if seen else np.nan))
     pairs = {
         "reader 1 against reader 2": ("reader_1", "reader_2"),
@@ -104,16 +104,16 @@ def numbers(splits: dict[str, BoneScans]) -> str:
                 len({image.patient for image in images[split]}),
                 len(images[split]),
                 sum(not mask.any() for mask in splits[split].masks["lesions"]),
-                sum(row["visible"] for row in rows[split]),
+                sum(row.visible is True for row in rows[split]),
             )
             for split in SPLITS
         ],
         quantiles={
-            key: np.quantile([row[key] for row in every], [0.05, 0.5, 0.95]).tolist()
+            key: np.quantile([getattr(row, key) for row in every], [0.05, 0.5, 0.95]).tolist()
             for key in ("size_mm", "contrast", "area_px", "cnr")
         },
         visible_cnr=TruthRules().visible_cnr,
-        hidden=np.mean([not row["visible"] for row in every]),
+        hidden=np.mean([row.visible is False for row in every]),
         lesion_share=(masks["lesions"] > 0).mean(),
         benign_share=(masks["benign"] > 0).mean(),
         dice={label: pooled_dice(masks[one], masks[other]) for label, (one, other) in pairs.items()},
@@ -131,7 +131,7 @@ def _draw_lesions(splits: dict[str, BoneScans], path: Path) -> None:
         (axes[0, 2], "cnr", "contrast-to-noise ratio", True),
         (axes[1, 0], "area_px", "area of scored mask, pixels", True),
     ):
-        values = np.maximum([row[key] for row in rows], 0.1)
+        values = np.maximum([getattr(row, key) for row in rows], 0.1)
         bins = np.geomspace(values.min(), values.max(), 30) if log else np.linspace(0, values.max(), 30)
         axis.hist(values, bins=bins, color="0.4")
         axis.set(xlabel=label, ylabel="lesions", xscale="log" if log else "linear")
@@ -140,7 +140,7 @@ def _draw_lesions(splits: dict[str, BoneScans], path: Path) -> None:
     most = max(len(image.lesion_rows) for image in images)
     axes[1, 1].hist([len(image.lesion_rows) for image in images], bins=np.arange(most + 2) - 0.5, color="0.4")
     axes[1, 1].set(xlabel="lesions per image", ylabel="images")
-    sites = [str(row["bone"]).split("_")[0] for row in rows]
+    sites = [str(row.bone).split("_")[0] for row in rows]
     names = sorted(set(sites), key=sites.count)
     axes[1, 2].barh(names, [sites.count(name) for name in names], color="0.4")
     axes[1, 2].set(xlabel="lesions")

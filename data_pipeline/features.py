@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import msgspec
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.errors import RequestError
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ class ImageRow:
     patient: str
     view: str
     pixel_size_mm: tuple[float, float]
-    lesion_rows: list[dict[str, Any]]
+    lesion_rows: list[LesionFacts]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +170,7 @@ def _image_row(example: dict[str, Any]) -> ImageRow:
         patient=_text(example["patient"]),
         view=_text(example["view"]),
         pixel_size_mm=(float(example["pixel_size_mm"][0]), float(example["pixel_size_mm"][1])),
-        lesion_rows=json.loads(_text(example["lesion_rows"])),
+        lesion_rows=msgspec.json.decode(_text(example["lesion_rows"]), type=list[LesionFacts]),
     )
 
 

@@ -83,7 +83,7 @@ def view_example(view: SimulatedView, field: str) -> dict[str, Any]:
         "view": str(view.scan.view),
         "pixel_size_mm": np.array(view.scan.pixel_size_mm, np.float32),
         "crop_origin_px": np.array([window.row, window.column], np.int32),
-        "lesion_rows": json.dumps([row for row in view.lesion_rows if row["id"] in present]),
+        "lesion_rows": json.dumps([dataclasses.asdict(row) for row in view.lesion_rows if row.id in present]),
         **cropped,
     }
 

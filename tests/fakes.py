@@ -12,11 +12,12 @@ import numpy as np
 from ml_collections import ConfigDict
 from msgspec import UNSET
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.features import BoneScans, ImageRow, StoredScans, image_features
 from data_pipeline.files import nan_to_null, write_json, write_text
 from data_pipeline.grid import GridSplit, on_field, on_network
 from data_pipeline.phantom.simulate import SimulatedPatient, SimulatedView
-from data_pipeline.phantom.truth import MASKS
+from data_pipeline.phantom.truth import MASKS, SeenLesion
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import ThoraxBox
 from msanet_jax.evaluation import statistics
@@ -57,7 +58,7 @@ def fake_scans(images: int, *, side: int = 16, seed: int = 0, per_patient: int =
             patient=f"patient-{number // per_patient}",
             view="anterior",
             pixel_size_mm=(2.0, 2.0),
-            lesion_rows=[{"id": 1, "size_mm": 8.0, "bone": "rib_5_left", "visible": True}],
+            lesion_rows=[LesionFacts(1, size_mm=8.0, bone="rib_5_left", visible=True)],
         )
         for number in range(images)
     ]
@@ -78,7 +79,7 @@ def stored_scans(scans: BoneScans) -> StoredScans:
                 "view": row.view,
                 "pixel_size_mm": np.array(row.pixel_size_mm, np.float32),
                 "crop_origin_px": np.zeros(2, np.int32),
-                "lesion_rows": json.dumps(row.lesion_rows),
+                "lesion_rows": json.dumps([dataclasses.asdict(facts) for facts in row.lesion_rows]),
                 **{name: ids[number] for name, ids in scans.masks.items()},
             }
         )
@@ -97,6 +98,15 @@ def fake_split(images: int, *, size_px: int = 16, **options: Any) -> GridSplit:
     return lesion_split(fake_scans(images, **options), size_px)
 
 
+def seen_lesion(number: int, **changes: Any) -> SeenLesion:
+    """A visible metastasis of a rib."""
+    return SeenLesion(
+        **{"id": number, "kind": "metastasis", "bone": "rib_5_left", "size_mm": 13.0, "contrast": 4.0}
+        | {"cold_centre": False, "cluster": None, "centre_mm": (0.0, 0.0, 0.0)}
+        | {"area_px": 36, "counts": 900.0, "cnr": 6.0, "visible": True, **changes}
+    )
+
+
 def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> SimulatedPatient:
     """A body-shaped image that depends on its arguments only."""
     made = {}
@@ -109,8 +119,9 @@ def quick_patient(*, seed: int, index: int, views: tuple[View, ...]) -> Simulate
         ids = np.zeros((1024, 256), np.uint8)
         ids[250:256, 100:106] = 7
         scan = Scan(random.poisson(expected).astype(np.int32), (2.2, 2.2), view, f"phantom-{seed}-{index:05d}", "fake")
-        rows = [{"id": 7, "size_mm": 13.0}, {"id": 8, "size_mm": 9.0}]
-        made[view] = SimulatedView(scan, expected, *(ids for _ in MASKS), rows, ids)
+        rows = [seen_lesion(7, size_mm=13.0), seen_lesion(8, size_mm=9.0)]
+        masks = dict.fromkeys((*MASKS, "organs"), ids)
+        made[view] = SimulatedView(scan=scan, expected=expected, lesion_rows=rows, **masks)
     return SimulatedPatient(f"phantom-{seed}-{index:05d}", {}, made)
 
 
@@ -126,7 +137,7 @@ def level_split(*, lesion: float, other: float, place: int = 2, images: int = 4,
         counts[:, first : first + 4, first : first + 4] = round(16 * uptake**2)
     ids[:, place : place + 4, place : place + 4] = 1
     rows = [
-        ImageRow(f"image-{n}", f"patient-{n}", "anterior", (2.0, 2.0), [{"id": 1, "size_mm": 8.0}])
+        ImageRow(f"image-{n}", f"patient-{n}", "anterior", (2.0, 2.0), [LesionFacts(1, size_mm=8.0)])
         for n in range(images)
     ]
     return lesion_split(BoneScans(counts=counts, masks={"lesions": ids}, rows=rows), side)

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from data_pipeline.annotations.words import Says, meaning
 from data_pipeline.phantom.truth import MASKS
+from data_pipeline.reading import Finite
 from data_pipeline.scan import ScanError
 
 KINDS = MASKS
@@ -28,20 +29,37 @@ Labels = Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
+class WeakBox:
+    """A box that is no mask: neither trained on nor scored.
+
+    Attributes:
+      kind: of its content.
+      row, column: its corner, in pixels of the scan.
+      rows, columns: its size.
+    """
+
+    kind: str
+    row: Finite
+    column: Finite
+    rows: Finite
+    columns: Finite
+
+
+@dataclasses.dataclass(frozen=True)
 class Annotation:
     """What one annotation says of one scan.
 
     Attributes:
       masks: by kind `[rows, columns]` uint8 instance ids, 0 where there is nothing. An empty mask says that there is
         nothing of that kind, which holds only if everything was understood.
-      boxes: weak labels, `{"kind", "row", "column", "rows", "columns"}` in pixels.
+      boxes: weak labels.
       warnings: what was assumed, one sentence each.
       used: shapes, segments or values that became a region or a box, or that the user told to ignore.
       not_understood: the first thing in it that was not, with what to do; empty if there is none.
     """
 
     masks: dict[str, np.ndarray]
-    boxes: tuple[dict[str, object], ...] = ()
+    boxes: tuple[WeakBox, ...] = ()
     warnings: tuple[str, ...] = ()
     used: int = 0
     not_understood: str = ""
@@ -63,7 +81,7 @@ class Reading:
     def __init__(self, shape: tuple[int, int], labels: Labels, source: str) -> None:
         self._shape, self._labels, self._source = shape, labels, source
         self._regions: dict[str, dict[Hashable, np.ndarray]] = {}
-        self._boxes: list[dict[str, object]] = []
+        self._boxes: list[WeakBox] = []
         self._used = 0
         self._not_understood = ""
 
@@ -93,7 +111,7 @@ class Reading:
         check_number(len(found), self._source)
         self._used += 1
 
-    def box(self, box: dict[str, object]) -> None:
+    def box(self, box: WeakBox) -> None:
         """Adds a weak label."""
         self._boxes.append(box)
         self._used += 1

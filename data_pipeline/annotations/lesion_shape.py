@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from skimage.measure import regionprops_table
@@ -59,17 +58,4 @@ def lesion_shapes(ids: np.ndarray, pixel_size_mm: tuple[float, float], *maps: np
             maxima=tuple(float(table[f"intensity_max-{layer}"][row]) for layer in range(len(maps))),
         )
         for row, number in enumerate(table["label"])
-    ]
-
-
-def measure_lesions(ids: np.ndarray, pixel_size_mm: tuple[float, float]) -> list[dict[str, Any]]:
-    """A row per lesion: `id`, `pixels` and `size_mm`, its length.
-
-    Args:
-      ids: `[rows, columns]` instance ids.
-      pixel_size_mm: (row, column) spacing.
-    """
-    return [
-        {"id": shape.id, "pixels": shape.pixels, "size_mm": round(shape.length_mm, 2)}
-        for shape in lesion_shapes(ids, pixel_size_mm)
     ]

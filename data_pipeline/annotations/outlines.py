@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from skimage.draw import disk, polygon
 
-from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, Reading, kind_of_label
+from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, Reading, WeakBox, kind_of_label
 from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.values import MAX_SIDE_PX
 from data_pipeline.scan import ScanError
@@ -184,7 +184,7 @@ def _patch(text: str) -> np.ndarray:
         return np.asarray(picture).astype(bool)
 
 
-def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | None, tuple[dict[str, object], ...]]:
+def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | None, tuple[WeakBox, ...]]:
     """File name, (rows, columns) and weak boxes of a Pascal VOC file.
 
     Raises:
@@ -220,7 +220,7 @@ def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | Non
     return root.findtext("filename") or path.stem, shape if shape and min(shape) > 0 else None, tuple(boxes)
 
 
-def weak_box(kind: str, row: float, column: float, rows: float, columns: float) -> dict[str, object]:
+def weak_box(kind: str, row: float, column: float, rows: float, columns: float) -> WeakBox:
     """A box in pixels, counted from the first pixel's corner.
 
     Raises:
@@ -228,5 +228,4 @@ def weak_box(kind: str, row: float, column: float, rows: float, columns: float) 
     """
     if not (rows > 0 and columns > 0 and np.isfinite([row, column, rows, columns]).all()):
         raise ValueError("an empty box")
-    place = {"row": row, "column": column, "rows": rows, "columns": columns}
-    return {"kind": kind, **{key: round(float(value), 2) for key, value in place.items()}}
+    return WeakBox(kind, *(round(float(value), 2) for value in (row, column, rows, columns)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipeline.annotations import coco, outlines
 from data_pipeline.annotations.dicom_seg import SegmentFrame, segment_annotation
-from data_pipeline.annotations.kinds import Annotation, Labels
+from data_pipeline.annotations.kinds import Annotation, Labels, WeakBox
 from data_pipeline.annotations.pixels import pages_of, read_pixel_mask
 from data_pipeline.annotations.target import Target
 from data_pipeline.errors import RequestError
@@ -199,9 +199,9 @@ def _empty_boxes(merged: Annotation, found: Sequence[tuple[SourceFile, Annotatio
     drawn, problems = merged.masks["lesions"] > 0, []
     for file, annotation in found:
         for box in annotation.boxes:
-            top, left, rows, columns = (float(str(box[key])) for key in ("row", "column", "rows", "columns"))
-            inside = drawn[max(int(top), 0) : ceil(top + rows), max(int(left), 0) : ceil(left + columns)]
-            if box["kind"] == "lesions" and not inside.any():
+            rows = slice(max(int(box.row), 0), ceil(box.row + box.rows))
+            columns = slice(max(int(box.column), 0), ceil(box.column + box.columns))
+            if box.kind == "lesions" and not drawn[rows, columns].any():
                 problems.append((file, "a box around a lesion in which nothing is drawn; draw it, or remove the box"))
                 break
     return problems
@@ -225,7 +225,7 @@ def _check_shapes(annotation: Annotation, shape: tuple[int, int], source: str) -
 
 def _merge(found: list[tuple[SourceFile, Annotation]], problems: list[tuple[SourceFile, str]]) -> Annotation:
     masks: dict[str, np.ndarray] = {}
-    boxes: list[dict[str, object]] = []
+    boxes: list[WeakBox] = []
     warnings: list[str] = []
     for file, annotation in found:
         for kind, ids in annotation.masks.items():

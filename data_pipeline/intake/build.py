@@ -20,7 +20,7 @@ from data_pipeline.intake.folder import PRIVATE, load_masks, read_data_set
 from data_pipeline.intake.grouping import grouped
 from data_pipeline.intake.layouts import Layout, recognise
 from data_pipeline.intake.manifest import ImageEntry
-from data_pipeline.intake.pairing import Finder, ScanFile, pair_files, same_files
+from data_pipeline.intake.pairing import Facts, Finder, ScanFile, pair_files, same_files
 from data_pipeline.intake.splitting import draw_splits, one_patient, place_of
 from data_pipeline.intake.unmasked import UNMASKED, Origin
 from data_pipeline.readers import names, read_scans
@@ -305,7 +305,7 @@ class _Import:
         image_id: str,
         scan: Scan,
         annotation: Annotation,
-        facts: list[dict[str, object]] | None,
+        facts: Facts | None,
         label: str,
     ) -> ImageEntry:
         notes = tuple(note for note in scan.warnings if not note.startswith(NO_PIXEL_SIZE))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.annotations.kinds import KINDS
-from data_pipeline.annotations.lesion_shape import measure_lesions
+from data_pipeline.annotations.lesion_shape import LesionShape, lesion_shapes
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import find_window
 from data_pipeline.intake import quality
@@ -78,7 +78,7 @@ class CheckedImage:
       digest: of the counts.
       marks: landmarks, by which copies are found.
       measured: whether it has a lesion mask that can be used.
-      lesions: measured rows.
+      lesions: as measured.
       noise: of the counts.
       outside: lesions of which no pixel lies in the thorax field.
       problems: of this image.
@@ -91,7 +91,7 @@ class CheckedImage:
     digest: str = ""
     marks: dict[str, Landmarks] = dataclasses.field(default_factory=dict)
     measured: bool = False
-    lesions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    lesions: list[LesionShape] = dataclasses.field(default_factory=list)
     noise: quality.Noise = dataclasses.field(default_factory=lambda: quality.Noise(float("nan"), float("nan")))
     outside: int = 0
     problems: list[Problem] = dataclasses.field(default_factory=list)
@@ -204,7 +204,7 @@ def _check_masks(image: CheckedImage, scan: Scan, folder: Path) -> None:
         if kind != "lesions":
             continue
         image.measured = True
-        image.lesions = measure_lesions(ids, entry.pixel_size_mm)
+        image.lesions = lesion_shapes(ids, entry.pixel_size_mm)
         if not present.size:
             continue
         field = set(np.unique(cut(ids, find_window(scan, "thorax", entry.thorax))).tolist())
@@ -301,7 +301,7 @@ def _fingerprint(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> dic
     by_split: dict[str, int] = defaultdict(int)
     for image in images:
         by_split[image.split] += 1
-    sizes = [row["size_mm"] for image in masked for row in image.lesions]
+    sizes = [round(lesion.length_mm, 2) for image in masked for lesion in image.lesions]
     return {
         "origin": data_set.origin,
         "scans": len(images),

@@ -16,17 +16,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from msgspec import Meta
 
-from data_pipeline.annotations.kinds import KINDS, connected_instances
+from data_pipeline.annotations.kinds import KINDS, WeakBox, connected_instances
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.errors import RequestError
 from data_pipeline.intake.manifest import MANIFEST, ImageEntry, read_entries
 from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.values import check_size
-from data_pipeline.reading import Finite, as_record, read_json
+from data_pipeline.reading import as_record, read_json
 from data_pipeline.scan import Scan
 from data_pipeline.splits import SPLITS, check_disjoint
 
@@ -34,6 +34,8 @@ LAYOUT_VERSION = 1
 DOCUMENT, SPLITS_FILE, PRIVATE = "dataset.json", "splits.json", "private"
 LEFT_OUT = "left_out"
 """In splits.json: patients in no split, such as those without any mask."""
+
+_MEND = f"mend it, or empty its cell in {MANIFEST}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,44 +47,16 @@ class _Document:
 
 
 @dataclasses.dataclass(frozen=True)
-class LesionFacts:
-    """What the data set says of a lesion, as far as scores use it; a file may say more.
+class _Lesions:
+    """What masks/ID_lesions.json holds."""
 
-    Attributes:
-      id: in the image's mask `lesions`.
-      bone: its name; `rib_5_left` is a rib.
-      size_mm: length.
-      contrast, cnr: ratios to the bone around and to the noise.
-      visible: whether a reader can see it.
-    """
-
-    id: Annotated[int, Meta(ge=1, le=255)]
-    bone: str | None = None
-    size_mm: Annotated[float, Meta(ge=0, le=1e4)] | None = None
-    contrast: Finite | None = None
-    cnr: Finite | None = None
-    visible: bool | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class WeakBox:
-    """A box that is no mask: neither trained on nor scored.
-
-    Attributes:
-      kind: of its content.
-      row, column: its corner, in pixels of the scan.
-      rows, columns: its size.
-    """
-
-    kind: str
-    row: Finite
-    column: Finite
-    rows: Finite
-    columns: Finite
+    lesions: list[LesionFacts]
 
 
 @dataclasses.dataclass(frozen=True)
 class _WeakBoxes:
+    """What weak/ID.json holds."""
+
     boxes: list[WeakBox]
 
 
@@ -181,18 +155,15 @@ def load_masks(folder: Path, entry: ImageEntry, kinds: Iterable[str]) -> dict[st
     return masks
 
 
-def load_facts(folder: Path, entry: ImageEntry) -> list[dict[str, Any]]:
-    """A row for each lesion, `LesionFacts` and what else the file says of it; none where there is no file.
+def load_facts(folder: Path, entry: ImageEntry) -> list[LesionFacts]:
+    """What the data set says of each lesion; none where there is no file.
 
     Raises:
       RequestError: the file is damaged.
     """
     if not entry.lesion_facts:
         return []
-    path, remedy = folder / entry.lesion_facts, f"mend it, or empty its cell in {MANIFEST}"
-    content = read_json(path, dict[str, list[dict[str, Any]]], remedy=remedy)
-    as_record(content.get("lesions"), list[LesionFacts], where=f"{path}: lesions", remedy=remedy)
-    return content["lesions"]
+    return read_json(folder / entry.lesion_facts, _Lesions, remedy=_MEND).lesions
 
 
 def load_boxes(folder: Path, entry: ImageEntry) -> list[WeakBox]:
@@ -203,8 +174,7 @@ def load_boxes(folder: Path, entry: ImageEntry) -> list[WeakBox]:
     """
     if not entry.weak_boxes:
         return []
-    remedy = f"mend it, or empty its cell in {MANIFEST}"
-    return read_json(folder / entry.weak_boxes, _WeakBoxes, remedy=remedy).boxes
+    return read_json(folder / entry.weak_boxes, _WeakBoxes, remedy=_MEND).boxes
 
 
 def read_stored(path: Path) -> np.ndarray:

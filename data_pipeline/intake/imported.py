@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipeline.annotations.lesion_shape import measure_lesions
+from data_pipeline.annotations.lesion_facts import LesionFacts
+from data_pipeline.annotations.lesion_shape import lesion_shapes
 from data_pipeline.errors import RequestError
 from data_pipeline.features import image_features
 from data_pipeline.fields import field_counts, field_ids, field_pixel_mm, field_shape, find_window
@@ -82,8 +83,12 @@ def field_example(folder: Path, entry: ImageEntry, field: str, kinds: tuple[str,
         ).items()
     }
     pixel = field_pixel_mm(entry.pixel_size_mm, window, field)
-    facts = {int(row["id"]): row for row in load_facts(folder, entry)}
-    rows = [{**row, **facts.get(int(row["id"]), {})} for row in measure_lesions(ids["lesions"], pixel)]
+    known = {facts.id: facts for facts in load_facts(folder, entry)}
+    rows = []
+    for shape in lesion_shapes(ids["lesions"], pixel):
+        facts = known.get(shape.id, LesionFacts(shape.id))
+        size_mm = round(shape.length_mm, 2) if facts.size_mm is None else facts.size_mm
+        rows.append(dataclasses.replace(facts, size_mm=size_mm))
     return {
         "counts": field_counts(scan.counts, window, field),
         "image_id": entry.image_id,
@@ -91,7 +96,7 @@ def field_example(folder: Path, entry: ImageEntry, field: str, kinds: tuple[str,
         "view": str(entry.view),
         "pixel_size_mm": np.array(pixel, np.float32),
         "crop_origin_px": np.array([window.row, window.column], np.int32),
-        "lesion_rows": json.dumps(rows),
+        "lesion_rows": json.dumps([dataclasses.asdict(row) for row in rows]),
         **{kind: ids[kind] for kind in kinds},
     }
 

@@ -10,19 +10,30 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_pipeline.annotations import coco, outlines
+from data_pipeline.errors import RequestError
 from data_pipeline.intake import strangers
 from data_pipeline.readers import names
 from data_pipeline.readers.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.sources import Source, SourceFile
+from data_pipeline.reading import as_record
 from data_pipeline.scan import ScanError, View
 
 Key = tuple[tuple[str, ...], str]
 CocoImage = tuple[SourceFile, Mapping[str, Any], list[Mapping[str, Any]]]
+Facts = list[dict[str, Any]]
+"""What patient.json says of the lesions in a view; it is copied, not understood."""
 
 _ALONE = "no scan of that name; name it as its scan with _mask behind, or remove it"
 _SEVERAL = "several scans have that name; name it as one of them, in the same folder and with the same capitals"
 _PEEKED = ("Modality", "SOPInstanceUID", "ImageType", "PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 _NRRD = {".nrrd", ".nhdr"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _SimulatedView:
+    """A view in patient.json, as far as it is read."""
+
+    lesions: Facts = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -41,7 +52,7 @@ class ScanFile:
       coco: view or None -> (file, image entry, annotations).
       voc: view or None -> XML file.
       label: of the image as a whole.
-      facts: lesion rows by view, of simulated patients.
+      facts: by view, of simulated patients.
       refused: whether an annotation that belongs to it, or seems to by its name, cannot be used.
     """
 
@@ -56,7 +67,7 @@ class ScanFile:
     coco: dict[View | None, CocoImage] = dataclasses.field(default_factory=dict)
     voc: dict[View | None, SourceFile] = dataclasses.field(default_factory=dict)
     label: str = ""
-    facts: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Facts] = dataclasses.field(default_factory=dict)
     refused: bool = False
 
 
@@ -186,7 +197,7 @@ class _Sorted:
         self.labelme: list[tuple[SourceFile, str]] = []
         self.coco: list[tuple[SourceFile, Any]] = []
         self.voc: list[SourceFile] = []
-        self.patients: dict[str, Any] = {}
+        self.patients: dict[str, dict[str, Facts]] = {}
         self.problems: list[tuple[SourceFile, str]] = []
         self.ignored = 0
 
@@ -224,7 +235,7 @@ class _Sorted:
         elif coco.is_coco(content):
             self.coco.append((file, content))
         elif isinstance(content, dict) and "PhantomBone" in str(content.get("note", "")) and "views" in content:
-            self.patients[str(PurePosixPath(file.name).parent)] = content["views"]
+            self._take_patient(file, content["views"])
         elif content is None:
             self.problems.append((file, "is not a readable JSON; remove it, or export the annotation again"))
         elif (
@@ -235,6 +246,14 @@ class _Sorted:
             self.problems.append((file, line))
         else:
             self.ignored += 1
+
+    def _take_patient(self, file: SourceFile, views: Any) -> None:
+        try:
+            known = as_record(views, dict[str, _SimulatedView], where="views", remedy="simulate the patient again")
+        except RequestError as error:
+            self.problems.append((file, str(error)))
+            return
+        self.patients[str(PurePosixPath(file.name).parent)] = {name: view.lesions for name, view in known.items()}
 
     def _take_dicom(self, file: SourceFile) -> None:
         modality, uid, simulated, identity = peek(file.path)
@@ -298,10 +317,9 @@ def _attach(pairing: Pairing, found: _Sorted, finder: Finder) -> None:
             else:
                 _give(pairing, scan, scan.coco, view, (file, (file, image, entries)), f"COCO annotation, {name!r},")
     for scan in pairing.scans:
-        views = found.patients.get(str(PurePosixPath(scan.file.name).parent))
-        if views is not None:
-            scan.simulated = True
-            scan.facts = {name: view.get("lesions", []) for name, view in views.items() if isinstance(view, dict)}
+        facts = found.patients.get(str(PurePosixPath(scan.file.name).parent))
+        if facts is not None:
+            scan.simulated, scan.facts = True, facts
 
 
 def _give(

@@ -50,7 +50,7 @@ class Origin:
     def add(self, annotation: Annotation, label: str = "", *, refused: bool = False) -> None:
         """Takes note of what a copy's annotation or label says of lesions, and whether one of them was refused."""
         self.refused |= refused
-        boxes = any(box["kind"] != "benign" for box in annotation.boxes)
+        boxes = any(box.kind != "benign" for box in annotation.boxes)
         masks = any(kind != "benign" and ids.any() for kind, ids in annotation.masks.items())
         self.marked |= boxes or masks or label in _ILL
 

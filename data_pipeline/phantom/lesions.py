@@ -7,7 +7,6 @@ vertebra or all of it, and can never leave the bone. `benign` grows what looks l
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,20 @@ VERTEBRA = ("thoracic", "lumbar")
 MIN_POINTS = 6
 MAX_SPOTS = 250
 """Masks hold ids in one byte."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpotFacts:
+    """What patient.json has of a spot: attributes of `Spot`, and the mean of its points in mm."""
+
+    id: int
+    kind: str
+    bone: str
+    size_mm: float
+    contrast: float
+    cold_centre: bool
+    cluster: int | None
+    centre_mm: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +66,18 @@ class Spot:
     column: np.ndarray
     activity: np.ndarray
 
-    def as_dict(self) -> dict[str, Any]:
-        """What patient.json holds of it."""
-        keys = ("id", "kind", "bone", "size_mm", "contrast", "cold_centre", "cluster")
-        return {key: getattr(self, key) for key in keys} | {
-            "centre_mm": [round(float(value), 1) for value in self.position.mean(axis=0)]
-        }
+    def facts(self) -> SpotFacts:
+        """Itself without its points."""
+        return SpotFacts(
+            id=self.id,
+            kind=self.kind,
+            bone=self.bone,
+            size_mm=self.size_mm,
+            contrast=self.contrast,
+            cold_centre=self.cold_centre,
+            cluster=self.cluster,
+            centre_mm=tuple(round(float(value), 1) for value in self.position.mean(axis=0)),
+        )
 
 
 class Grower:

@@ -46,31 +46,18 @@ AIR_COUNTS = 0.15
 
 
 @dataclasses.dataclass(frozen=True)
-class SimulatedView:
+class SimulatedView(Masks):
     """A view with everything known about it; arrays are `[1024, 256]`.
 
     Attributes:
       scan: Poisson counts.
       expected: float32, noise-free counts.
-      lesions: uint8 ids of visible lesions, attenuated projection above a fraction of its maximum: the scored truth.
-      lesions_all: likewise, with the hidden lesions, whose contrast-to-noise no reader can see.
-      lesions_isocontour: uint8 ids, isocontour of the blurred noise-free lesion.
-      reader_1, reader_2: uint8 ids, two virtual readers.
-      benign: uint8 ids of benign spots.
-      lesion_rows: facts per lesion in this view.
       organs: uint8, 1 right kidney, 2 left kidney, 3 bladder: where the organ is thicker than the fraction of its
         greatest thickness at which lesions are drawn.
     """
 
     scan: Scan
     expected: np.ndarray
-    lesions: np.ndarray
-    lesions_all: np.ndarray
-    lesions_isocontour: np.ndarray
-    reader_1: np.ndarray
-    reader_2: np.ndarray
-    benign: np.ndarray
-    lesion_rows: list[dict[str, Any]]
     organs: np.ndarray
 
 
@@ -151,8 +138,8 @@ def simulate_patient(
         "field_of_view": list(field_of_view),
         "superscan": ill.superscan,
         "patient": patient.as_dict(),
-        "lesions": [spot.as_dict() for spot in lesions],
-        "benign": [spot.as_dict() for spot in benign],
+        "lesions": [dataclasses.asdict(spot.facts()) for spot in lesions],
+        "benign": [dataclasses.asdict(spot.facts()) for spot in benign],
     }
     return SimulatedPatient(key=key, parameters=parameters, views=made)
 
@@ -343,6 +330,6 @@ def _add_noise(
     return SimulatedView(
         scan=scan,
         expected=noiseless.expected.astype(np.float32),
-        **dataclasses.asdict(noiseless.masks),
+        **vars(noiseless.masks),
         organs=np.ascontiguousarray(noiseless.organs),
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from data_pipeline.phantom.lesions import Spot
+from data_pipeline.phantom.lesions import Spot, SpotFacts
 from data_pipeline.phantom.priors import TruthRules
 
 MASKS = ("lesions", "lesions_all", "lesions_isocontour", "reader_1", "reader_2", "benign")
@@ -39,10 +38,33 @@ class Projection:
 
 
 @dataclasses.dataclass(frozen=True)
-class Masks:
-    """Instance ids `[rows, columns]` uint8, 0 where there is nothing, and a row of facts per lesion.
+class SeenLesion(SpotFacts):
+    """A metastasis in one view.
 
-    `lesions` and its isocontour hold the visible ones, `lesions_all` the hidden ones too.
+    Attributes:
+      area_px: pixels of its mask, also of those that another lesion has in the scored mask.
+      counts: that it adds; negative of a cold one.
+      cnr: contrast-to-noise ratio.
+      visible: whether a reader can see it.
+    """
+
+    area_px: int
+    counts: float
+    cnr: float
+    visible: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """Instance ids `[rows, columns]` uint8, 0 where there is nothing.
+
+    Attributes:
+      lesions: visible lesions, attenuated projection above a fraction of its maximum: the scored truth.
+      lesions_all: likewise, with the hidden lesions, whose contrast-to-noise no reader can see.
+      lesions_isocontour: isocontour of the blurred noise-free lesion, visible ones alone.
+      reader_1, reader_2: two virtual readers.
+      benign: benign spots.
+      lesion_rows: every lesion, hidden ones too.
     """
 
     lesions: np.ndarray
@@ -51,7 +73,7 @@ class Masks:
     reader_1: np.ndarray
     reader_2: np.ndarray
     benign: np.ndarray
-    lesion_rows: list[dict[str, Any]]
+    lesion_rows: list[SeenLesion]
 
 
 def project_spot(
@@ -123,13 +145,13 @@ def draw_masks(
             if drawn:
                 by_rule[key].append((spot.id, seen, _above(seen.counts, level)))
         rows.append(
-            spot.as_dict()
-            | {
-                "area_px": int(mask.sum()),
-                "counts": round(seen.sign * float(seen.counts.sum()), 1),
-                "cnr": round(cnr, 2),
-                "visible": bool(visible),
-            }
+            SeenLesion(
+                **vars(spot.facts()),
+                area_px=int(mask.sum()),
+                counts=round(seen.sign * float(seen.counts.sum()), 1),
+                cnr=round(cnr, 2),
+                visible=bool(visible),
+            )
         )
     shape = expected.shape
     return Masks(

@@ -9,12 +9,12 @@ A lesion is clustered if another lesion's mask lies within 15 mm of its own, els
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy import ndimage
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from msanet_jax.evaluation.pixels import count_pixels
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)
@@ -34,7 +34,7 @@ class LesionResult:
       detected: whether the share reaches the rule's minimum.
       dsc: of its mask with its own prediction; 0 where nothing touches it.
       clustered: whether another lesion is near.
-      facts: what the data set says of it (bone, size_mm, contrast, cnr, visible, ...).
+      facts: what the data set says of it.
     """
 
     id: int
@@ -43,7 +43,7 @@ class LesionResult:
     detected: bool
     dsc: float
     clustered: bool
-    facts: Mapping[str, Any]
+    facts: LesionFacts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def match_lesions(
     *,
     overlap_min: float,
     pixel_size_mm: tuple[float, float],
-    facts: Iterable[Mapping[str, Any]] = (),
+    facts: Iterable[LesionFacts] = (),
 ) -> ImageLesions:
     """Matches truth lesions with a predicted mask.
 
@@ -78,7 +78,7 @@ def match_lesions(
       prediction: `[rows, columns]` bool.
       overlap_min: share of a lesion's pixels that must be predicted, in (0, 1].
       pixel_size_mm: (row spacing, column spacing).
-      facts: of the lesions, by their `id`.
+      facts: of the lesions.
 
     Example:
       >>> ids = np.array([[1, 1, 0, 0, 2, 0, 0, 0]])
@@ -89,7 +89,7 @@ def match_lesions(
       >>> matched.lesions[0].clustered, matched.false_positives  # 12 mm apart; the right one touches none
       (True, 1)
     """
-    by_id = {int(row["id"]): row for row in facts}
+    by_id = {known.id: known for known in facts}
     numbers = [int(number) for number in np.unique(ids) if number]
     components, count = ndimage.label(prediction, structure=EIGHT_CONNECTED)
     owners = share_out(ids, components, pixel_size_mm=pixel_size_mm)
@@ -106,7 +106,7 @@ def match_lesions(
                 detected=found >= overlap_min * pixels,
                 dsc=counts.dsc,
                 clustered=len(numbers) > 1 and _near_another(ids, own, pixel_size_mm),
-                facts=by_id.get(number, {}),
+                facts=by_id.get(number, LesionFacts(number)),
             )
         )
     touching = set(np.unique(components[ids > 0]).tolist()) - {0}
@@ -171,22 +171,23 @@ def lesion_groups(lesions: Iterable[LesionResult]) -> dict[str, list[LesionResul
       Name of every group in `GROUPS` -> its lesions.
 
     Example:
-      >>> facts = {"size_mm": 12.0, "contrast": 5.0}
+      >>> facts = LesionFacts(1, size_mm=12.0, contrast=5.0)
       >>> lesion = LesionResult(id=1, pixels=9, found=0, detected=False, dsc=0.0, clustered=False, facts=facts)
       >>> [name for name, members in lesion_groups([lesion]).items() if members]
       ['small', 'medium_contrast', 'isolated']
     """
     lesions = list(lesions)
 
-    def within(key: str, low: float, high: float) -> dict[str, list[LesionResult]]:
-        known = [(lesion, float(lesion.facts[key])) for lesion in lesions if lesion.facts.get(key) is not None]
+    def within(figure: Callable[[LesionFacts], float | None], low: float, high: float) -> dict[str, list[LesionResult]]:
+        known = [(lesion, value) for lesion in lesions if (value := figure(lesion.facts)) is not None]
         return {
             "below": [lesion for lesion, value in known if value < low],
             "between": [lesion for lesion, value in known if low <= value <= high],
             "above": [lesion for lesion, value in known if value > high],
         }
 
-    size, contrast = within("size_mm", SMALL_MM, LARGE_MM), within("contrast", LOW_CONTRAST, HIGH_CONTRAST)
+    size = within(lambda facts: facts.size_mm, SMALL_MM, LARGE_MM)
+    contrast = within(lambda facts: facts.contrast, LOW_CONTRAST, HIGH_CONTRAST)
     return {
         "small": size["below"],
         "medium": size["between"],
@@ -196,8 +197,8 @@ def lesion_groups(lesions: Iterable[LesionResult]) -> dict[str, list[LesionResul
         "high_contrast": contrast["above"],
         "isolated": [lesion for lesion in lesions if not lesion.clustered],
         "clustered": [lesion for lesion in lesions if lesion.clustered],
-        "visible": [lesion for lesion in lesions if lesion.facts.get("visible") is True],
-        "hidden": [lesion for lesion in lesions if lesion.facts.get("visible") is False],
+        "visible": [lesion for lesion in lesions if lesion.facts.visible is True],
+        "hidden": [lesion for lesion in lesions if lesion.facts.visible is False],
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.errors import RequestError
 from data_pipeline.features import ImageRow
@@ -51,14 +52,14 @@ def score_masks(predicted: Path, truth: Path, *, pixel_mm: float, config: Config
     split = GridSplit(
         counts=np.zeros((len(ids), *ids[0].shape), np.int32),
         ids=np.stack(ids),
-        rows=[ImageRow(name, name, "", size, _lesion_rows(one)) for name, one in zip(wanted, ids, strict=True)],
+        rows=[ImageRow(name, name, "", size, _facts(one)) for name, one in zip(wanted, ids, strict=True)],
         pixel_sizes_mm=[size] * len(ids),
     )
     return score(np.stack(marks), split, config=config, threshold=0.5, probabilities=False)
 
 
-def _lesion_rows(ids: np.ndarray) -> list[dict[str, int]]:
-    return [{"id": int(number)} for number in np.unique(ids) if number]
+def _facts(ids: np.ndarray) -> list[LesionFacts]:
+    return [LesionFacts(int(number)) for number in np.unique(ids) if number]
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

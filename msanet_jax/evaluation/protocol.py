@@ -97,7 +97,7 @@ def score(
             peaks = find_candidates(values, ids, pixel_size_mm=pixel_size_mm, evaluate=rules)
             seen.add(values, truth, peaks, bins=rules.calibration_bins)
         images.append(_image_row(row, count_pixels(truth, prediction), surface, matched))
-        lesions.extend(_lesion_rows(row, matched, peaks))
+        lesions.extend(_lesion_scores(row, matched, peaks))
     table = statistics.columns(images)
     scores = statistics.statistics(table)
     values = {name: value(statistic, len(images)) for name, statistic in scores.items()}
@@ -229,17 +229,17 @@ def _image_row(row: ImageRow, counts: PixelCounts, surface: SurfaceScores | None
     )
 
 
-def _lesion_rows(row: ImageRow, matched: ImageLesions, peaks: Candidates | None) -> list[LesionScores]:
+def _lesion_scores(row: ImageRow, matched: ImageLesions, peaks: Candidates | None) -> list[LesionScores]:
     return [
         LesionScores(
             image_id=row.image_id,
             patient=row.patient,
             lesion=lesion.id,
-            bone=lesion.facts.get("bone"),
-            size_mm=lesion.facts.get("size_mm"),
-            contrast=lesion.facts.get("contrast"),
-            cnr=lesion.facts.get("cnr"),
-            visible=lesion.facts.get("visible"),
+            bone=lesion.facts.bone,
+            size_mm=lesion.facts.size_mm,
+            contrast=lesion.facts.contrast,
+            cnr=lesion.facts.cnr,
+            visible=lesion.facts.visible,
             clustered=lesion.clustered,
             pixels=lesion.pixels,
             found=lesion.found,

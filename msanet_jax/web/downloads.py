@@ -38,7 +38,7 @@ def patient_file(visit: Visit, scans: Sequence[Kept], kind: str, threshold: floa
     Raises:
       RequestError: there is nothing of this kind, with the reason.
     """
-    name = scans[0].facts["patient"]
+    name = scans[0].record.patient_pseudonym
     if kind == "zip":
         return write_archive(visit, {"": scans}, threshold, out, name)
     files: list[Path] = []

@@ -134,11 +134,11 @@ class Visit:
         own = patients[key]
         scans = [(kept.stem, self._record(kept, threshold)) for kept in own]
         before = self._earlier(threshold)
-        records, note = earlier_of(own[0].facts["patient"], _by_patient(before), only=len(patients) == 1)
+        records, note = earlier_of(own[0].record.patient_pseudonym, _by_patient(before), only=len(patients) == 1)
         comparison = compare([record for _, record in scans], records, note) if before else None
         return Study(
             key,
-            patient_record(own[0].facts["patient"], scans, comparison),
+            patient_record(own[0].record.patient_pseudonym, scans, comparison),
             scans,
             [(stem, record) for stem, record in before if any(record is other for other in records)],
         )

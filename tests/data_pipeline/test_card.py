@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.card import histogram_panels, numbers, pooled_dice, set_hash
 from data_pipeline.features import BoneScans, ImageRow
 
@@ -18,7 +19,7 @@ def _splits() -> dict[str, BoneScans]:
         masks |= {"reader_1": masks["benign"].copy(), "reader_2": masks["benign"].copy()}
         masks["lesions"][0, :2, :2] = 1
         masks["reader_1"][0, :2, :1] = 1
-        lesion = {"id": 1, "size_mm": 20.0, "contrast": 4.0, "area_px": 4, "cnr": 5.0, "visible": True, "bone": "skull"}
+        lesion = LesionFacts(1, bone="skull", size_mm=20.0, contrast=4.0, cnr=5.0, visible=True, area_px=4)
         rows = [ImageRow(f"{split}-{i}", f"{split}-{i}", "anterior", (2.0, 2.0), [lesion] * (i == 0)) for i in (0, 1)]
         return BoneScans(counts=np.arange(32, dtype=np.int32).reshape(2, 4, 4), masks=masks, rows=rows)
 

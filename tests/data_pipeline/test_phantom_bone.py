@@ -49,7 +49,7 @@ def test_builds_once_and_loads(calls: list[int], tmp_path: Path) -> None:
     assert train.counts.shape[1:] == (256, 256)
     assert train.counts.dtype == np.int32
     assert (train.masks["lesions"] == 7).sum() == 36 * len(train.rows)
-    assert [row["id"] for row in train.rows[0].lesion_rows] == [7]  # lesion 8 is not in the crop
+    assert [row.id for row in train.rows[0].lesion_rows] == [7]  # lesion 8 is not in the crop
     assert not list(tmp_path.glob(".phantom_bone*")), "finished patients are cleared away"
 
 
@@ -122,7 +122,7 @@ def test_whole_bodies_of_the_same_patients(calls: list[int], tmp_path: Path) -> 
     whole = load_split("phantom_bone/tiny", "test", str(tmp_path), "whole_body")
     assert [row.image_id for row in whole.rows] == [row.image_id for row in thorax.rows]
     assert whole.counts.shape[1:] == (1024, 256)
-    assert [row["id"] for row in whole.rows[0].lesion_rows] == [7]
+    assert [row.id for row in whole.rows[0].lesion_rows] == [7]
     assert {"tiny", "tiny_whole_body"} <= {path.name for path in (tmp_path / "phantom_bone").iterdir()}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from skimage.measure import label
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from msanet_jax.evaluation.lesions import LesionResult, lesion_groups, match_lesions, share_out
 from msanet_jax.evaluation.pixels import PixelCounts, count_pixels, dsc, precision, quotient, recall
 
@@ -82,10 +84,10 @@ def test_lesions_by_hand() -> None:
         overlap_min=0.5,
         pixel_size_mm=(1.0, 1.0),
         facts=[
-            {"id": 1, "size_mm": 10.0, "visible": True, "contrast": 5.0},
-            {"id": 3, "size_mm": 40.0, "visible": False, "contrast": 10.5},
-            {"id": 8, "size_mm": 5.0},
-            {"id": 9, "size_mm": 5.0},
+            LesionFacts(1, size_mm=10.0, visible=True, contrast=5.0),
+            LesionFacts(3, size_mm=40.0, visible=False, contrast=10.5),
+            LesionFacts(8, size_mm=5.0),
+            LesionFacts(9, size_mm=5.0),
         ],
     )
     assert [(x.id, x.pixels, x.found, x.detected) for x in result.lesions] == [
@@ -240,7 +242,8 @@ def test_neighbours_are_as_near_as_their_nearest_pixels() -> None:
 def test_groups_at_their_limits() -> None:
     """15 and 30 mm are medium, a contrast of 5 and 10 too; an unknown size, contrast or visibility is in no group."""
 
-    def lesion(number: int, **facts: object) -> LesionResult:
+    def lesion(number: int, **known: Any) -> LesionResult:
+        facts = LesionFacts(number, **known)
         return LesionResult(id=number, pixels=1, found=0, detected=False, dsc=0.0, clustered=number == 2, facts=facts)
 
     lesions = [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.features import BoneScans, ImageRow
 from data_pipeline.grid import GridSplit
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval
@@ -25,7 +25,7 @@ def _scans(
     *,
     patients: Sequence[str],
     factor: int = 1,
-    facts: Sequence[Any] = (),
+    facts: Sequence[LesionFacts] = (),
     size_px: int = SIDE,
 ) -> GridSplit:
     """Lesions of one (binned) pixel each, by id; pixels of 2 mm x 3 mm, `factor` of them to a binned one."""
@@ -35,7 +35,7 @@ def _scans(
             image[place] = number
     ids = ids.repeat(factor, axis=1).repeat(factor, axis=2)
     rows = [
-        ImageRow(f"i{n}", patient, "anterior", (2.0, 3.0), list(facts) or [{"id": number} for number in places])
+        ImageRow(f"i{n}", patient, "anterior", (2.0, 3.0), list(facts) or [LesionFacts(number) for number in places])
         for n, (patient, places) in enumerate(zip(patients, lesions, strict=True))
     ]
     return lesion_split(BoneScans(counts=np.ones(ids.shape, np.int32), masks={"lesions": ids}, rows=rows), size_px)
@@ -76,7 +76,7 @@ def test_neighbours_are_mm_of_binned_pixels(config: ConfigDict) -> None:
 
 def _found_in_one_patient() -> tuple[GridSplit, np.ndarray]:
     """Ten images of patient a whose lesion is found, ten of b whose lesion is missed."""
-    scans = _scans([{1: (3, 3)}] * 20, patients="a" * 10 + "b" * 10, facts=[{"id": 1, "size_mm": 12.0, "bone": "rib"}])
+    scans = _scans([{1: (3, 3)}] * 20, patients="a" * 10 + "b" * 10, facts=[LesionFacts(1, size_mm=12.0, bone="rib")])
     return scans, _maps(*[{(3, 3): 1.0}] * 10, *[{}] * 10)
 
 
@@ -123,7 +123,8 @@ def test_samples_are_those_of_the_recipe(config: ConfigDict) -> None:
 
 def test_rows_by_hand(config: ConfigDict) -> None:
     """Lesion 1 is found, 2 missed, 3 has no pixel; two components are false; a value at the threshold marks nothing."""
-    facts = [{"id": 1, "size_mm": 14.0, "visible": True, "bone": "sternum"}, {"id": 2, "size_mm": 40.0}, {"id": 3}]
+    one = LesionFacts(1, size_mm=14.0, visible=True, bone="sternum")
+    facts = [one, LesionFacts(2, size_mm=40.0), LesionFacts(3)]
     scans = _scans([{1: (3, 3), 2: (12, 12)}], patients="a", facts=facts)
     maps = _maps({(3, 3): 0.75, (3, 4): 0.625, (12, 12): 0.5, (8, 1): 1.0, (1, 12): 0.875})
     result = score(maps, scans, config=config, threshold=0.5)

@@ -23,7 +23,7 @@ from msanet_jax.evaluation.evaluate import decide_threshold, evaluate
 from msanet_jax.evaluation.field_maps import marks
 from msanet_jax.prediction.predict import Request, predict_with
 from msanet_jax.trained.model import Model, from_network
-from tests.fakes import quick_patient
+from tests.fakes import quick_patient, seen_lesion
 
 
 def _patient(number: int) -> SimulatedPatient:
@@ -36,7 +36,7 @@ def _patient(number: int) -> SimulatedPatient:
             row, column = 205 + 50 * lesion + 3 * number, 70 + 41 * lesion + 5 * number
             counts[row : row + rows, column : column + 5] *= times
             ids[row : row + rows, column : column + 5] = lesion
-        rows = [{"id": 1, "size_mm": 15.0}, {"id": 2, "size_mm": 11.0}]
+        rows = [seen_lesion(1, size_mm=15.0), seen_lesion(2, size_mm=11.0)]
         scan = dataclasses.replace(made.scan, counts=counts)
         views[view] = dataclasses.replace(
             made, scan=scan, **{name: ids for name in ("lesions", *SET_MASKS)}, lesion_rows=rows

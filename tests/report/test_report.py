@@ -27,7 +27,8 @@ from msanet_jax.training import outcome
 from tests.fakes import fake_split
 
 SPLITS = {"train": fake_split(8), "validation": fake_split(6, seed=1), "test": fake_split(10, seed=2)}
-SPLITS["test"].rows[0].lesion_rows[0] |= {"bone": "sternum", "size_mm": 40.0}
+FACTS = SPLITS["test"].rows[0].lesion_rows
+FACTS[0] = dataclasses.replace(FACTS[0], bone="sternum", size_mm=40.0)
 # Text that would break out of an element or of the script's data if it were not escaped.
 HOSTILE = "</script><b>&"
 

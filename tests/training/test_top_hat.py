@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.features import ImageRow
 from data_pipeline.grid import GridSplit
 from msanet_jax.training.baselines import fit_baseline
@@ -45,7 +46,7 @@ def split() -> GridSplit:
         image[7:10, 6 + number : 9 + number] = 600
         lesion[6:11, 5 + number : 10 + number] = 1
         image[16:20, 30:34] = 200
-    rows = [ImageRow(f"i{n}", f"p{n}", "anterior", (4.0, 4.0), [{"id": 1}]) for n in range(6)]
+    rows = [ImageRow(f"i{n}", f"p{n}", "anterior", (4.0, 4.0), [LesionFacts(1)]) for n in range(6)]
     return GridSplit(counts, ids, rows, [(4.0, 4.0)] * 6)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_pipeline.annotations.coco import coco_annotation, coco_annotations
 from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation, segment_annotation
-from data_pipeline.annotations.kinds import combine, connected_instances, kind_of_label
+from data_pipeline.annotations.kinds import WeakBox, combine, connected_instances, kind_of_label
 from data_pipeline.annotations.outlines import labelme_annotation, voc_boxes
 from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.scan import ScanError
@@ -210,7 +210,7 @@ def test_coco() -> None:
     np.testing.assert_array_equal(annotation.masks["lesions"] > 0, lesion_mask(LESIONS[:2]) > 0)
     assert annotation.masks["lesions"].max() == 2
     (box,) = annotation.boxes
-    assert (box["row"], box["column"], box["rows"], box["columns"]) == (230.0, 60.0, 3.0, 8.0)
+    assert (box.row, box.column, box.rows, box.columns) == (230.0, 60.0, 3.0, 8.0)
 
 
 def test_compressed_coco_runs() -> None:
@@ -243,10 +243,8 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path: Path) -> 
     (tmp_path / "0001.xml").write_text(VOC)
     name, shape, boxes = voc_boxes(tmp_path / "0001.xml", labels={})
     assert (name, shape) == ("0001.jpg", (1024, 256))
-    assert [box["kind"] for box in boxes] == ["benign", "lesions"]
-    assert boxes[0] == {
-        "kind": "benign", "row": 20.0, "column": 10.0, "rows": 4.0, "columns": 10.0
-    }  # fmt: skip
+    assert [box.kind for box in boxes] == ["benign", "lesions"]
+    assert boxes[0] == WeakBox("benign", row=20.0, column=10.0, rows=4.0, columns=10.0)
     for text in ("no xml", "<other/>", '<!DOCTYPE a [<!ENTITY b "c">]>' + VOC, VOC.replace("<xmin>1<", "<xmin>z<")):
         (tmp_path / "0001.xml").write_text(text)
         with pytest.raises(ScanError, match=r"0001.xml: is not a readable Pascal VOC"):

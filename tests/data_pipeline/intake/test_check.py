@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from data_pipeline.annotations.lesion_shape import measure_lesions
+from data_pipeline.annotations.lesion_shape import lesion_shapes
 from data_pipeline.errors import RequestError
 from data_pipeline.intake import quality
 from data_pipeline.intake.build import ImportOptions, import_source
@@ -285,9 +285,9 @@ def test_flat_poisson_noise_has_the_textbook_values() -> None:
 def test_length_of_a_disc_is_its_diameter() -> None:
     row, column = np.mgrid[:80, :80]
     ids = np.where((row - 40) ** 2 + (column - 40) ** 2 <= 20.5**2, 3, 0)
-    (lesion,) = measure_lesions(ids, (2.0, 2.0))
-    assert lesion["id"] == 3 and lesion["pixels"] == (ids > 0).sum()
-    assert lesion["size_mm"] == pytest.approx(2 * 2 * np.sqrt(lesion["pixels"] / np.pi), rel=0.005)
+    (lesion,) = lesion_shapes(ids, (2.0, 2.0))
+    assert lesion.id == 3 and lesion.pixels == (ids > 0).sum()
+    assert lesion.length_mm == pytest.approx(2 * 2 * np.sqrt(lesion.pixels / np.pi), rel=0.005)
 
 
 def test_kinds_that_some_images_lack_are_not_offered(tmp_path: Path) -> None:

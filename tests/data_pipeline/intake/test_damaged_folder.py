@@ -84,7 +84,7 @@ def test_facts(folder: Path) -> None:
     )
     assert refused(path, damage, lambda: load_facts(folder, entry)) > 60
     write_json(path, {"lesions": [FACTS | {"id": 0}]})
-    with pytest.raises(RequestError, match=r"facts\.json: lesions: \[0\]\.id: expected `int` >= 1; mend it, or empty"):
+    with pytest.raises(RequestError, match=r"facts\.json: lesions\[0\]\.id: expected `int` >= 1; mend it, or empty"):
         load_facts(folder, entry)
 
 

@@ -277,7 +277,14 @@ def test_simulated_patients_import_as_they_are(tmp_path: Path) -> None:
         assert set(masks) == {"lesions", "lesions_all", "lesions_isocontour", "reader_1", "reader_2", "benign"}
         for kind, ids in masks.items():
             np.testing.assert_array_equal(ids, getattr(made, kind))
-        assert load_facts(tmp_path / "set", entry) == made.lesion_rows
+        stored = json.loads((tmp_path / "set" / entry.lesion_facts).read_text())
+        assert stored == {"lesions": json.loads(json.dumps([dataclasses.asdict(row) for row in made.lesion_rows]))}
+        assert [facts.cnr for facts in load_facts(tmp_path / "set", entry)] == [row.cnr for row in made.lesion_rows]
+    (document,) = (tmp_path / "scans").glob("*/patient.json")
+    for views, said in (("[]", "expected `object`, got `array`"), ('{"anterior": 3}', "[...]: expected `object`")):
+        document.write_text(f'{{"note": "PhantomBone", "views": {views}}}')
+        (line,) = _import(tmp_path / "scans", tmp_path / f"damaged {len(views)}").problems
+        assert "patient.json: views: " in line and said in line and line.endswith("simulate the patient again")
 
 
 def test_nnunet_in_and_out(tmp_path: Path) -> None:

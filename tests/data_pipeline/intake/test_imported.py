@@ -56,7 +56,7 @@ def test_thorax_field_of_an_imported_set(folder: Path, tmp_path: Path) -> None:
     areas = np.bincount(scans.masks["lesions"][number].ravel())[1:]
     assert sorted(areas.tolist()) == sorted(4 * rows * columns for _, _, rows, columns in LESIONS)
     assert scans.rows[number].pixel_size_mm == pytest.approx((2.26, 2.26), rel=2e-3)
-    assert [row["id"] for row in scans.rows[number].lesion_rows] == [1, 2, 3]
+    assert [row.id for row in scans.rows[number].lesion_rows] == [1, 2, 3]
     entry = next(e for e in data_set.entries if e.image_id == scans.rows[number].image_id)
     whole = np.asarray(Image.open(folder / entry.counts))
     assert scans.counts[number].sum() == pytest.approx(crop(whole, entry.thorax).sum(), rel=0.01)

@@ -216,7 +216,7 @@ def test_posterior_is_mirrored(patient: SimulatedPatient) -> None:
     front, back = (patient.views[view] for view in (View.ANTERIOR, View.POSTERIOR))
     off_centre = 0
     for row in front.lesion_rows:
-        places = [np.argwhere(view.lesions == row["id"]) for view in (front, back)]
+        places = [np.argwhere(view.lesions == row.id) for view in (front, back)]
         if min(len(place) for place in places) < 5:
             continue
         (r0, c0), (r1, c1) = (place.mean(axis=0) for place in places)
@@ -236,7 +236,7 @@ def test_sternum_is_hot_in_front_and_the_spine_behind(site: str, nearer: View) -
     priors = dataclasses.replace(LesionPriors(), share_without=0.0, cluster_probability=0.0, sites={site: 1.0})
     made = simulate_patient(seed=5, index=3, priors=priors).views
     near, far = (
-        sum(row["counts"] for row in made[view].lesion_rows if not row["cold_centre"])
+        sum(row.counts for row in made[view].lesion_rows if not row.cold_centre)
         for view in (nearer, View.POSTERIOR if nearer is View.ANTERIOR else View.ANTERIOR)
     )
     assert near > 1.5 * far > 0
@@ -264,11 +264,11 @@ def test_every_mask_lies_in_the_body() -> None:
 def test_lesions_lie_on_bones(patient: SimulatedPatient) -> None:
     for view in patient.views.values():
         present = set(np.unique(view.lesions).tolist()) - {0}
-        rows = {row["id"]: row for row in view.lesion_rows}
+        rows = {row.id: row for row in view.lesion_rows}
         assert present <= set(rows)
         for number in present:
-            assert rows[number]["bone"] in load_skeleton().names
-            assert rows[number]["area_px"] >= (view.lesions == number).sum() > 0
+            assert rows[number].bone in load_skeleton().names
+            assert rows[number].area_px >= (view.lesions == number).sum() > 0
 
 
 def test_hidden_lesions_are_in_the_mask_of_all_only() -> None:
@@ -276,8 +276,8 @@ def test_hidden_lesions_are_in_the_mask_of_all_only() -> None:
     hidden_px = 0
     for index in range(6):
         view = simulate_patient(seed=5, index=index, views=(View.POSTERIOR,)).views[View.POSTERIOR]
-        visible = {row["id"] for row in view.lesion_rows if row["visible"]}
-        assert visible == {row["id"] for row in view.lesion_rows if row["cnr"] >= TruthRules().visible_cnr}
+        visible = {row.id for row in view.lesion_rows if row.visible}
+        assert visible == {row.id for row in view.lesion_rows if row.cnr >= TruthRules().visible_cnr}
         hidden = (view.lesions_all > 0) & ~np.isin(view.lesions_all, list(visible))
         for mask in (view.lesions, view.lesions_isocontour):
             assert set(np.unique(mask).tolist()) - {0} <= visible
@@ -327,7 +327,7 @@ def test_stronger_lesions_are_seen_better() -> None:
         for m in (2.0, 8.0)
     )
     pairs = zip(faint.views[View.ANTERIOR].lesion_rows, strong.views[View.ANTERIOR].lesion_rows, strict=True)
-    assert all(a["cnr"] < b["cnr"] for a, b in pairs if not a["cold_centre"])
+    assert all(a.cnr < b.cnr for a, b in pairs if not a.cold_centre)
 
 
 def test_overrides_and_refusals() -> None:
