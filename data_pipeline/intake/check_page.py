@@ -1,4 +1,4 @@
-"""check.json and check.html: the figures, the problems, and a thumbnail of every scan with its masks and thorax box.
+"""check.json and check.html: the figures, the problems, and a picture of every scan with its masks and thorax box.
 
 The page is one file without scripts; it names images by their pseudonyms only.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from data_pipeline.intake.check import CheckedImage, Report
 from data_pipeline.intake.folder import load_boxes, load_masks, load_scan
 from data_pipeline.pages import NOTICE, render
 from data_pipeline.pages.palette import FIELD, MASKS, WEAK_BOX, rgb
-from data_pipeline.scan import Scan
+from data_pipeline.windows import crop
 
-THUMBNAIL_ROWS = 600
-THUMBNAILS_MAX = 600
+PICTURE_ROWS = 400
+PICTURES_MAX = 600
 """Of larger sets the page shows those with problems first, then as many others as fit."""
 
-_BLACK_PERCENTILE = 99.3
+_BLACK_PERCENTILE, _GAP_PX = 99.3, 6
+Box = tuple[float, float, float, float]
+"""Row, column, rows and columns in pixels of the scan."""
+
 _TEMPLATE = Path(__file__).with_name("templates") / "check.html.jinja"
 
 
@@ -78,7 +82,10 @@ def as_json(report: Report) -> dict[str, object]:
 
 def page(report: Report) -> str:
     """The page."""
-    shown = sorted(report.images, key=lambda image: not image.problems)[:THUMBNAILS_MAX]
+    patients: dict[str, list[tuple[CheckedImage, bytes]]] = {}
+    bad = {image.entry.patient for image in report.images if image.problems}
+    for image in sorted(report.images, key=lambda image: image.entry.patient not in bad)[:PICTURES_MAX]:
+        patients.setdefault(image.entry.patient, []).append((image, _picture(report.data_set.folder, image)))
     figures = {name: _figure_text(value) for name, value in report.fingerprint.items() if value not in (None, {})}
     return render(
         _TEMPLATE,
@@ -86,7 +93,8 @@ def page(report: Report) -> str:
         simulated=report.data_set.origin == "simulated",
         figures=figures,
         legend=_legend(report),
-        images=[(image, _thumbnail(report.data_set.folder, image)) for image in shown],
+        patients=patients,
+        left_out=max(len(report.images) - PICTURES_MAX, 0),
     )
 
 
@@ -109,67 +117,73 @@ def _legend(report: Report) -> dict[str, str]:
     return legend | {"thorax field": FIELD} | weak
 
 
-def _thumbnail(folder: Path, image: CheckedImage) -> bytes:
-    """JPEG, or nothing where the scan cannot be read."""
-    entry = image.entry
+def _picture(folder: Path, image: CheckedImage) -> bytes:
+    """JPEG of the whole scan, and the thorax field enlarged next to it; nothing where the scan cannot be read."""
+    entry, box = image.entry, image.entry.thorax
     try:
         scan = load_scan(folder, entry)
     except RequestError:
         return b""
-    picture = _grey(scan)
-    scale = picture.height / scan.counts.shape[0]
-    pixels = np.asarray(picture).copy()
-    for kind, colour in reversed(MASKS.items()):
-        if kind not in entry.masks:
-            continue
-        try:
-            ids = load_masks(folder, entry, (kind,))[kind]
-        except RequestError:
-            continue
-        _outline(pixels, ids, rgb(colour))
-    drawn = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(drawn)
-    box = entry.thorax
-    _rectangle(draw, box.row, box.column, box.size_px, box.size_px, scale, FIELD)
-    with contextlib.suppress(RequestError):  # the check names it
-        for weak in load_boxes(folder, entry):
-            _rectangle(draw, weak.row, weak.column, weak.rows, weak.columns, scale, WEAK_BOX)
+    outlines: list[tuple[np.ndarray, str]] = []
+    for kind, colour in reversed([(kind, colour) for kind, colour in MASKS.items() if kind in entry.masks]):
+        with contextlib.suppress(RequestError):  # the check names it
+            outlines += [(ids, colour) for ids in load_masks(folder, entry, (kind,)).values()]
+    boxes: list[tuple[Box, str]] = []
+    with contextlib.suppress(RequestError):
+        boxes = [((weak.row, weak.column, weak.rows, weak.columns), WEAK_BOX) for weak in load_boxes(folder, entry)]
+    black = _black(scan.counts)
+    moved = [((a - box.row, b - box.column, rows, columns), colour) for (a, b, rows, columns), colour in boxes]
+    picture = _panel(crop(scan.counts, box), black, [(crop(ids, box), colour) for ids, colour in outlines], moved)
+    if max(scan.counts.shape) > box.size_px:
+        whole = _panel(scan.counts, black, outlines, [((box.row, box.column, box.size_px, box.size_px), FIELD), *boxes])
+        both = Image.new("RGB", (whole.width + _GAP_PX + picture.width, PICTURE_ROWS), "white")
+        both.paste(whole, (0, 0))
+        both.paste(picture, (whole.width + _GAP_PX, 0))
+        picture = both
     buffer = io.BytesIO()
-    drawn.save(buffer, format="JPEG", quality=88)
+    picture.save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()
 
 
-def _grey(scan: Scan) -> Image.Image:
-    counts = scan.counts
-    inside = counts[counts > counts.mean()]
-    black = max(float(np.percentile(inside, _BLACK_PERCENTILE)), 1.0) if inside.size else 1.0
+def _panel(
+    counts: np.ndarray,
+    black: float,
+    outlines: Sequence[tuple[np.ndarray, str]],
+    boxes: Sequence[tuple[Box, str]],
+) -> Image.Image:
+    """Counts in inverse grey, `PICTURE_ROWS` high, with masks outlined and boxes drawn, each in its colour."""
     level = 255.0 * (1.0 - np.sqrt(np.clip(counts / black, 0.0, 1.0)))
-    rows = min(THUMBNAIL_ROWS, 2 * counts.shape[0])
-    columns = max(1, round(rows * counts.shape[1] / counts.shape[0]))
-    small = Image.fromarray(level.astype(np.uint8)).resize((columns, rows), Image.Resampling.LANCZOS)
-    return small.convert("RGB")
+    scale = PICTURE_ROWS / counts.shape[0]
+    size = max(1, round(scale * counts.shape[1])), PICTURE_ROWS
+    grey = Image.fromarray(level.astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(grey.convert("RGB")).copy()
+    for ids, colour in outlines:
+        _outline(pixels, ids, rgb(colour))
+    drawn = Image.fromarray(pixels)
+    for box, colour in boxes:
+        _rectangle(ImageDraw.Draw(drawn), box, scale, colour)
+    return drawn
+
+
+def _black(counts: np.ndarray) -> float:
+    inside = counts[counts > counts.mean()]
+    return max(float(np.percentile(inside, _BLACK_PERCENTILE)), 1.0) if inside.size else 1.0
 
 
 def _outline(pixels: np.ndarray, ids: np.ndarray, colour: tuple[int, int, int]) -> None:
-    """Colours the pixels just outside the mask; a lesion smaller than a thumbnail's pixel still shows."""
+    """Colours the pixels just outside the mask; a lesion smaller than a pixel of the picture still shows."""
     rows, columns = pixels.shape[:2]
-    region = np.zeros((rows, columns), bool)
+    nearest = np.ix_(np.arange(rows) * ids.shape[0] // rows, np.arange(columns) * ids.shape[1] // columns)
+    region = ids[nearest] > 0
     row, column = np.nonzero(ids)
     region[row * rows // ids.shape[0], column * columns // ids.shape[1]] = True
     pixels[ndimage.binary_dilation(region, np.ones((3, 3), bool)) & ~region] = colour
 
 
-def _rectangle(
-    draw: ImageDraw.ImageDraw,
-    row: float,
-    column: float,
-    rows: float,
-    columns: float,
-    scale: float,
-    colour: str,
-) -> None:
+def _rectangle(draw: ImageDraw.ImageDraw, box: Box, scale: float, colour: str) -> None:
+    row, column, rows, columns = (scale * value for value in box)
     width, height = draw.im.size
-    left, top = max(column * scale, 0), max(row * scale, 0)
-    right, bottom = min((column + columns) * scale, width) - 1, min((row + rows) * scale, height) - 1
+    left, top = max(column, 0), max(row, 0)
+    right, bottom = min(column + columns, width) - 1, min(row + rows, height) - 1
     if right > left and bottom > top:
         draw.rectangle((left, top, right, bottom), outline=colour)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline.pages import render
+from msanet_jax.prediction.patient import patient_label
 from msanet_jax.prediction.records import PatientRecord, ScanRecord
 from msanet_jax.prediction.run_file import Skipped
 
@@ -24,6 +25,7 @@ class IndexScan:
       warnings: of its record.
       files: names that are linked.
       picture: what the small picture leads to; empty for nothing.
+      date: of the scan; empty where it is not shown, as in every page that is written.
     """
 
     stem: str
@@ -32,6 +34,7 @@ class IndexScan:
     warnings: tuple[str, ...]
     files: tuple[str, ...]
     picture: str
+    date: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class IndexPatient:
       lesion_area_fraction: over the views; None without a body.
       longest_mm: major axis of the longest lesion; None without a lesion or a pixel size.
       scans: of the patient.
+      label: what the user calls the patient; empty where the pseudonym is the only name.
       archive: leads to everything of the patient as a zip; empty where there is none.
     """
 
@@ -54,6 +58,7 @@ class IndexPatient:
     lesion_area_fraction: float | None
     longest_mm: float | None
     scans: tuple[IndexScan, ...]
+    label: str = ""
     archive: str = ""
 
 
@@ -86,6 +91,7 @@ def index_patient(
             )
             for stem, record in scans
         ),
+        patient_label(patient.patient_pseudonym, scans),
         archive,
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from data_pipeline.readers.names import split_view, stem_of
 from data_pipeline.readers.views import without_view
 from data_pipeline.scan import View
 from msanet_jax.prediction.matching import VIEWS_TOLERANCE_MM, match_views
 from msanet_jax.prediction.records import FollowUp, PatientRecord, ScanRecord, ViewMatch, ViewPair
 
+_LABELS_MAX = 3
 BURDEN_NOTE = (
     "Lesion area fraction: marked pixels over pixels of the body's outline within the field, uncalibrated. It is no "
     "bone scan index: that weighs every lesion by the share of its bone in the mass of the skeleton; here nobody knows "
@@ -45,6 +47,31 @@ def patient_record(
         burden_note=BURDEN_NOTE,
         comparison=comparison,
     )
+
+
+def patient_label(patient: str, scans: Sequence[tuple[str, ScanRecord]]) -> str:
+    """What the user calls a patient: the names of the files without the words of their views.
+
+    Args:
+      patient: pseudonym.
+      scans: (stem, record) of every scan.
+
+    Returns:
+      Empty where these names say nothing more than the pseudonym, as in results without names.
+
+    Example:
+      >>> from types import SimpleNamespace as Fake
+      >>> patient_label("p1", [("ward7_anterior", Fake(source="anterior.dcm"))])
+      'ward7'
+    """
+    labels: dict[str, None] = {}
+    for stem, record in scans:
+        own = stem_of(record.source)
+        # A stem of the file's own name may have a number behind it that keeps results apart.
+        if label := split_view(own if stem.startswith(own) else stem)[1]:
+            labels[label] = None
+    label = ", ".join(list(labels)[:_LABELS_MAX]) + (", …" if len(labels) > _LABELS_MAX else "")
+    return "" if label == patient else label
 
 
 def _view_pairs(scans: Sequence[tuple[str, ScanRecord]]) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.pages import percent, render
+from msanet_jax.prediction.patient import patient_label
 from msanet_jax.prediction.records import FollowUp, LesionRecord, PatientRecord, ScanRecord
 
 _ROWS_MAX = 18
@@ -52,6 +53,7 @@ def sheet_values(
     """What the templates of a patient's page need besides pictures; `rows` lesions are shown at most."""
     return {
         "patient": patient,
+        "label": patient_label(patient.patient_pseudonym, scans),
         "more_notice": patient.notice.partition("diagnosis.")[2].strip(),
         "scans": scans,
         "rows": _rows(patient, scans, rows),

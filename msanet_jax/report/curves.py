@@ -33,7 +33,7 @@ from msanet_jax.runs.history import HistoryRow, read_history
 FALSE_POSITIVES_SHOWN = 10.0
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY)
 _LINES = ("-", "--", ":")
-_LEGEND_ROWS_MAX = 8
+_LEGEND_RUNS_MAX = 8
 Drawing = Callable[[Axes, Sequence[Scored]], str]
 
 
@@ -96,10 +96,9 @@ def write_curves(path: Path, history: Path, footer: str) -> None:
     rows = read_history(history)
     figure = Figure(figsize=(13.5, 6.6), layout="constrained")
     for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-        style(axes).set_title(panel.title)
-        if draw_history(axes, [rows], panel):
-            axes.legend(fontsize=8, frameon=False)
-        else:
+        drawn = draw_history(style(axes), [rows], panel)
+        _legend_above(axes, columns=3, title=panel.title)
+        if not drawn:
             axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
     save(figure, path, footer)
 
@@ -131,7 +130,7 @@ def write_score_plots(folder: Path, evaluation: Evaluation, footer: str) -> None
     _draw_lesions(style(cloud), evaluation.lesions)
     _draw_bins(style(binned), [("share found", BLUE, sizes, "recall"), ("mean DSC", ORANGE, sizes, "dsc_mean")])
     for axes in (cloud, binned):
-        _legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+        _legend_above(axes)
     save(figure, folder / "lesion_size.png", footer)
 
 
@@ -142,12 +141,9 @@ def learning_curves(runs: Sequence[Run]) -> list[Plot]:
         figure = Figure(figsize=(4.6, 3.5), layout="constrained")
         axes = style(figure.subplots())
         if shown := draw_history(axes, [run.history for run in runs], panel):
-            if len(shown) > 1:
-                keys = axes.legend(fontsize=8, frameon=False, loc="best" if len(runs) == 1 else "center right")
-                if len(runs) > 1:  # an artist stays when the legend of the runs is made
-                    axes.add_artist(keys)
+            keys = axes.get_legend_handles_labels()[0] if len(shown) > 1 else []
             alt = f"{panel.title} over epochs: {', '.join(shown)}."
-            plots.append(Plot(panel.title, alt, _svg(figure, axes, runs, panel.title)))
+            plots.append(Plot(panel.title, alt, _svg(figure, axes, runs, panel.title, keys)))
     return plots
 
 
@@ -158,7 +154,7 @@ def score_curves(runs: Sequence[Scored]) -> list[Plot]:
         figure = Figure(figsize=(4.6, 3.5), layout="constrained")
         axes = style(figure.subplots())
         alt = drawing(axes, runs)
-        plots.append(Plot(title, alt, _svg(figure, axes, runs, title)))
+        plots.append(Plot(title, alt, _svg(figure, axes, runs, title, [])))
     return plots
 
 
@@ -300,16 +296,18 @@ def _draw_lesions(axes: Axes, rows: Sequence[LesionScores]) -> None:
 
 
 def _single(axes: Axes, drawing: Drawing, run: Scored, title: str) -> None:
-    """A drawing of one run with its title and a legend, placed where it covers least."""
+    """A drawing of one run with its title and a legend."""
     drawing(style(axes), [run])
-    axes.set_title(title, fontsize=10)
-    _legend(axes, loc="best")
+    _legend_above(axes, title=title)
 
 
-def _legend(axes: Axes, **place: Any) -> None:
-    """Unless nothing has a label."""
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=9, **place)
+def _legend_above(axes: Axes, handles: Sequence[Any] = (), *, columns: int = 2, title: str = "") -> None:
+    """A legend between axes and title, where it covers nothing; of all that is labelled, or of `handles`."""
+    shown = list(handles) or axes.get_legend_handles_labels()[0]
+    if shown:
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns, "borderaxespad": 0.2}
+        axes.legend(handles=shown, frameon=False, fontsize=8, handlelength=1.6, columnspacing=1.2, **place)
+    axes.set_title(title, fontsize=10, pad=6 + 13 * math.ceil(len(shown) / columns))
 
 
 def _label(key: str) -> str:
@@ -337,11 +335,13 @@ def _diamond(axes: Axes, x: float, y: float, ink: str, label: str) -> None:
     axes.plot(x, y, "D", color=ink, markeredgecolor="k", label=label)
 
 
-def _svg(figure: Figure, axes: Axes, runs: Sequence[Scored], title: str) -> str:
-    if 1 < len(runs) <= _LEGEND_ROWS_MAX:
-        lines = [axes.plot([], [], color=colour(place), label=run.name)[0] for place, run in enumerate(runs)]
-        styles = axes.get_legend() is not None
-        axes.legend(handles=lines, fontsize=8, frameon=False, loc="center left" if styles else "best")
+def _svg(figure: Figure, axes: Axes, runs: Sequence[Scored], title: str, keys: Sequence[Any]) -> str:
+    """The picture with a legend of `keys` and, where they are several, of the runs."""
+    lines = list(keys)
+    if 1 < len(runs) <= _LEGEND_RUNS_MAX:
+        lines += [axes.plot([], [], color=colour(place), label=run.name)[0] for place, run in enumerate(runs)]
+    if lines:
+        _legend_above(axes, lines)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "path"}):
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})

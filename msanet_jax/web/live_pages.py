@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.pages import render
+from data_pipeline.readers.dicom_file import EntryError, entry
 from msanet_jax.prediction.files import model_facts
 from msanet_jax.prediction.index_page import TEMPLATES, index_patient
 from msanet_jax.prediction.overlay import black_level
@@ -70,9 +73,21 @@ def _rows(visit: Visit) -> dict[str, Any]:
         study = visit.study(key)
         scans = [(stem, dataclasses.replace(record, files=())) for stem, record in study.scans]
         row = index_patient(study.record, scans, f"patients/{key}", archive=f"patients/{key}/files/zip")
-        patients.append(row)
+        dated = tuple(dataclasses.replace(scan, date=_date(visit, scan.stem)) for scan in row.scans)
+        patients.append(dataclasses.replace(row, scans=dated))
         pictures |= {stem: visit.picture(stem) for stem, _ in scans}
     return {"patients": patients, "pictures": pictures}
+
+
+def _date(visit: Visit, stem: str) -> str:
+    """Date of the scan in its DICOM file, as 2026-11-27; empty where none is stated. No page that is written has it."""
+    if (header := visit.kept(stem).header) is None:
+        return ""
+    stated = ""
+    for keyword in ("StudyDate", "AcquisitionDate"):
+        with contextlib.suppress(EntryError):
+            stated = entry(header, keyword, str, stated)
+    return f"{stated[:4]}-{stated[4:6]}-{stated[6:]}" if re.fullmatch(r"\d{8}", stated, re.ASCII) else ""
 
 
 def _side_by_side(study: Study) -> list[tuple[str, ScanRecord, bool]]:
@@ -87,6 +102,7 @@ def _view(visit: Visit, stem: str, record: ScanRecord, *, earlier: bool) -> dict
     return {
         "stem": stem,
         "view": record.view,
+        "date": _date(visit, stem),
         "earlier": earlier,
         "rows": rows,
         "columns": columns,

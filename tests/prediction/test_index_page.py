@@ -17,8 +17,12 @@ from PIL import Image
 
 from data_pipeline.errors import RequestError
 from msanet_jax.prediction.files import scan_table
-from msanet_jax.prediction.index_page import IndexPatient, IndexScan, index_page
+from msanet_jax.prediction.follow_up import compare
+from msanet_jax.prediction.index_page import IndexPatient, IndexScan, index_page, index_patient
+from msanet_jax.prediction.patient import patient_record
+from msanet_jax.prediction.patient_page import patient_sheet
 from msanet_jax.prediction.predict import Outcome, Request, predict_with
+from msanet_jax.prediction.records import LesionRecord
 from msanet_jax.prediction.run_file import Skipped
 from tests.fakes import HOT_MODEL, scan_record
 from tests.user_files import LESIONS, body_scan, nm_header, save_dicom, save_picture
@@ -64,6 +68,12 @@ def test_the_pictures_show_the_marks(run: Path) -> None:
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(packed))).convert("RGB"))
         assert max(picture.shape) == 288
         assert (picture == (0xD5, 0x5E, 0x00)).all(axis=-1).any()
+
+
+def test_a_patient_is_called_as_the_files_are(run: Path) -> None:
+    text = (run / "out" / "index.html").read_text()
+    name = next((run / "out").glob("patient_p*.html")).stem.removeprefix("patient_")
+    assert f'data-value="both"><a href="patient_{name}.html">both</a><small>{name}</small>' in text
 
 
 def test_only_the_pages_own_script_runs(run: Path) -> None:
@@ -120,6 +130,43 @@ def test_an_index_of_another_program_stays(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds results of an earlier run"):
         _run(tmp_path)
     _run(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("page", ["index", "patient"])
+def test_a_phone_shows_everything_without_scrolling_sideways(browser: Any, tmp_path: Path, page: str) -> None:
+    """Three views with a long name each, two-digit numbers, and an earlier time to compare with."""
+    lesions = tuple(_lesion(number) for number in range(1, 19))
+    before = scan_record(lesions=lesions[:17], lesion_count=17)
+    now = scan_record(lesions=lesions, lesion_count=18)
+    scans = [(f"a_long_name_without_any_space_{view}_{view}", now) for view in ("anterior", "posterior", "third")]
+    patient = patient_record("p1", scans, compare([now], [before], ""))
+    buffer = io.BytesIO()
+    Image.new("L", (646, 510)).save(buffer, format="PNG")
+    pictures = {stem: buffer.getvalue() for stem, _ in scans}
+    if page == "index":
+        row = index_patient(patient, scans, "p.html")
+        text = index_page([row], pictures, notice="", facts="", failures=[], run_files=["msanet_lesions.csv"])
+    else:
+        text = patient_sheet(patient, scans, pictures)
+        assert "17 lesions matched, 1 new (18)" in text
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    browser.get((tmp_path / "page.html").as_uri())
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        wide = (
+            "return [...document.querySelectorAll('html, .scroll')].map((each) => each.scrollWidth - each.clientWidth)"
+        )
+        assert set(browser.execute_script(wide)) == {0}
+        lefts = "return [...document.images].map((each) => Math.round(each.getBoundingClientRect().left))"
+        expected = [14, 198, 14] if page == "index" else [14] * 3
+        assert browser.execute_script(lefts) == pytest.approx(expected, abs=2)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def _lesion(number: int) -> LesionRecord:
+    return LesionRecord(number, 10.0 * number, 50.0, 1234, 5678.9, 85.0, 123.4, 50.0, 99, 0.9, 1.0, 12.3, 45.6)
 
 
 def _order(driven: Any) -> list[str]:

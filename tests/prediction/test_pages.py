@@ -11,7 +11,7 @@ from data_pipeline.pages import percent
 from data_pipeline.scan import Scan, View
 from data_pipeline.thorax import find_thorax
 from msanet_jax.prediction.overlay import Drawing, _title
-from msanet_jax.prediction.patient import patient_record
+from msanet_jax.prediction.patient import patient_label, patient_record
 from msanet_jax.prediction.patient_page import patient_sheet
 from msanet_jax.runs.notices import scores_notice
 from msanet_jax.trained.card import model_card
@@ -28,6 +28,25 @@ def test_changes_in_percent(change: float | None, shown: str) -> None:
 def test_one_lesion_is_no_lesions(count: int, words: str) -> None:
     patient = dataclasses.replace(patient_record("p1", [("a", scan_record())]), lesion_count=count)
     assert f"<b>{words}" in patient_sheet(patient, [("a", scan_record())], {})
+
+
+@pytest.mark.parametrize(
+    ("scans", "label"),
+    [
+        ([("ward7_anterior", "anterior.dcm"), ("ward7_posterior", "posterior.dcm")], "ward7"),
+        ([("both_anterior", "both.dcm"), ("both_posterior", "both.dcm")], "both"),
+        ([("12_ant", "12_ant.png")], "12"),
+        ([("case-12", "case-12.npy")], "case-12"),
+        ([("anterior-2", "anterior.png")], ""),
+        ([("p1_anterior", "p1")], ""),
+        ([(f"s{k}", f"s{k}.png") for k in range(5)], "s0, s1, s2, …"),
+    ],
+)
+def test_a_patient_is_called_as_the_files_are(scans: list[tuple[str, str]], label: str) -> None:
+    named = [(stem, scan_record(source=source)) for stem, source in scans]
+    assert patient_label("p1", named) == label
+    text = patient_sheet(patient_record("p1", named), named, {})
+    assert f"<h1>{label or 'Patient p1'}" in text and ("<small>p1</small>" in text) == bool(label)
 
 
 def test_an_overlay_says_its_view_once() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from msanet_jax.evaluation.results import (
@@ -18,6 +21,7 @@ from msanet_jax.evaluation.results import (
     SizeBin,
     Summary,
 )
+from msanet_jax.report import curves
 from msanet_jax.report.curves import (
     PANELS,
     colour,
@@ -120,6 +124,31 @@ def test_of_many_runs_each_has_a_colour_and_only_the_first_key_is_drawn() -> Non
     lines, axes = _lines(draw_history, PANELS[0], runs=(ROWS, ROWS))
     assert [line.get_color() for line in axes.lines if len(line.get_xdata())] == [colour(0), colour(1)]
     assert lines["supervised loss"].get_color() == "0.3" and axes.get_yscale() == "linear"
+
+
+def test_legends_cover_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every legend, of one run and of several, lies above its axes, and below the title."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(curves, "save", lambda figure, path, footer: figures.append(figure))
+    monkeypatch.setattr(curves.FigureCanvasSVG, "print_svg", lambda canvas, *_, **__: figures.append(canvas.figure))
+    monkeypatch.setattr(curves, "read_history", lambda path: ROWS)
+    curves.write_curves(Path(), Path(), "")
+    two = [SimpleNamespace(name=name, history=ROWS, scores=SCORES, bins=BINS, curves=CURVES) for name in "ab"]
+    for runs in (two[:1], two):
+        learning_curves(runs)
+        score_curves(runs)
+    figures.append(Figure(figsize=(5.6, 5.0), layout="constrained"))
+    curves._single(figures[-1].subplots(), draw_froc, RUN, "FROC")
+    legends = 0
+    for figure in figures:
+        FigureCanvasAgg(figure).draw()
+        for axes in figure.axes:
+            if legend := axes.get_legend():
+                legends += 1
+                box = legend.get_window_extent()
+                assert box.y0 >= axes.bbox.y1 - 1
+                assert not axes.title.get_text() or axes.title.get_window_extent().y0 >= box.y1 - 1
+    assert legends == 2 + 1 + 7 + 1
 
 
 def test_words_beside_the_pictures() -> None:

@@ -229,8 +229,11 @@ def test_it_fits_and_can_be_read(driven: Any, both: Path, width: int, scheme: st
         assert (_luminance(paper) < 0.1) == (scheme == "dark")
 
     check()
+    assert not driven.find_element("id", "all").is_displayed()  # nothing to download yet
     _look(driven, both)
     check()
+    wider = "return [...document.querySelectorAll('.scroll')].map((each) => each.scrollWidth - each.clientWidth)"
+    assert driven.execute_script(wider) == [0]
     tops = [canvas.rect["y"] for canvas in driven.find_elements("tag name", "canvas")]
     assert (tops[0] == tops[1]) == (width == 1400)
 

@@ -127,7 +127,7 @@ def test_an_earlier_study_lies_beside(page: Any, tmp_path: Path) -> None:
     assert "<tr>" not in page.client.get("rows").text
     page.drop({"anterior.png": late})
     text = page.client.get(f"patients/{_key(page)}").text
-    assert "1 lesions matched, 1 new (2), 1 gone (1)" in text
+    assert "1 lesion matched, 1 new (2), 1 gone (1)" in text
     captions = re.findall(r"<figcaption><b>([^<]+)</b> <span>([^<]+)", text)
     assert captions == [("anterior", "anterior-2"), ("anterior, earlier", "anterior")]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import data_store
 import numpy as np
@@ -16,6 +20,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.intake import quality
 from data_pipeline.intake.build import ImportOptions, import_source
 from data_pipeline.intake.check import check_data_set
+from data_pipeline.intake.check_page import page
 from data_pipeline.intake.duplicates import copies, landmarks
 from data_pipeline.intake.folder import DataSetFolder, load_masks, read_data_set
 from data_pipeline.intake.manifest import ImageEntry
@@ -69,6 +74,53 @@ def test_a_clean_set_is_clean(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert [figures["lesion_size_mm"][key] for key in ("low", "median", "high")] == pytest.approx(lengths, abs=0.01)
     page = (folder / "check.html").read_text()
     assert page.count("<figure>") == 6 and "<script" not in page and "http" not in page.replace("http-equiv", "")
+
+
+def _pictures(page: str) -> dict[str, np.ndarray]:
+    """Image id -> its picture, [rows, columns, 3]."""
+    found = re.findall(r'alt="([^"]+)" src="data:image/jpeg;base64,([^"]+)"', page)
+    return {name: np.asarray(Image.open(io.BytesIO(base64.b64decode(packed))), int) for name, packed in found}
+
+
+def _ends(values: np.ndarray) -> list[int]:
+    row, column = np.nonzero(values)
+    return [int(end) for end in (row.min(), row.max() + 1, column.min(), column.max() + 1)]
+
+
+def test_the_page_shows_each_patient_with_its_masks(folder: Path) -> None:
+    """The whole scan, 512 x 128 as 400 x 100 pixels, a gap of 6, and the thorax field as 400 x 400."""
+    text = page(check_data_set(folder, progress=False))
+    pictures = _pictures(text)
+    headings = re.findall(r"<h3><code>([^<]+)</code></h3>", text)
+    assert sorted(headings) == sorted({entry.patient for entry in _entries(folder)}) and len(pictures) == 6
+    for entry in _entries(folder):
+        drawn = np.asarray(Image.open(folder / entry.masks["lesions"])) > 0
+        picture = pictures[entry.image_id]
+        assert picture.shape == (400, 506, 3)
+        orange = picture[:, :, 0] - picture[:, :, 2] > 60
+        assert drawn.any() == orange.any()
+        if drawn.any():
+            box, ends = entry.thorax, np.array(_ends(drawn))
+            assert _ends(orange[:, :100]) == pytest.approx((ends * 400 / 512).tolist(), abs=4)
+            inside = (ends - np.repeat([box.row, box.column], 2)) * 400 / box.size_px
+            assert _ends(orange[:, 106:]) == pytest.approx(inside.tolist(), abs=6)
+
+
+def test_the_page_fills_a_phone(folder: Path, browser: Any) -> None:
+    """One picture under the other, as wide as the page, and one that is pressed is twice as wide within its frame."""
+    (folder / "page.html").write_text(page(check_data_set(folder, progress=False)), encoding="utf-8")
+    browser.get((folder / "page.html").as_uri())
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        widths = "return [...document.images].map((each) => [Math.round(each.x), Math.round(each.width)])"
+        (place,) = {tuple(each) for each in browser.execute_script(widths)}
+        assert place[0] < 30 and place[0] + place[1] > 360
+        browser.find_element("css selector", ".zoom input").send_keys(" ")
+        assert browser.execute_script(widths)[0][1] == pytest.approx(2 * place[1], abs=2)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_every_fault_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
