@@ -25,12 +25,13 @@ Finite = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
 T = TypeVar("T")
 
 
-def read_text(path: Path, *, remedy: str) -> str:
+def read_text(path: Path, *, remedy: str, errors: str = "strict") -> str:
     """A text in UTF-8, with or without a byte-order mark.
 
     Args:
       path: of a regular file.
       remedy: what to do if it cannot be read.
+      errors: what becomes of bytes in another encoding, as in `bytes.decode`.
 
     Raises:
       RequestError: absent, not a regular file, too large, or in another encoding.
@@ -40,7 +41,7 @@ def read_text(path: Path, *, remedy: str) -> str:
             raise RequestError(f"{path}: {'is no regular file' if path.exists() else 'is missing'}; {remedy}")
         if path.stat().st_size > READ_BYTES_MAX:
             raise RequestError(f"{path}: is too large to be one of this program's files; {remedy}")
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: is not UTF-8 text (byte {error.start}); {remedy}") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""history.jsonl: what training measured, one JSON object a line."""
+"""history.jsonl: what training measured, one JSON object a line, each with a checksum of itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from data_pipeline.reading import Count, Finite, as_record, parse_json, read_tex
 LOG = logging.getLogger(__name__)
 _NUMBER = Annotated[int, Meta(ge=-(2**53), le=2**53)] | Finite | None
 _REMEDY = "move the file away: a run goes on without its past curves"
+_CHECKSUM = "crc32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,9 @@ class History:
 def read_history(path: Path, *, lenient: bool = False) -> list[HistoryRow]:
     """Rows of history.jsonl; a last line cut by a kill is left out with a warning.
 
+    Every line has to be as it was written: its last entry is the CRC-32 of the line without that entry. Files of before
+    have none.
+
     Args:
       path: of the file.
       lenient: leaves out every damaged line, with a warning.
@@ -68,12 +73,13 @@ def read_history(path: Path, *, lenient: bool = False) -> list[HistoryRow]:
     Raises:
       RequestError: the file cannot be read, or a line is damaged.
     """
-    text = read_text(path, remedy=_REMEDY)
+    text = read_text(path, remedy=_REMEDY, errors="surrogateescape")  # which no JSON has: the line is named
     *lines, last = text.split("\n")
+    checked = f'"{_CHECKSUM}": ' in text
     rows = []
     for number, line in enumerate([*lines, *([last] if last else [])], 1):
         try:
-            rows.append(_row(line, where=f"{path}, line {number}"))
+            rows.append(_row(line, where=f"{path}, line {number}", checked=checked))
         except RequestError as error:
             if not lenient and number <= len(lines):
                 raise
@@ -81,15 +87,19 @@ def read_history(path: Path, *, lenient: bool = False) -> list[HistoryRow]:
     return rows
 
 
-def _row(line: str, *, where: str) -> HistoryRow:
+def _row(line: str, *, where: str, checked: bool) -> HistoryRow:
     content = parse_json(line, dict[str, Any], where=where, remedy=_REMEDY)
     row: HistoryRow = as_record(content, HistoryRow, where=where, remedy=_REMEDY)
-    values = {name: value for name, value in content.items() if name not in ("step", "epoch", "kind")}
+    values = {name: value for name, value in content.items() if name not in ("step", "epoch", "kind", _CHECKSUM)}
     for name, value in values.items():
         as_record(value, _NUMBER, where=f"{where}: {name}", remedy=_REMEDY)
-    return dataclasses.replace(row, values=values)
+    row = dataclasses.replace(row, values=values)
+    if checked and line != _line(row).rstrip("\n"):
+        raise RequestError(f"{where}: is not as it was written, its {_CHECKSUM} says; {_REMEDY}")
+    return row
 
 
 def _line(row: HistoryRow) -> str:
     finite = {name: value if value is None or math.isfinite(value) else None for name, value in row.values.items()}
-    return json.dumps({"step": row.step, "epoch": row.epoch, "kind": row.kind, **finite}) + "\n"
+    text = json.dumps({"step": row.step, "epoch": row.epoch, "kind": row.kind, **finite})
+    return f'{text[:-1]}, "{_CHECKSUM}": {zlib.crc32(text.encode())}}}\n'
