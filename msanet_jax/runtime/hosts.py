@@ -22,6 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipeline.errors import RequestError
+from msanet_jax.runtime import preemption
 
 Tree = TypeVar("Tree")
 
@@ -34,8 +35,8 @@ HEARTBEAT_TIMEOUT_S = 20
 ROLL_CALL_S = 8
 """How long processes wait for each other when a collective has failed; whoever is missing is named."""
 
-PATIENCE_MS = 7 * 24 * 3600 * 1000
-"""How long a process waits for what another one is doing, a data build for example; a dead one ends the wait."""
+PULSE_MS = 1000
+"""A wait for another process, for its data build for example, is cut into pieces, between which signals are seen."""
 
 LAUNCHER_COUNTS = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "PMI_SIZE")
 """Where Open MPI, Slurm's srun and other MPI launchers say how many processes they have started."""
@@ -92,6 +93,7 @@ def join(
             f"the processes of this run did not find each other ({str(error).splitlines()[0][:200]}); see "
             "docs/scaling.md, or give --coordinator_address, --num_processes and --process_id"
         ) from error
+    preemption.watch(_service())
     counts = {device.process_index: 0 for device in jax.devices()}
     for device in jax.devices():
         counts[device.process_index] += 1
@@ -161,7 +163,7 @@ def from_primary(ask: Callable[[], Any]) -> Any:
             _service().key_value_set(key, json.dumps({"refusal": str(error)}))
             raise
         _service().key_value_set(key, json.dumps(answer))
-    answer = json.loads(_service().blocking_key_value_get(key, PATIENCE_MS))
+    answer = json.loads(_wait_for(key))
     if "refusal" in answer:
         raise RequestError(answer["refusal"])
     return answer["value"]
@@ -215,14 +217,14 @@ def _differing(facts: Sequence[Mapping[str, str]]) -> list[str]:
 def wait_for_all(place: str) -> None:
     """Returns when every process has called it with the same `place`, however long that takes."""
     if jax.process_count() > 1:
-        _service().wait_at_barrier(f"msanet/{place}/{next(_ORDER)}", PATIENCE_MS)
+        _exchange({"place": place})
 
 
 def stop_agreed(step: int) -> bool:
     """Whether all processes are to stop after `step` because one of them has received SIGTERM.
 
-    Every process calls it after every step. The coordination service picks a step that none has passed; no device is
-    involved. Always False with one process, where `signals.StopOnSigterm` listens.
+    Every process calls it after every step; elsewhere `preemption` ends them. The coordination service picks a step
+    that none has passed; no device is involved. Always False with one process, where `signals.StopOnSigterm` listens.
     """
     return jax.process_count() > 1 and bool(multihost_utils.reached_preemption_sync_point(step))
 
@@ -235,7 +237,9 @@ def raise_if_lost_peer(error: Exception) -> None:
 
     Raises:
       LostPeerError: a process is gone.
+      stopping.Stopped: all were told to end.
     """
+    preemption.raise_if_stopping()
     text = str(error).lower()
     if jax.process_count() == 1 or not any(word in text for word in LOST_PEER_WORDS):
         return
@@ -272,10 +276,17 @@ def _exchange(value: dict[str, Any]) -> list[dict[str, Any]]:
     """The JSON objects of all processes, in their order."""
     key, service = f"msanet/exchange/{next(_ORDER)}", _service()
     service.key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
-    return [
-        json.loads(service.blocking_key_value_get(f"{key}/{number}", PATIENCE_MS))
-        for number in range(jax.process_count())
-    ]
+    return [json.loads(_wait_for(f"{key}/{number}")) for number in range(jax.process_count())]
+
+
+def _wait_for(key: str) -> str:
+    """What another process sets, however long that takes; a dead one ends the wait."""
+    while True:
+        try:
+            return str(_service().blocking_key_value_get(key, PULSE_MS))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
 
 
 def _service() -> Any:

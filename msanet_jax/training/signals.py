@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 import jax
+
+from msanet_jax.runtime.preemption import stepping
 
 
 class Preempted(Exception):  # noqa: N818 - an event, not an error
@@ -21,6 +25,7 @@ class StopOnSigterm:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._together = contextlib.ExitStack()
 
     @property
     def requested(self) -> bool:
@@ -32,10 +37,13 @@ class StopOnSigterm:
         self._installed = threading.current_thread() is threading.main_thread() and jax.process_count() == 1
         if self._installed:
             self._previous = signal.signal(signal.SIGTERM, self._handle)
+        elif jax.process_count() > 1:
+            self._together.enter_context(stepping())
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Restores the handler that was there before."""
+        self._together.__exit__(*error)
         if self._installed:
             signal.signal(signal.SIGTERM, self._previous)
 

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
 from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
-from msanet_jax.runtime import hosts
+from msanet_jax.runtime import hosts, preemption
+from msanet_jax.runtime.stopping import Stopped
 from msanet_jax.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +83,28 @@ print(json.dumps(seen), flush=True)
 """
 
 
+# main.py whose work is a wait: `python` sees signals meanwhile, `blocked` does not, as when XLA compiles.
+WAIT = """
+import sys, threading, time, types
+number, address, way = int(sys.argv[1]), *sys.argv[2:]
+
+def train_and_evaluate(config, *, workdir, data_dir):
+    print("ready", flush=True)
+    if way == "blocked":
+        preemption.GRACE_S = 0.5
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+    hosts.from_primary(lambda: [time.sleep(0.02) for _ in range(10**6)])
+
+sys.modules["msanet_jax.training.job"] = types.SimpleNamespace(train_and_evaluate=train_and_evaluate)
+import main
+from msanet_jax.runtime import hosts, preemption
+main.run(["main.py", "--config=configs/msanet.py:smoke", "--workdir=unused", "--num_processes=2",
+          f"--coordinator_address={address}", f"--process_id={number}"])
+"""
+
+
 def _address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -134,6 +159,38 @@ def test_two_processes_agree(tmp_path: Path) -> None:
     assert (first["result"], second["result"]) == (0, 1)
     assert first["order"][0] < second["order"][0]
     assert first["stopped"] == second["stopped"] > 0
+
+
+def test_the_loop_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts, over = [], threading.Event()
+    monkeypatch.setattr(preemption, "POLL_S", 0.01)
+    monkeypatch.setattr(preemption, "_NOTICED", threading.Event())
+    monkeypatch.setattr("_thread.interrupt_main", lambda number: (interrupts.append(number), over.set()))
+    told = SimpleNamespace(key_value_try_get=lambda key: "now")
+    with preemption.stepping():
+        watch = threading.Thread(target=preemption._watch, args=(told, over))
+        watch.start()
+        watch.join(0.2)
+        preemption.raise_if_stopping()
+        assert interrupts == []
+    watch.join(10)
+    assert interrupts == [signal.SIGTERM]
+    with pytest.raises(Stopped, match="15"):
+        preemption.raise_if_stopping()
+
+
+@pytest.mark.parametrize(("way", "told"), [("python", 1), ("blocked", 0)])
+def test_sigterm_outside_the_loop_ends_all(way: str, told: int, tmp_path: Path) -> None:
+    address = _address()
+    pair = [_start(["-c", WAIT, str(number), address, way], devices=1, cache=tmp_path) for number in range(2)]
+    for process in pair:
+        assert "ready\n" in iter(process.stdout.readline, "")
+    pair[told].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=60) for process in pair]
+    assert [process.returncode for process in pair] == [75, 75], outputs
+    for _, said in outputs:
+        assert said.count("main.py: stopped by SIGTERM; run the same command again to continue\n") == 1
+        assert "Traceback" not in said
 
 
 def _command(run: Path, data_dir: Path, *more: str) -> list[str]:
