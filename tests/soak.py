@@ -1,7 +1,8 @@
-"""Many scans in one run of `msanet predict`: memory, open files and threads must not grow.
+"""Many scans in one run of `msanet predict`, or one visit of `msanet serve`: memory, files and threads must not grow.
 
 `python -m tests.soak --scans 10000` reads files of every format, damaged ones among them, and finds thorax and lesions;
-only the network is a threshold on counts.
+only the network is a threshold on counts. `--serve` drops them on the page one by one and looks at each; then a large
+file arrives.
 """
 
 from __future__ import annotations
@@ -10,22 +11,33 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import json
 import os
+import re
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nibabel
 import numpy as np
 
 from msanet_jax.prediction.predict import Request, predict_with
+from msanet_jax.web.server import served
+from msanet_jax.web.visit_folder import visit_folder
 from tests.fakes import HOT_MODEL
 from tests.user_files import body_scan, nm_header, save_dicom, save_picture
 
 MEMORY_GROWTH_MAX = 0.02
 """Of the last quarter over the second, as a share: rows of the run's record, some hundred bytes for each scan."""
+
+UPLOAD_GROWTH_MAX_MIB = 32.0
+"""While a file of any size arrives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +82,61 @@ def soak(scans: int, folder: Path) -> list[Sample]:
     return samples
 
 
+def soak_page(scans: int, folder: Path, *, upload_mib: int) -> tuple[list[Sample], float]:
+    """Drops so many files one by one, looks at the list and at a patient, and samples; then a large file comes.
+
+    Returns:
+      The samples, and how many MiB the process grew at most while the large file arrived and was refused.
+    """
+    models = SimpleNamespace(names=["fake"], loaded=HOT_MODEL, load=lambda number: HOT_MODEL)
+    kinds = _files(folder / "kinds")
+    samples: list[Sample] = []
+    with visit_folder() as private, served(models, private) as address:
+        for number in range(scans):
+            kind = kinds[number % len(kinds)]
+            content = kind.read_bytes()
+            state = _drop(address, f"scan{number}{''.join(kind.suffixes)}", len(content), [content])
+            assert (state["scans"], len(state["failures"])) == ((0, 1) if kind.stem == "damaged" else (1, 0))
+            rows = _ask(address, "rows").decode()
+            _ask(address, re.findall(r'href="(patients/[^"/]+)"', rows)[-1])
+            samples.append(_sample(number + 1))
+        peak = before = _sample(0).memory_mib
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal peak
+            for _ in range(upload_mib):
+                yield bytes(1 << 20)
+                peak = max(peak, _sample(0).memory_mib)
+
+        state = _drop(address, "large.dcm", upload_mib << 20, chunks())
+        assert state["scans"] == 0 and len(state["failures"]) == 1
+        peak = max(peak, _sample(0).memory_mib)
+    return samples, peak - before
+
+
+def _drop(address: str, name: str, size: int, content: Any) -> dict[str, Any]:
+    """Uploads a file, waits until it is done, and returns the state of its drop."""
+    made = json.loads(_ask(address, "drops", "POST", json.dumps({"files": [[name, size]]}).encode()))
+    drop = f"drops/{made['drop']}"
+    _ask(address, f"{drop}/files/0", "PUT", content, size)
+    _ask(address, f"{drop}/start", "POST", b"")
+    while True:
+        state: dict[str, Any] = json.loads(_ask(address, "state"))["drops"][-1]
+        if state["state"] == "done":
+            return state
+        time.sleep(0.02)
+
+
+def _ask(address: str, path: str, method: str = "GET", body: Any = None, size: int | None = None) -> bytes:
+    request = urllib.request.Request(address + path, data=body, method=method)
+    request.add_header("Content-Type", "application/json")
+    if size is not None:
+        request.add_header("Content-Length", str(size))
+    with urllib.request.urlopen(request) as answer:
+        content: bytes = answer.read()
+    return content
+
+
 def _files(folder: Path) -> list[Path]:
     """Ten kinds of files; the last is damaged."""
     counts = body_scan()[::2, ::2].copy()
@@ -106,16 +173,25 @@ def main() -> int:
     """Prints what the process held; 1 if it grew."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--scans", type=int, default=1000, help="in one run (default: 1000)")
+    parser.add_argument("--serve", action="store_true", help="on the page of msanet serve")
+    parser.add_argument("--upload-mib", type=int, default=256, help="with --serve: size of the large file")
     options = parser.parse_args()
-    begin = time.monotonic()
+    begin, grown_by = time.monotonic(), 0.0
     with tempfile.TemporaryDirectory() as folder:
-        samples = soak(options.scans, Path(folder))
+        if options.serve:
+            samples, grown_by = soak_page(options.scans, Path(folder), upload_mib=options.upload_mib)
+            print(f"a file of {options.upload_mib} MiB: memory grew by {grown_by:.1f} MiB while it came")
+        else:
+            samples = soak(options.scans, Path(folder))
     print(f"{'scans':>8}{'MiB':>10}{'files':>8}{'threads':>9}")
     for sample in samples[:: max(len(samples) // 10, 1)] + samples[-1:]:
         print(f"{sample.scans:8}{sample.memory_mib:10.1f}{sample.files:8}{sample.threads:9}")
     grown = growth(samples)
     later = samples[len(samples) // 4 :]
-    flat = len({(sample.files, sample.threads) for sample in later}) == 1 and grown < MEMORY_GROWTH_MAX
+    # A server closes its connections, and its pool ends threads, when it likes.
+    held = max(s.files for s in later) - min(s.files for s in later), max(s.threads for s in later)
+    steady = held[0] <= 8 and held[1] <= 60 if options.serve else held == (0, later[0].threads)
+    flat = steady and grown < MEMORY_GROWTH_MAX and grown_by < UPLOAD_GROWTH_MAX_MIB
     seconds, verdict = time.monotonic() - begin, "flat" if flat else "GREW"
     print(f"{options.scans} files in {seconds:.0f} s; memory grew by {grown:.2%}: {verdict}")
     return int(not flat)

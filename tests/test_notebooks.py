@@ -38,8 +38,12 @@ def _with_exit_codes_checked(source: str) -> str:
 
 def _execute(
     name: str, parameters: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch, work: Path
-) -> tuple[str, int]:
-    """Runs a notebook in the checkout with `parameters` set after its own; returns its text and number of pictures."""
+) -> tuple[str, int, list[str]]:
+    """Runs a notebook in the checkout with `parameters` set after its own.
+
+    Returns:
+      Its text, the number of its pictures, and the addresses of pages in it.
+    """
     notebook = _read(ROOT / "colab" / f"{name}.ipynb")
     (at,) = (n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
     assert parameters.keys() <= _assigned(notebook.cells[at].source), "only what the parameter cell has may be set"
@@ -59,7 +63,9 @@ def _execute(
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     text = "".join(output.text for output in outputs if output.output_type == "stream")
-    return text, sum("image/png" in output.get("data", {}) for output in outputs)
+    shown = [output.get("data", {}) for output in outputs]
+    pages = re.findall(r'src="(http[^"]+)"', "".join(data.get("text/html", "") for data in shown))
+    return text, sum("image/png" in data for data in shown), pages
 
 
 def _assigned(source: str) -> set[str]:
@@ -84,7 +90,7 @@ pytestmark = pytest.mark.filterwarnings("default::ResourceWarning", "default::py
 def test_quickstart(cache: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     sizes = {"RECIPE": RECIPE, "OVERRIDES": TINY_PHANTOM, "RUN": str(run), "DATA_DIR": str(data_dir)}
-    text, pictures = _execute("quickstart", sizes, cache, monkeypatch, tmp_path)
+    text, pictures, _ = _execute("quickstart", sizes, cache, monkeypatch, tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"pooled DSC {metrics['test']['dsc_pooled']:.2f} (95 % interval" in text
     assert f"threshold on uptake: {metrics['threshold_baseline']['dsc_pooled']:.2f}" in text
@@ -94,9 +100,10 @@ def test_quickstart(cache: Path, data_dir: Path, tmp_path: Path, monkeypatch: py
 
 def test_your_own_scans(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"RECIPE": RECIPE, "OVERRIDES": TINY_OWN, "WORK": str(tmp_path / "own"), "PATIENTS": 4}
-    text, pictures = _execute("your_own_scans", sizes, cache, monkeypatch, tmp_path)
+    text, pictures, pages = _execute("your_own_scans", sizes, cache, monkeypatch, tmp_path)
     assert "2 scan(s) segmented" in text
     assert pictures == 2
+    assert len(pages) == 1 and pages[0].startswith("http://127.0.0.1:")
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "own" / "results").glob("*anterior*.json"))
     assert record["view"] == "anterior"
     metrics = json.loads((tmp_path / "own" / "run" / "metrics.json").read_text())
@@ -106,7 +113,7 @@ def test_your_own_scans(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_multi_device(cache: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     sizes = {"DEVICES": 2, "RECIPE": RECIPE, "OVERRIDES": TINY_PHANTOM, "RUN": str(run), "DATA_DIR": str(data_dir)}
-    text, _ = _execute("multi_device", sizes, cache, monkeypatch, tmp_path)
+    text, _, _ = _execute("multi_device", sizes, cache, monkeypatch, tmp_path)
     assert "2 cpu device(s)" in text
     on_two, on_one = (
         json.loads(path.read_text())["test"]

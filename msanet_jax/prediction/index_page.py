@@ -25,6 +25,7 @@ class IndexScan:
       warnings: of its record.
       files: names that are linked.
       picture: what the small picture leads to; empty for nothing.
+      address: of the small picture; empty where it lies in the page itself.
       date: of the scan; empty where it is not shown, as in every page that is written.
     """
 
@@ -34,6 +35,7 @@ class IndexScan:
     warnings: tuple[str, ...]
     files: tuple[str, ...]
     picture: str
+    address: str = ""
     date: str = ""
 
 

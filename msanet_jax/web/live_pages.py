@@ -68,15 +68,16 @@ def _findings(study: Study) -> dict[str, Any]:
 
 def _rows(visit: Visit) -> dict[str, Any]:
     patients = []
-    pictures: dict[str, bytes] = {}
     for key in visit.patients():
         study = visit.study(key)
         scans = [(stem, dataclasses.replace(record, files=())) for stem, record in study.scans]
         row = index_patient(study.record, scans, f"patients/{key}", archive=f"patients/{key}/files/zip")
-        dated = tuple(dataclasses.replace(scan, date=_date(visit, scan.stem)) for scan in row.scans)
-        patients.append(dataclasses.replace(row, scans=dated))
-        pictures |= {stem: visit.picture(stem) for stem, _ in scans}
-    return {"patients": patients, "pictures": pictures}
+        shown = tuple(
+            dataclasses.replace(scan, address=f"scans/{scan.stem}/picture", date=_date(visit, scan.stem))
+            for scan in row.scans
+        )
+        patients.append(dataclasses.replace(row, scans=shown))
+    return {"patients": patients, "pictures": {}}
 
 
 def _date(visit: Visit, stem: str) -> str:

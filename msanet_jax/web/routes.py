@@ -169,6 +169,12 @@ def files(desk: TheDesk, key: str, kind: str, folder: Scratch, threshold: Thresh
     return FileResponse(path, filename=path.name)
 
 
+@router.get("/scans/{stem}/picture")
+def picture(desk: TheDesk, stem: str) -> Response:
+    """The small picture of a scan."""
+    return Response(_found(lambda: desk.visit.picture(desk.visit.kept(stem).stem)), media_type="image/png")
+
+
 @router.get("/scans/{stem}/pixels")
 def pixels(desk: TheDesk, stem: str) -> Response:
     """Counts (int32) and probability (float32) of a scan, little-endian, row by row, one after the other."""

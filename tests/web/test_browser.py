@@ -104,6 +104,10 @@ def test_files_and_what_is_wrong_with_them(driven: Any, both: Path, tmp_path: Pa
     ]
     _until(driven, lambda page: page.find_elements("css selector", "#patients tbody tr"))
     assert _text(driven, "#patients tbody td b") == "4"
+    _until(
+        driven,
+        lambda page: page.execute_script("return [...document.images].map((one) => one.naturalWidth)") == [288] * 2,
+    )
     # A second tab, and the first one loaded again, show the same.
     first = driven.current_window_handle
     address = driven.current_url

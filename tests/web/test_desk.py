@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,18 @@ def test_the_folder_goes_with_its_process(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_next_visit_removes_what_a_power_cut_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    left = tmp_path / f"msanet-serve-{gone.pid}-abc"
+    left.mkdir()
+    for name in (".lock", "scan"):
+        (left / name).touch()
+    with visit_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_the_folder_is_private() -> None:
     with visit_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -144,7 +158,14 @@ def test_the_command_ends_clean(tmp_path: Path) -> None:
         assert address.startswith("http://127.0.0.1:") and len(address.rstrip("/").rpartition("/")[2]) == 32
         assert len(list(tmp_path.iterdir())) == 1
         process.stdout.readline()
-        time.sleep(0.5)
+        for path, method, body in (
+            ("drops", "POST", b'{"files": [["a.npy", 5]]}'),
+            ("drops/1/files/0", "PUT", b"12345"),
+        ):
+            headers = {"Content-Type": "application/json"}
+            with urllib.request.urlopen(urllib.request.Request(address + path, body, headers, method=method)):
+                pass
+        assert [path.name for path in tmp_path.rglob("*.npy")] == ["a.npy"]
         process.terminate()
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, errors

@@ -14,6 +14,7 @@ from typing import Any
 import highdicom
 import numpy as np
 import pytest
+from PIL import Image
 
 from msanet_jax.prediction.files import parse_formats
 from msanet_jax.prediction.predict import Request, predict_with
@@ -78,6 +79,21 @@ def test_pixels_are_those_of_the_files(page: Any, both: Path, tmp_path: Path) ->
     probability = np.frombuffer(content[len(content) // 2 :], "<f4").reshape(512, 128)
     np.testing.assert_array_equal(counts, body_scan(0))
     np.testing.assert_array_equal(probability, np.load(tmp_path / "out" / "both_anterior_probability.npy"))
+
+
+def test_the_list_shows_small_pictures_and_dates(page: Any, tmp_path: Path) -> None:
+    """Pictures have addresses, so that the list stays short."""
+    for name, date in (("a", "20261127"), ("b", "")):
+        header = nm_header(body_scan(0))
+        header.PatientID, header.StudyDate, header.AcquisitionDate = name, date, ""
+        page.drop({f"{name}.dcm": save_dicom(header, tmp_path / f"{name}.dcm").read_bytes()})
+    rows = page.client.get("rows").text
+    assert re.findall(r'src="([^"]+)"', rows) == ["scans/a/picture", "scans/b/picture"]
+    assert re.findall(r"<br>([^<]+)</span>", rows) == ["2026-11-27"]
+    assert re.findall(r"<span>([^<]+)</span>", page.client.get(f"patients/{_key(page)}").text) == ["a, 2026-11-27"]
+    content = page.client.get("scans/a/picture").content
+    assert max(Image.open(io.BytesIO(content)).size) == 288
+    assert page.client.get("scans/c/picture").status_code == 404
 
 
 def test_single_files(page: Any, tmp_path: Path) -> None:

@@ -149,8 +149,8 @@ async function refresh() {
     const state = await (await ask("state")).json();
     busy = state.drops.some((facts) => facts.state !== "done" && facts.state !== "cancelled");
     state.drops.forEach(show);
-    // The list holds its pictures: the longer it is, the less often it is asked for while scans come.
-    const pause = busy ? 1000 + 50 * patients.tBodies[0].rows.length : 0;
+    // The longer the list is, the less often it is asked for while scans come.
+    const pause = busy ? 1000 + 10 * patients.tBodies[0].rows.length : 0;
     if (state.version !== version && performance.now() - fetched >= pause) {
       fetched = performance.now();
       if (version !== null) {
