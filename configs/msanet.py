@@ -95,6 +95,7 @@ def _evaluate() -> ConfigDict:
     evaluate.batch_size = 16
     evaluate.threshold = 0.5
     evaluate.threshold_rule = "fixed"
+    evaluate.calibration = "none"
     evaluate.also_last = False
     evaluate.lesion_overlap_min = 0.1
     evaluate.surface_tolerance_mm = 5.0
@@ -183,7 +184,7 @@ def _cpu(config: ConfigDict) -> None:
     config.train.validate_every_epochs = 5.0
     config.train.image_every_epochs = 30.0
     config.adversary.warmup_epochs = 5.0
-    config.evaluate.threshold_rule = "validation"
+    config.evaluate.threshold_rule = config.evaluate.calibration = "validation"
 
 
 def _released(config: ConfigDict) -> None:
@@ -203,7 +204,7 @@ def _released(config: ConfigDict) -> None:
     config.adversary.warmup_epochs = 4.0
     config.generator_optimizer.warmup_epochs = 1.0
     config.discriminator_optimizer.warmup_epochs = 1.0
-    config.evaluate.threshold_rule = "validation"
+    config.evaluate.threshold_rule = config.evaluate.calibration = "validation"
 
 
 def _smoke(config: ConfigDict) -> None:

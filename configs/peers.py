@@ -89,18 +89,21 @@ def _patch_gan(config: ConfigDict, size: str) -> None:
 def _threshold(config: ConfigDict, size: str) -> None:
     """Baseline: the best single threshold on normalised uptake."""
     config.evaluate.threshold_rule = "fixed"  # 1/2 is the baseline's own cut
+    config.evaluate.calibration = "none"
     config.adversary.enabled = False
 
 
 def _kmeans(config: ConfigDict, size: str) -> None:
     """Baseline: k-means with five clusters, Lin et al. 2020."""
     config.evaluate.threshold_rule = "fixed"  # 1/2 is the baseline's own cut
+    config.evaluate.calibration = "none"
     config.adversary.enabled = False
 
 
 def _top_hat(config: ConfigDict, size: str) -> None:
     """Baseline: white top-hat with hysteresis, its size and thresholds tuned on training images."""
     config.evaluate.threshold_rule = "fixed"  # 1/2 is the baseline's own cut
+    config.evaluate.calibration = "none"
     config.adversary.enabled = False
 
 

@@ -155,15 +155,15 @@ def evaluate(
     if split not in SPLITS:
         raise RequestError(f"split {split!r} must be one of train, validation, test")
     from data_pipeline.folds import load_splits
-    from msanet_jax.evaluation.evaluate import decide_threshold
+    from msanet_jax.evaluation.evaluate import decide
     from msanet_jax.evaluation.evaluate import evaluate as score
     from msanet_jax.trained.ensemble import load_ensemble
 
     runs = [Path(run)] if isinstance(run, str | Path) else [Path(one) for one in run]
     model = load_ensemble(runs, decided=False)
     splits = load_splits(model.config.data, str(data_dir))
-    threshold = decide_threshold(model.probability, splits["validation"], config=model.config).value
-    return score(model.probability, splits[split], config=model.config, threshold=threshold)
+    decided = decide(model.probability, splits["validation"], config=model.config)
+    return score(decided.probability, splits[split], config=model.config, threshold=decided.threshold.value)
 
 
 def simulate(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,10 +11,11 @@ from ml_collections import ConfigDict
 from data_pipeline.errors import RequestError
 from data_pipeline.features import Lazy
 from data_pipeline.grid import GridSplit, Images, each
-from msanet_jax.evaluation.field_maps import Probability, field_probability
+from msanet_jax.evaluation.field_maps import Probability, calibrate, calibrated, field_probability
 from msanet_jax.evaluation.pixels import dsc
 from msanet_jax.evaluation.protocol import score
-from msanet_jax.evaluation.results import Evaluation, Threshold
+from msanet_jax.evaluation.reliability import fit_calibration
+from msanet_jax.evaluation.results import Calibration, Evaluation, Threshold
 
 UPTAKE_BINS = 2000
 UPTAKE_MAX = 10.0
@@ -60,13 +60,53 @@ def score_validation(
     return score(maps, split, config=config, threshold=threshold, thorough=False)
 
 
-def decide_threshold(
-    probability: Probability, validation: GridSplit, *, config: ConfigDict, given: float | None = None
-) -> Threshold:
-    """The threshold that is given, else by `evaluate.threshold_rule`, and its score on the validation patients."""
-    summary = score_validation(probability, validation, config=config, threshold=given).summary
-    rule: Any = config.evaluate.threshold_rule if given is None else "given"
-    return Threshold(summary["threshold"], rule, summary["dsc_pooled"])
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What validation patients decide.
+
+    Attributes:
+      threshold: on the calibrated probability, with its score on the validation patients.
+      calibration: None where there is none.
+      probability: the model, calibrated.
+    """
+
+    threshold: Threshold
+    calibration: Calibration | None
+    probability: Probability
+
+
+def decide(
+    probability: Probability,
+    validation: GridSplit,
+    *,
+    config: ConfigDict,
+    given: float | None = None,
+    calibrates: bool = True,
+) -> Decision:
+    """Calibration by `evaluate.calibration`, threshold by `evaluate.threshold_rule`, both on the validation patients.
+
+    The rule chooses on the network's own probability, and the threshold goes through the calibration: marks are those
+    without calibration. Recipes from before the key are calibrated where their rule is `validation`.
+
+    Args:
+      probability: the model.
+      validation: on the field's grid.
+      config: the recipe.
+      given: a threshold on the calibrated probability, instead of the rule's.
+      calibrates: False for a model that has its calibration.
+    """
+    rules, fitted = config.evaluate, None
+    maps = probability_maps(probability, validation.counts, batch_size=rules.batch_size)
+    if calibrates and rules.get("calibration", rules.threshold_rule) == "validation":
+        fitted = fit_calibration(maps, validation.masks)
+    final = calibrated(probability, fitted)
+    if given is not None:
+        summary = score_validation(final, validation, config=config, threshold=given).summary
+        return Decision(Threshold(given, "given", summary["dsc_pooled"]), fitted, final)
+    chosen = choose_threshold(maps, validation.masks, rules=rules)
+    summary = score(maps, validation, config=config, threshold=chosen, thorough=False).summary
+    value = chosen if fitted is None else float(calibrate(np.float32(chosen), fitted))
+    return Decision(Threshold(value, rules.threshold_rule, summary["dsc_pooled"]), fitted, final)
 
 
 def probability_maps(probability: Probability, counts: Images, *, batch_size: int) -> Images:

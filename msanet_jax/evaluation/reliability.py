@@ -1,80 +1,66 @@
-"""Temperature scaling: one number that makes probabilities mean what they say, fitted on validation patients.
+"""Probabilities that mean what they say: a calibration fitted on validation patients, and how far off they are.
 
-p -> sigmoid(logit(p) / T); Guo et al. 2017, arXiv 1706.04599. It keeps the order of pixels, so a threshold t on p is
-the threshold `tempered(t, T)` on the result, and marks stay the same.
+The calibration is a strictly increasing map of the logit, linear between `KNOTS`, with the slopes of greatest
+likelihood. A line does not describe a network's errors: lesions that it hardly sees lie among pixels of very low
+probability, so the map is flat there and steeper on both sides (docs/metrics.md#calibration).
 """
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Iterable
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
+from scipy.special import expit
 
+from msanet_jax.evaluation.field_maps import LARGEST, SMALLEST, logits, ramps
 from msanet_jax.evaluation.probabilities import calibration_table
+from msanet_jax.evaluation.results import Calibration
 
-SMALLEST = 1e-7
-"""Probabilities are kept this far from 0 and 1, where the logit is infinite."""
+LOG = logging.getLogger(__name__)
+
+KNOTS = (-6.0, -3.0, 0.0, 3.0)
+"""Logits: probabilities of 0.0025, 0.047, 0.5 and 0.953."""
+SLOPES = (0.1, 10.0)
+"""Least and greatest slope: the map is strictly increasing, and separable pixels have a finite one."""
 STEPS = 100
 """Logits are counted in bins of 1 / STEPS."""
-TEMPERATURES = (0.1, 10.0)
 LEAST_PIXELS = 200
 """A bin of the reliability curve with fewer says too little."""
 
 
-def tempered(probabilities: Any, temperature: float) -> np.ndarray:
-    """sigmoid(logit(p) / T), float64.
+def fit_calibration(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> Calibration | None:
+    """The calibration with the least cross-entropy over all pixels: log(1 + exp g(z)) - t g(z), z the logit.
 
     Args:
-      probabilities: any shape, in [0, 1].
-      temperature: above 0; above 1 draws towards 1/2.
-
-    Example:
-      >>> tempered([0.2, 0.5, 0.8], 0.5).round(4).tolist()  # odds are squared: 1/16, 1, 16
-      [0.0588, 0.5, 0.9412]
-    """
-    return np.asarray(1.0 / (1.0 + np.exp(-_logits(probabilities) / temperature)))
-
-
-def fit_temperature(probabilities: np.ndarray, truths: np.ndarray) -> float:
-    """The T within `TEMPERATURES` with the least cross-entropy of `tempered`; 1 where there is no lesion pixel.
-
-    Args:
-      probabilities: any shape, in [0, 1].
-      truths: same shape, True where there is lesion.
-    """
-    if not truths.any():
-        return 1.0
-    place = np.rint(_logits(probabilities).ravel() * STEPS).astype(np.int64)
-    first = int(place.min())
-    pixels, lesion = np.bincount(place - first), np.bincount(place - first, weights=truths.ravel())
-    logits = (np.arange(len(pixels)) + first) / STEPS
-
-    def cross_entropy(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float((pixels * np.logaddexp(0.0, scaled) - lesion * scaled).sum() / pixels.sum())
-
-    low, high = np.log(TEMPERATURES)
-    return round(float(np.exp(minimize_scalar(cross_entropy, bounds=(low, high), method="bounded").x)), 3)
-
-
-def reliability(probabilities: np.ndarray, truths: np.ndarray, *, temperature: float, bins: int) -> dict[str, float]:
-    """How far the reliability curve is from the diagonal, before and after scaling.
-
-    Args:
-      probabilities: `[n, rows, columns]`.
-      truths: same shape, True where there is lesion.
-      temperature: fitted on other patients.
-      bins: of equal width over [0, 1].
+      maps: probabilities of the validation patients, image by image.
+      truths: bool of the same shapes, True where there is lesion.
 
     Returns:
-      `gap` and `gap_tempered`: the largest difference of mean probability and share of lesion over the
-      bins with at least `LEAST_PIXELS` pixels.
+      None, and a warning, where there is no lesion pixel or nothing else.
     """
-    return {
-        "gap": largest_gap(probabilities, truths, bins=bins),
-        "gap_tempered": largest_gap(tempered(probabilities, temperature), truths, bins=bins),
-    }
+    first, last = np.rint(STEPS * logits(np.array([SMALLEST, LARGEST]))).astype(np.int64)
+    pixels, lesion = np.zeros((2, last - first + 1))
+    for values, truth in zip(maps, truths, strict=True):
+        place = np.rint(STEPS * logits(values)).astype(np.int64) - first
+        pixels += np.bincount(place.ravel(), minlength=len(pixels))
+        lesion += np.bincount(place[truth], minlength=len(pixels))
+    total = lesion.sum()
+    if total in (0, pixels.sum()):
+        LOG.warning("the validation patients have no lesion pixel, or no other: probabilities are not calibrated")
+        return None
+    columns = np.stack([np.ones(len(pixels)), *ramps(np.arange(first, last + 1) / STEPS, KNOTS)], axis=1)
+
+    def cross_entropy(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        mapped = columns @ parameters
+        value = (pixels * np.logaddexp(0.0, mapped) - lesion * mapped).sum()
+        return value / total, columns.T @ (pixels * expit(mapped) - lesion) / total
+
+    identity, bounds = [KNOTS[0], *[1.0] * (len(KNOTS) + 1)], [(None, None), *[SLOPES] * (len(KNOTS) + 1)]
+    fit = minimize(cross_entropy, identity, jac=True, bounds=bounds, options={"ftol": 1e-13, "gtol": 1e-9})
+    level, *slopes = fit.x.round(4).tolist()
+    return Calibration(KNOTS, level, tuple(slopes))
 
 
 def largest_gap(probabilities: np.ndarray, truths: np.ndarray, *, bins: int) -> float:
@@ -84,8 +70,3 @@ def largest_gap(probabilities: np.ndarray, truths: np.ndarray, *, bins: int) -> 
     enough = pixels >= LEAST_PIXELS
     gaps = np.abs(probability - lesion)[enough] / pixels[enough]
     return float(gaps.max()) if len(gaps) else float("nan")
-
-
-def _logits(probabilities: Any) -> np.ndarray:
-    kept = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1.0 - SMALLEST)
-    return np.asarray(np.log(kept) - np.log1p(-kept))

@@ -139,6 +139,27 @@ class Threshold:
 
 
 @dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A strictly increasing map of a network's logits z, linear between knots k (`field_maps.calibrate`).
+
+    g(z) = level + s_0 min(z - k_0, 0) + sum over j of s_j clip(z - k_(j-1), 0, k_j - k_(j-1)) + s_n max(z - k_(n-1), 0)
+
+    Attributes:
+      knots: n logits, ascending.
+      level: g at the first of them.
+      slopes: n + 1 slopes s, below the first knot, between knots, above the last one.
+    """
+
+    knots: Annotated[tuple[Finite, ...], Meta(min_length=1, max_length=64)]
+    level: Finite
+    slopes: tuple[Annotated[float, Meta(gt=0, le=1e3)], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.slopes) != len(self.knots) + 1 or list(self.knots) != sorted(set(self.knots)):
+            raise ValueError("a calibration has ascending knots and a slope more than knots")
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
     """Scores and counts of a split under their names in docs/metrics.md; NaN where undefined.
 

@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
 from msgspec import Meta
@@ -17,6 +17,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.files import PREFIX, HeldError, only_one, writable_folder, write_text
 from data_pipeline.reading import read_json, read_text
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.recipe import differing_keys, field_of, read_config
 
 LOG = logging.getLogger(__name__)
@@ -108,21 +109,31 @@ class _Scored:
     """What a prediction needs of metrics.json, of this or an earlier schema version."""
 
     threshold: _Chosen
+    calibration_map: Calibration | None = None
     rules: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def decided_threshold(run: Path, config: ConfigDict) -> float:
-    """The probability threshold that a run's test patients were scored with: by recipe, or chosen on validation.
+class Decided(NamedTuple):
+    """Threshold on the calibrated probability, and the calibration; None where a run has none."""
 
-    Earlier versions chose it on the network's grid, for other masks than those of a prediction; that is logged.
+    threshold: float
+    calibration: Calibration | None
+
+
+def decided(run: Path, config: ConfigDict) -> Decided:
+    """What a run's test patients were scored with: by recipe, or decided on the validation patients.
+
+    Earlier versions have no calibration. Some chose the threshold on the network's grid, for other masks than those of
+    a prediction; that is logged.
 
     Raises:
-      RequestError: it was to be chosen, and the run's metrics.json, which holds it, cannot be read.
+      RequestError: there was something to decide, and the run's metrics.json, which holds it, cannot be read.
     """
-    if config.evaluate.get("threshold_rule", "fixed") == "fixed":
-        return float(config.evaluate.threshold)
+    rules = config.evaluate
+    if "validation" not in (rules.get("threshold_rule"), rules.get("calibration")):
+        return Decided(float(rules.threshold), None)
     path = run / "metrics.json"
-    remedy = f"it holds the threshold chosen on the validation patients; finish the run with main.py --workdir={run}"
+    remedy = f"it holds what the validation patients decided; finish the run with main.py --workdir={run}"
     scored = read_json(path, _Scored, remedy=remedy)
     chosen = scored.threshold.value
     if "scored_pixels" not in scored.rules and int(config.data.image_size_px) != field_shape(field_of(config))[1]:
@@ -130,4 +141,4 @@ def decided_threshold(run: Path, config: ConfigDict) -> float:
             "%s: its threshold %g was chosen on the network's grid; msanet evaluate %s --out=%s chooses it anew",
             *(path, chosen, run, run),
         )
-    return chosen
+    return Decided(chosen, scored.calibration_map)

@@ -25,6 +25,7 @@ from msanet_jax.evaluation.field_maps import SCORED_PIXELS
 from msanet_jax.evaluation.lesions import CLUSTER_MM, HIGH_CONTRAST, LARGE_MM, LOW_CONTRAST, SMALL_MM
 from msanet_jax.evaluation.results import (
     PROBABILITY_SCORES,
+    Calibration,
     Curves,
     Evaluation,
     ImageScores,
@@ -94,6 +95,7 @@ class Metrics(LesionBins, Curves):
       note: what its scores are not.
       split: the scored one.
       threshold, rules, provenance: how the scores were made.
+      calibration_map: what the network's probabilities have been through; None for none, and in older files.
       scores: of the model; in the file under the name of the split.
       threshold_baseline: scores of the best single threshold on uptake.
       zero_input_dsc_pooled: pooled DSC with every image replaced by zeros.
@@ -103,6 +105,7 @@ class Metrics(LesionBins, Curves):
     note: str
     split: Split
     threshold: Threshold
+    calibration_map: Calibration | None = None
     rules: Rules
     scores: Summary
     threshold_baseline: Summary
@@ -117,6 +120,7 @@ def write_metrics(
     split: str,
     scored: Evaluation,
     threshold: Threshold,
+    calibration: Calibration | None,
     threshold_baseline: Evaluation,
     zero_input_dsc_pooled: float,
     config: ConfigDict,
@@ -130,6 +134,7 @@ def write_metrics(
       split: `test` or `validation`; the key under which the scores stand.
       scored: the whole protocol's result.
       threshold: that of the scores.
+      calibration: that of the probabilities.
       threshold_baseline: the uptake threshold on the same images.
       zero_input_dsc_pooled: pooled DSC with every image replaced by zeros.
       config: the recipe, whose rules are written down.
@@ -144,6 +149,7 @@ def write_metrics(
         "note": scores_notice(simulated=simulated),
         "split": split,
         "threshold": threshold,
+        "calibration_map": calibration,
         "rules": rules(config),
         split: scored.summary.flat(),
         **nan_to_null(scored.lesion_bins),

@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from data_pipeline.errors import RequestError
 from data_pipeline.reading import as_record, parse_json
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.recipe import recipe_from_text
 
 FORMAT_VERSION = 1
@@ -62,6 +63,11 @@ class _Manifest:
     batch_size: Annotated[int, Meta(gt=0, le=MAX_BATCH)]
     parameters: list[Annotated[int, Meta(gt=0)]]
     provenance: _Provenance
+    calibrations: list[Calibration | None] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.calibrations and len(self.calibrations) != len(self.parameters):
+            raise ValueError("`calibrations` has not one entry a network")
 
 
 DEFAULT = "default"
@@ -106,6 +112,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     as_record(manifest, _Manifest, where=where, remedy="export it again")
     return dict(manifest)
+
+
+def read_calibrations(path: Path, manifest: dict[str, Any]) -> list[Calibration | None]:
+    """The calibration of each of a model's networks, which its program contains; earlier versions have none.
+
+    Args:
+      path: for messages.
+      manifest: of `read_manifest`.
+    """
+    found = manifest.get("calibrations") or [None] * len(manifest["parameters"])
+    where = f"{path}: {MANIFEST}: calibrations"
+    checked: list[Calibration | None] = as_record(
+        found, list[Calibration | None], where=where, remedy="export it again"
+    )
+    return checked
 
 
 def read_member(path: Path, name: str, *, limit: int) -> bytes:

@@ -33,9 +33,13 @@ def differing_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
     """`key: old -> new` for every leaf that differs; `variants` only names how a config was reached.
 
     A key that one recipe lacks and that the other sets to nothing (0, "", False, ()) does not differ: an option that
-    is off says no more than a recipe from before it existed.
+    is off says no more than a recipe from before it existed. One from before `evaluate.calibration` is calibrated where
+    its threshold is chosen on validation patients.
     """
     flat_old, flat_new = flatten(old), flatten(new)
+    for flat in (flat_old, flat_new):
+        if rule := flat.get("evaluate.threshold_rule"):
+            flat.setdefault("evaluate.calibration", "validation" if rule == "validation" else "none")
     keys = sorted((flat_old.keys() | flat_new.keys()) - {"variants"})
     return [
         f"{key}: {flat_old.get(key, 'absent')} -> {flat_new.get(key, 'absent')}"

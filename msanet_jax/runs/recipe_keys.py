@@ -249,6 +249,9 @@ KEYS: Mapping[str, Key] = {
     "evaluate.threshold_rule": Key(
         Words(("fixed", "validation")), "fixed: evaluate.threshold; validation: best pooled DSC on validation patients"
     ),
+    "evaluate.calibration": Key(
+        Words(("validation", "none")), "Probabilities are calibrated on the validation patients, or not at all"
+    ),
     "evaluate.also_last": Key(Flag(), "True scores the averaged state of the last step too, into last/"),
     "evaluate.lesion_overlap_min": Key(SHARE_ABOVE_0, "A lesion is detected if this share of its pixels is found"),
     "evaluate.surface_tolerance_mm": Key(LENGTH, "Contours this near agree; about half the camera's resolution", "mm"),

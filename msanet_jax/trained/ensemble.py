@@ -20,11 +20,12 @@ from msanet_jax.trained.restore import restore
 def load_ensemble(runs: Sequence[Path], *, decided: bool = True) -> Model:
     """Loads one run or several, such as the folds of a cross-validation.
 
-    p(x) = 1/K sum_k p_k(x). Recipe, threshold and batch size are those of the first run.
+    p(x) = 1/K sum_k p_k(x), each p_k with the calibration of its own run. Recipe, threshold and batch size are those of
+    the first run.
 
     Args:
       runs: folders of trainings.
-      decided: see `restore`; it is about the first run.
+      decided: see `restore`.
 
     Raises:
       CheckpointError: a run that cannot be loaded.
@@ -38,6 +39,7 @@ def load_ensemble(runs: Sequence[Path], *, decided: bool = True) -> Model:
         first,
         probability=mean_probability([member.probability for member in members]),
         provenance=ensemble_provenance([member.provenance for member in members]),
+        calibration=None,
         networks=None,
         state=None,
     )
@@ -60,7 +62,7 @@ def load_members(runs: Sequence[Path], *, decided: bool = True) -> list[Model]:
     """A model for each run; raises as `load_ensemble`."""
     if not runs:
         raise RequestError("no run was named")
-    members = [restore(run, decided=decided and number == 0) for number, run in enumerate(runs)]
+    members = [restore(run, decided=decided) for run in runs]
     check_same_input(runs, [member.config for member in members])
     return members
 

@@ -20,10 +20,10 @@ import data_pipeline
 from data_pipeline import phantom
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
-from data_pipeline.files import whole_files, writable_folder, write_text
+from data_pipeline.files import as_builtins, whole_files, writable_folder, write_text
 from data_pipeline.normalize import binning_factor
 from data_pipeline.reading import as_record, read_json
-from msanet_jax.evaluation.field_maps import SCORED_PIXELS, field_probability
+from msanet_jax.evaluation.field_maps import SCORED_PIXELS, calibrated, field_probability
 from msanet_jax.evaluation.results import Interval
 from msanet_jax.runs.model_file import FORMAT_VERSION, MANIFEST, PROGRAM, weights_name
 from msanet_jax.runs.notices import model_notice, public_dataset_name
@@ -102,16 +102,24 @@ def export_model(
 
 def counts_to_probability(members: Sequence[Model], weights: str) -> Fields:
     """The exported function: counts `[b, rows, columns]` of a field -> the members' mean probability there."""
-    stored = [(*_of_run(member), _weights(member, weights)) for member in members]
+    functions = [_function(member, weights) for member in members]
+
+    def mean(counts: jax.Array) -> jax.Array:
+        total = sum((function(counts) for function in functions), start=jnp.zeros(counts.shape, jnp.float32))
+        return total / len(functions)
+
+    return mean
+
+
+def _function(member: Model, weights: str) -> Fields:
+    networks, state = _of_run(member)
+    params, statistics = _weights(member, weights)
 
     def network(image: jax.Array) -> jax.Array:
-        total = jnp.zeros(image.shape[:-1], jnp.float32)
-        for networks, state, (params, statistics) in stored:
-            kept = state.replace(generator_average=_as_float32(params), generator_statistics=_as_float32(statistics))
-            total = total + evaluation_step(networks, kept, image).astype(jnp.float32)
-        return total / len(members)
+        kept = state.replace(generator_average=_as_float32(params), generator_statistics=_as_float32(statistics))
+        return evaluation_step(networks, kept, image).astype(jnp.float32)
 
-    return field_probability(network, members[0].image_size_px, xp=jnp)
+    return calibrated(field_probability(network, member.image_size_px, xp=jnp), member.calibration, xp=jnp)
 
 
 def _grid(members: Sequence[Model]) -> tuple[tuple[int, int], int]:
@@ -176,6 +184,7 @@ def _manifest(members: Sequence[Model], weights: str, program_bytes: int) -> dic
             "dtype": "float32",
         },
         "threshold": first.threshold,
+        "calibrations": [as_builtins(member.calibration) for member in members],
         "batch_size": first.batch_size,
         "weights": weights,
         "parameters": [sum(int(leaf.size) for leaf in jax.tree.leaves(average)) for average in averages],

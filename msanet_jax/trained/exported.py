@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from ml_collections import ConfigDict
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import FIELDS
 from msanet_jax.evaluation.field_maps import Probability, resample
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.model_file import (
     DEFAULT_MODEL,
     MAX_PROGRAM_BYTES,
     PROGRAM,
     has_weights,
+    read_calibrations,
     read_manifest,
     read_member,
     read_recipe,
@@ -58,18 +61,22 @@ def load_exported(path: Path, *, trusted: bool = False) -> Model:
     size = config.get("data", {}).get("image_size_px") if isinstance(config.get("data", {}), ConfigDict) else None
     if not isinstance(size, int) or size < 1 or takes[1] % size:
         raise RequestError(f"{path}: data.image_size_px={size} in its recipe is no side of {field}; export it again")
+    calibrations = read_calibrations(path, manifest)
     return Model(
-        probability=_probability(path, manifest, trusted=trusted or path == DEFAULT_MODEL),
+        probability=_probability(path, manifest, calibrations, trusted=trusted or path == DEFAULT_MODEL),
         field=field,
         image_size_px=size,
         threshold=float(manifest["threshold"]),
         batch_size=manifest["batch_size"],
         provenance={**manifest["provenance"], "file": path.name},
         config=config,
+        calibration=calibrations[0] if len(calibrations) == 1 else None,
     )
 
 
-def _probability(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probability:
+def _probability(
+    path: Path, manifest: dict[str, Any], calibrations: Sequence[Calibration | None], *, trusted: bool
+) -> Probability:
     try:
         return _program(path, manifest, trusted=trusted)
     except UnreadableError as refusal:
@@ -78,7 +85,7 @@ def _probability(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Prob
         LOG.warning("%s: %s; it is built anew from the file's weights and recipe", path, refusal)
     from msanet_jax.trained.rebuilt import rebuilt  # Flax and Optax take seconds to load
 
-    return rebuilt(path, len(manifest["parameters"]))
+    return rebuilt(path, calibrations)
 
 
 def _program(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probability:

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.normalize import binning_factor
-from msanet_jax.evaluation.field_maps import Network, Probability, field_probability
+from msanet_jax.evaluation.field_maps import Network, Probability, calibrated, field_probability
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.recipe import config_digest, field_of
 
 if TYPE_CHECKING:  # an exported model needs neither Flax nor Optax
@@ -23,13 +24,15 @@ class Model:
     """Counts of a field in, lesion probability on the field's grid out; binning and normalisation are inside.
 
     Attributes:
-      probability: counts `[n, rows, columns]` of the field -> lesion probability of the same shape, float32 in [0, 1].
+      probability: counts `[n, rows, columns]` of the field -> lesion probability of the same shape, float32 in [0, 1];
+        calibrated where there is a calibration.
       field: what of a scan the model sees; its rows and columns are `fields.field_shape(field)`.
       image_size_px: columns of the network's grid.
       threshold: probability above which a pixel of the field is lesion.
       batch_size: fields in a call, by the recipe.
       provenance: JSON-able facts about where it comes from, `config_sha256` among them.
       config: the recipe; of several runs the first one's.
+      calibration: that `probability` has; None for none, and for the mean of several, of which each has its own.
       networks: of a run, for exporting.
       state: of a run's best checkpoint, for exporting.
     """
@@ -41,6 +44,7 @@ class Model:
     batch_size: int
     provenance: dict[str, Any]
     config: ConfigDict = dataclasses.field(default_factory=ConfigDict)
+    calibration: Calibration | None = None
     networks: Networks | None = None
     state: TrainState | None = None
 
@@ -62,6 +66,7 @@ def from_network(
     provenance: dict[str, Any],
     *,
     threshold: float | None = None,
+    calibration: Calibration | None = None,
 ) -> Model:
     """A model that bins, normalises and enlarges on the host (`field_probability`).
 
@@ -70,6 +75,7 @@ def from_network(
       config: the recipe.
       provenance: JSON-able facts; the recipe's `config_sha256` is added.
       threshold: None for the recipe's.
+      calibration: of the network's probabilities.
 
     Raises:
       RequestError: the recipe's image side does not divide the field's.
@@ -77,13 +83,14 @@ def from_network(
     field, size = field_of(config), int(config.data.image_size_px)
     binning_factor(field_shape(field)[1], size)
     return Model(
-        probability=field_probability(network, size),
+        probability=calibrated(field_probability(network, size), calibration),
         field=field,
         image_size_px=size,
         threshold=float(config.evaluate.threshold) if threshold is None else threshold,
         batch_size=int(config.evaluate.batch_size),
         provenance={**provenance, "config_sha256": config_digest(config)},
         config=config,
+        calibration=calibration,
     )
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from msgspec import UNSET
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
@@ -65,14 +66,15 @@ def score_again(
     folder = results_folder(source, out, f"evaluation_{name}{split}")
     model = load_model(source, decided=on is not None)
     writable_folder(folder, "--out")
-    config = _scored_on(model, on)
+    config, as_it_is = _scored_on(model, on), _is_file(source) or on is not None
     metrics = score_and_write(
         model.probability,
         load_splits(config.data, data_dir),
         folder=folder,
         config=config,
         split=split,
-        threshold=model.threshold if threshold is None and (_is_file(source) or on is not None) else threshold,
+        threshold=model.threshold if threshold is None and as_it_is else threshold,
+        calibration=model.calibration if as_it_is else UNSET,
         step=model.provenance["step"],
         begin=begin,
     )
@@ -96,7 +98,7 @@ def load_model(source: Path, *, decided: bool = True) -> Model:
 
     Args:
       source: folder of a training, a file, or `default`.
-      decided: with the threshold of the run's own scores, see `restore`.
+      decided: with the threshold and calibration of the run's own scores, see `restore`.
     """
     if _is_file(source):
         path = model_path(source)

@@ -17,7 +17,7 @@ from data_pipeline.phantom.priors.stress import STRESSES
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval
 from msanet_jax.evaluation.evaluate import evaluate
 from msanet_jax.evaluation.field_maps import Probability, marks
-from msanet_jax.evaluation.reliability import fit_temperature, reliability
+from msanet_jax.evaluation.reliability import largest_gap
 from msanet_jax.evaluation.statistics import columns, statistics
 from msanet_jax.runs.notices import scores_notice
 from msanet_jax.trained.model import check_threshold
@@ -25,7 +25,7 @@ from msanet_jax.trained.rescore import load_model, results_folder
 from msanet_jax.training.baselines import fit_baseline
 
 TUNING = ("phantom_bone/stress_tuning", "validation")
-"""Set and split on which the filter is tuned and the temperature fitted."""
+"""Set and split on which the filter is tuned."""
 SCORES = ("dsc_pooled", "precision_pooled", "recall_pooled", "lesion_recall", "images", "lesions")
 _TEMPLATE = Path(__file__).with_name("templates") / "stress.md.jinja"
 
@@ -58,8 +58,6 @@ def score_on_stress(
     threshold = model.threshold if threshold is None else threshold
     tuning = _split(*TUNING, config, data_dir)
     filtered = fit_baseline("top_hat", training=tuning, image_size_px=config.data.image_size_px)
-    fitted = evaluate(model.probability, tuning, config=config, threshold=threshold, thorough=False)
-    temperature = fit_temperature(np.asarray(fitted.probabilities), np.asarray(tuning.masks))
     rows = []
     for name, stress in STRESSES.items():
         split = _split(f"phantom_bone/stress_{name}", "test", config, data_dir)
@@ -67,14 +65,13 @@ def score_on_stress(
             {
                 "set": name,
                 "about": stress.about,
-                "model": _scores(model.probability, split, config, threshold, temperature),
+                "model": _scores(model.probability, split, config, threshold, gap=True),
                 "top_hat": _scores(filtered, split, config, 0.5),
             }
         )
     content = {
         "note": scores_notice(simulated=True),
         "threshold": threshold,
-        "temperature": temperature,
         "dataset_version": tuning.version,
         "provenance": model.provenance,
         "sets": rows,
@@ -94,7 +91,7 @@ def _scores(
     split: GridSplit,
     config: ConfigDict,
     threshold: float,
-    temperature: float | None = None,
+    gap: bool = False,
 ) -> dict[str, Any]:
     result = evaluate(probability, split, config=config, threshold=threshold, thorough=False)
     rules, maps = config.evaluate, np.asarray(result.probabilities)
@@ -102,8 +99,8 @@ def _scores(
     found: dict[str, Any] = {name: result.summary[name] for name in SCORES}
     found["dsc_pooled_interval"] = interval(statistics(columns(result.images))["dsc_pooled"](weights))
     found["healthy_false_pixels_per_image"] = healthy_false_pixels(marks(maps, threshold), split)
-    if temperature is not None:
-        found |= reliability(maps, np.asarray(split.masks), temperature=temperature, bins=rules.calibration_bins)
+    if gap:
+        found["gap"] = largest_gap(maps, np.asarray(split.masks), bins=rules.calibration_bins)
     return found
 
 

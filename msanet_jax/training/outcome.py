@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
+from msgspec import UNSET, UnsetType
 
 from data_pipeline.datasets import is_simulated
 from data_pipeline.grid import GridSplit
-from msanet_jax.evaluation.evaluate import decide_threshold, evaluate, threshold_baseline
+from msanet_jax.evaluation.evaluate import decide, evaluate, threshold_baseline
 from msanet_jax.evaluation.field_maps import Probability
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.report.case_pictures import write_pictures
 from msanet_jax.report.curves import write_score_plots
 from msanet_jax.runs.cases import KEPT_MAX, compact_cases, write_cases
@@ -40,6 +42,7 @@ def score_and_write(
     config: ConfigDict,
     split: str = "test",
     threshold: float | None = None,
+    calibration: Calibration | UnsetType | None = UNSET,
     step: int,
     begin: float,
 ) -> Metrics | None:
@@ -53,14 +56,16 @@ def score_and_write(
       folder: an existing folder.
       config: the recipe.
       split: the scored one.
-      threshold: given by the user; None for what `evaluate.threshold_rule` says.
+      threshold: on the calibrated probability; None for what `evaluate.threshold_rule` says.
+      calibration: that `probability` has, or None; UNSET where it is still to be fitted by `evaluate.calibration`.
       step: of the checkpoint.
       begin: `time.perf_counter()` at which the work started.
 
     Returns:
       What metrics.json holds; None where this process does not write it.
     """
-    chosen = decide_threshold(probability, splits["validation"], config=config, given=threshold)
+    decided = decide(probability, splits["validation"], config=config, given=threshold, calibrates=calibration is UNSET)
+    probability, chosen = decided.probability, decided.threshold
     scored = splits[split]
     result = evaluate(probability, scored, config=config, threshold=chosen.value)
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
@@ -74,6 +79,7 @@ def score_and_write(
         split=split,
         scored=result,
         threshold=chosen,
+        calibration=decided.calibration if calibration is UNSET else calibration,
         threshold_baseline=threshold_baseline(splits["train"], scored, config=config),
         zero_input_dsc_pooled=blank.summary["dsc_pooled"],
         config=config,

@@ -18,14 +18,14 @@ from data_pipeline.grid import on_field
 from msanet_jax.evaluation.evaluate import (
     choose_threshold,
     choose_uptake_threshold,
-    decide_threshold,
+    decide,
     dsc_by_threshold,
     evaluate,
     probability_maps,
     score_validation,
     threshold_baseline,
 )
-from msanet_jax.evaluation.field_maps import Network, Probability, field_probability
+from msanet_jax.evaluation.field_maps import Network, Probability, field_probability, marks
 from msanet_jax.evaluation.protocol import score
 from msanet_jax.evaluation.results import Evaluation
 from msanet_jax.report.case_pictures import validation_panels, write_pictures
@@ -161,6 +161,48 @@ def test_validation_uses_the_rule_and_only_the_cheap_part(small_config: ConfigDi
     np.testing.assert_equal({key: whole.summary[key] for key in shared}, {key: chosen.summary[key] for key in shared})
 
 
+def test_calibration_changes_probabilities_and_no_mark(small_config: ConfigDict) -> None:
+    """By either rule; a given threshold is one on the calibrated probability."""
+
+    def unsure(images: np.ndarray) -> np.ndarray:
+        return (1 / (1 + np.exp(3.0 - 1.5 * images[..., 0]))).astype(np.float32)
+
+    raw = probability_maps(_of(unsure), SPLIT.counts, batch_size=4)
+    for rule in ("fixed", "validation"):
+        small_config.evaluate.threshold_rule = rule
+        small_config.evaluate.calibration = "none"
+        plain = decide(_of(unsure), SPLIT, config=small_config)
+        assert plain.calibration is None
+        small_config.evaluate.calibration = "validation"
+        honest = decide(_of(unsure), SPLIT, config=small_config)
+        assert honest.calibration is not None
+        assert honest.threshold.validation_dsc_pooled == plain.threshold.validation_dsc_pooled
+        assert abs(honest.threshold.value - plain.threshold.value) > 0.02
+        maps = probability_maps(honest.probability, SPLIT.counts, batch_size=4)
+        assert np.abs(maps - raw).max() > 0.1 and abs(maps.mean() - SPLIT.masks.mean()) < 1e-3 < abs(
+            raw.mean() - SPLIT.masks.mean()
+        )
+        np.testing.assert_array_equal(marks(maps, honest.threshold.value), marks(raw, plain.threshold.value))
+        scored = evaluate(honest.probability, SPLIT, config=small_config, threshold=honest.threshold.value)
+        known = evaluate(_of(unsure), SPLIT, config=small_config, threshold=plain.threshold.value)
+        for name in ("dsc_pooled", "precision_pooled", "recall_pooled", "hd95_mm_mean", "lesion_recall"):
+            assert scored.summary[name] == known.summary[name], name
+        assert scored.summary["brier"] < known.summary["brier"]
+        given = decide(_of(unsure), SPLIT, config=small_config, given=honest.threshold.value)
+        assert given.threshold == dataclasses.replace(honest.threshold, rule="given")
+    assert decide(_of(unsure), SPLIT, config=small_config, calibrates=False).calibration is None
+
+
+def test_a_recipe_from_before_calibration_follows_its_threshold_rule(small_config: ConfigDict) -> None:
+    def flat(images: np.ndarray) -> np.ndarray:
+        return np.full(images.shape[:3], 0.375, np.float32)
+
+    del small_config.evaluate.calibration
+    assert decide(_of(flat), SPLIT, config=small_config).calibration is None
+    small_config.evaluate.threshold_rule = "validation"
+    assert decide(_of(flat), SPLIT, config=small_config).calibration is not None
+
+
 def test_threshold_is_that_of_the_recipe_where_none_is_given(small_config: ConfigDict) -> None:
     small_config.evaluate.threshold = 0.25
     constant = 0.375
@@ -210,8 +252,10 @@ def test_a_split_on_disk_scores_as_one_in_memory(small_config: ConfigDict, monke
     monkeypatch.setattr(grid, "IN_MEMORY_BYTES", 0)
     stored = on_field(stored_scans(fake_scans(10)), small_config.data)
     assert isinstance(stored.counts, Lazy)
-    threshold = decide_threshold(probability, stored, config=small_config)
-    assert threshold == decide_threshold(probability, SPLIT, config=small_config)
+    small_config.evaluate.calibration = "validation"
+    on_disk, in_memory = (decide(probability, split, config=small_config) for split in (stored, SPLIT))
+    assert on_disk.calibration is not None
+    assert (on_disk.threshold, on_disk.calibration) == (in_memory.threshold, in_memory.calibration)
     for zeroed in (False, True):
         calls.clear()
         found = evaluate(probability, stored, config=small_config, threshold=0.5, input_zeroed=zeroed)

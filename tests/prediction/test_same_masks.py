@@ -19,8 +19,9 @@ from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.phantom_examples import SET_MASKS, view_example
 from data_pipeline.scan import View
 from data_pipeline.windows import Window, cut
-from msanet_jax.evaluation.evaluate import decide_threshold, evaluate
+from msanet_jax.evaluation.evaluate import decide, evaluate
 from msanet_jax.evaluation.field_maps import marks
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.prediction.predict import Request, predict_with
 from msanet_jax.trained.model import Model, from_network
 from tests.fakes import quick_patient, seen_lesion
@@ -51,21 +52,26 @@ def _split(patients: list[SimulatedPatient], config: ConfigDict) -> GridSplit:
     return on_field(StoredScans(records, np.arange(len(records)), features, SET_MASKS), config.data)
 
 
-def _model(config: ConfigDict) -> Model:
+def _model(config: ConfigDict, threshold: float | None = None, calibration: Calibration | None = None) -> Model:
     """A smooth function of uptake at a quarter of the field's pixels."""
-    return from_network(lambda images: (1 / (1 + np.exp(4.0 - 2.5 * images[..., 0]))).astype(np.float32), config, {})
+
+    def network(images: np.ndarray) -> np.ndarray:
+        return (1 / (1 + np.exp(4.0 - 2.5 * images[..., 0]))).astype(np.float32)
+
+    return from_network(network, config, {}, threshold=threshold, calibration=calibration)
 
 
-@pytest.mark.parametrize("rule", ["fixed", "validation"])
-def test_predict_gives_the_masks_that_were_scored(rule: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rule", "calibration"), [("fixed", "none"), ("validation", "validation")])
+def test_predict_gives_the_masks_that_were_scored(rule: str, calibration: str, tmp_path: Path) -> None:
     config = get_config("smoke")
     config.data.scored_mask = "lesions"
-    config.evaluate.threshold_rule = rule
+    config.evaluate.threshold_rule, config.evaluate.calibration = rule, calibration
     config.evaluate.bootstrap_samples = 10
     model, patients = _model(config), [_patient(number) for number in range(5)]
-    chosen = decide_threshold(model.probability, _split(patients[3:], config), config=config)
-    tested = _split(patients[:3], config)
-    scored = evaluate(model.probability, tested, config=config, threshold=chosen.value)
+    decided = decide(model.probability, _split(patients[3:], config), config=config)
+    chosen, tested = decided.threshold, _split(patients[:3], config)
+    assert (decided.calibration is None) == (calibration == "none")
+    scored = evaluate(decided.probability, tested, config=config, threshold=chosen.value)
     assert 0.2 < scored.summary["dsc_pooled"] < 0.95  # neither all nor nothing, so that another grid would show
 
     (tmp_path / "files").mkdir()
@@ -75,7 +81,7 @@ def test_predict_gives_the_masks_that_were_scored(rule: str, tmp_path: Path) -> 
         scan = patients[int(number)].views[View(view)].scan
         file = to_dicom(scan, identity=stem, sex="female", height_mm=1650.0, camera="ge")
         file.save_as(tmp_path / "files" / f"{stem}.dcm", enforce_file_format=True)
-    model = dataclasses.replace(model, threshold=chosen.value)
+    model = _model(config, chosen.value, decided.calibration)
     predict_with(model, [tmp_path / "files"], out=tmp_path / "out", request=Request(formats=("png",), progress=False))
 
     tp = fp = fn = 0

@@ -18,11 +18,12 @@ from PIL import Image
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import nan_to_null
-from msanet_jax.evaluation.evaluate import decide_threshold
+from msanet_jax.evaluation.evaluate import decide
 from msanet_jax.evaluation.field_maps import field_probability
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.evaluation.protocol import score
 from msanet_jax.evaluation.results import Evaluation, Threshold
+from msanet_jax.runs.folder import decided
 from msanet_jax.runs.metrics_file import Provenance, csv_text, read_metrics, rules, write_metrics
 from msanet_jax.runs.notices import scores_notice
 from msanet_jax.training import outcome
@@ -180,7 +181,7 @@ def test_undefined_becomes_null_and_empty(small_config: ConfigDict, tmp_path: Pa
 
 @pytest.mark.usefixtures("without_pictures")
 def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path) -> None:
-    fixed = decide_threshold(field_probability(_probability, 16), SPLITS["validation"], config=small_config)
+    fixed = decide(field_probability(_probability, 16), SPLITS["validation"], config=small_config).threshold
     assert (fixed.value, fixed.rule) == (0.5, "fixed")
     small_config.evaluate.threshold_rule = "validation"
     content = _write(tmp_path / "run", small_config, probability=lambda images: 0.4 * _probability(images))
@@ -203,6 +204,29 @@ def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path
     text = headline(dataclasses.replace(metrics, scores=empty), tmp_path)
     assert "DSC undefined (" in text and "lesions: none in the truth, " in text and "FROC score undefined\n" in text
     assert "nan" not in text
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_calibration_is_written_and_read_back(small_config: ConfigDict, tmp_path: Path) -> None:
+    """Scores of marks are those without it, and a prediction finds it; older files have none."""
+    plain = _write(tmp_path / "plain", small_config)
+    assert plain["calibration_map"] is None
+    small_config.evaluate.calibration = "validation"
+    content = _write(tmp_path / "run", small_config)
+    jsonschema.validate(content, SCHEMA, cls=jsonschema.Draft202012Validator)
+    for name in ("dsc_pooled", "precision_pooled", "recall_pooled", "nsd_mean", "lesion_recall"):
+        assert content["test"][name] == plain["test"][name], name
+    assert content["test"]["brier"] != plain["test"]["brier"]
+    chosen = decide(field_probability(_probability, 16), SPLITS["validation"], config=small_config)
+    assert read_metrics(tmp_path / "run").calibration_map == chosen.calibration
+    assert decided(tmp_path / "run", small_config) == (chosen.threshold.value, chosen.calibration)
+    assert content["test"]["threshold"] == chosen.threshold.value != 0.5
+    del plain["calibration_map"]
+    (tmp_path / "plain" / "metrics.json").write_text(json.dumps(plain))
+    assert read_metrics(tmp_path / "plain").calibration_map is None
+    given = _write(tmp_path / "given", small_config, threshold=0.25, calibration=chosen.calibration)
+    assert given["calibration_map"] == content["calibration_map"]
+    assert given["test"]["brier"] == plain["test"]["brier"]  # that map was said to be done
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -304,6 +328,7 @@ def test_every_number_stands_under_its_name(
         split="test",
         scored=scored,
         threshold=threshold,
+        calibration=None,
         threshold_baseline=baseline,
         zero_input_dsc_pooled=0.125,
         config=small_config,

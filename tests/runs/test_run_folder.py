@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from msanet_jax.runs.folder import decided_threshold, only_run, prepare
+from msanet_jax.evaluation.results import Calibration
+from msanet_jax.runs.folder import decided, only_run, prepare
 from msanet_jax.runs.recipe import differing_keys, flatten, read_config
 
 
@@ -33,12 +35,30 @@ def test_config_survives_the_file(tmp_path: Path) -> None:
 
 def test_threshold_by_recipe_or_as_chosen(tmp_path: Path) -> None:
     config = get_config("smoke")
-    assert decided_threshold(tmp_path, config) == 0.5
+    assert decided(tmp_path, config) == (0.5, None)
     config.evaluate.threshold_rule = "validation"
-    with pytest.raises(RequestError, match=r"metrics.json: is missing; it holds the threshold chosen"):
-        decided_threshold(tmp_path, config)
+    with pytest.raises(RequestError, match=r"metrics.json: is missing; it holds what the validation patients decided"):
+        decided(tmp_path, config)
     (tmp_path / "metrics.json").write_text('{"threshold": {"value": 0.31, "rule": "validation"}}')
-    assert decided_threshold(tmp_path, config) == 0.31
+    assert decided(tmp_path, config) == (0.31, None)
+    config.evaluate.threshold_rule, config.evaluate.calibration = "fixed", "validation"
+    calibration = {"knots": [0.0], "level": -1.0, "slopes": [0.5, 2.0]}
+    written = {"threshold": {"value": 0.27}, "calibration_map": calibration, "rules": {"scored_pixels": "field"}}
+    (tmp_path / "metrics.json").write_text(json.dumps(written))
+    assert decided(tmp_path, config) == (0.27, Calibration((0.0,), -1.0, (0.5, 2.0)))
+    (tmp_path / "metrics.json").write_text(json.dumps(written | {"calibration_map": calibration | {"slopes": [1.0]}}))
+    with pytest.raises(RequestError, match=r"metrics\.json: calibration_map: a calibration has ascending knots"):
+        decided(tmp_path, config)
+
+
+def test_a_recipe_from_before_calibration_is_that_of_its_threshold_rule() -> None:
+    for variants, value in (("released", "validation"), ("", "none")):
+        new, old = get_config(variants), get_config(variants)
+        del old.evaluate.calibration
+        assert new.evaluate.calibration == value
+        assert differing_keys(old, new) == differing_keys(new, old) == []
+        new.evaluate.calibration = "none" if value == "validation" else "validation"
+        assert len(differing_keys(old, new)) == 1
 
 
 def test_differing_keys_ignore_how_a_config_was_reached() -> None:

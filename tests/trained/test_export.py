@@ -19,16 +19,20 @@ from ml_collections import ConfigDict
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
 from data_pipeline.normalize import bin_counts, normalize
-from msanet_jax.evaluation.field_maps import resample
+from msanet_jax.evaluation.field_maps import calibrate, resample
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.prediction.predict import load_model
-from msanet_jax.runs.folder import decided_threshold, prepare
-from msanet_jax.runs.model_file import read_manifest, read_weights
+from msanet_jax.runs.folder import Decided, decided, prepare
+from msanet_jax.runs.model_file import read_calibrations, read_manifest, read_weights
 from msanet_jax.runs.recipe import read_config
+from msanet_jax.trained import restore
 from msanet_jax.trained.ensemble import check_same_input
 from msanet_jax.trained.export import _config_text, _read_scores, export_model
 from msanet_jax.trained.exported import load_exported
+from msanet_jax.trained.rebuilt import rebuilt
 from msanet_jax.training.checkpoints import Checkpoints
 from msanet_jax.training.state import create_networks, create_state
+from tests.exported_files import write_run
 
 DOCS = Path(__file__).parents[2] / "docs"
 TRAINING_CODE = ("flax", "optax", "orbax", "tensorflow", "msanet_jax.networks.generator")
@@ -231,6 +235,7 @@ def test_damaged_and_foreign_models(model: Path, tmp_path: Path) -> None:
         ({"format": "other"}, "is not an exported model"),
         ({"platforms": ["tpu"]}, "is for tpu, this machine's JAX runs on cpu"),
         ({"threshold": None}, "threshold: expected `float`, got `null`"),
+        ({"calibrations": [None]}, "`calibrations` has not one entry a network"),
         ({"input": {"field": "hand", "shape": ["b", 1, 1]}}, "a field that this version does not know"),
     ):
         with pytest.raises(RequestError, match=message):
@@ -311,15 +316,34 @@ def test_threshold_chosen_on_validation_patients_is_the_models(
     scored = {"split": "validation", "validation": {"dsc_pooled": None}, "threshold": {"value": 0.3125}}
     (run / "metrics.json").write_text(json.dumps(scored))
     with caplog.at_level("WARNING"):
-        assert decided_threshold(run, config) == 0.3125
+        assert decided(run, config) == (0.3125, None)
     assert "0.3125 was chosen on the network's grid; msanet evaluate" in caplog.text
     caplog.clear()
     (run / "metrics.json").write_text(json.dumps(scored | {"rules": {"scored_pixels": "field"}}))
-    assert decided_threshold(run, config) == 0.3125
+    assert decided(run, config) == (0.3125, None)
     assert not caplog.records
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(RequestError, match=r"bad\.json: test: expected `object`, got `null`"):
         export_model([run], tmp_path / "x.msanet", metrics=tmp_path / "bad.json")
+
+
+def test_every_network_travels_with_its_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the program, in the function built anew from weights, and in the mean of checkpoints: of calibrated ones."""
+    runs = [write_run(tmp_path / f"run{member}", member) for member in range(2)]
+    bent, fields = Calibration((-1.0, 0.5), -2.0, (0.7, 1.6, 0.3)), _fields(2)
+    first, second = (load_model([run]).probability(fields) for run in runs)
+    wanted = (calibrate(first, bent) + second) / 2
+    assert np.abs(wanted - (first + second) / 2).max() > 0.02
+    monkeypatch.setattr(restore, "decided_by", lambda run, _: Decided(0.25, bent if run == runs[0] else None))
+    out = tmp_path / "mean.msanet"
+    manifest = export_model(runs, out, card=tmp_path / "card.md")
+    assert manifest["check"]["max_abs_difference"] < 5e-5
+    found = load_exported(out)
+    assert (found.threshold, found.calibration) == (0.25, None)
+    assert read_calibrations(out, read_manifest(out)) == [bent, None]
+    for probability in (found.probability, rebuilt(out, [bent, None]), load_model(runs).probability):
+        np.testing.assert_allclose(probability(fields), wanted, atol=5e-5)
+    assert "calibrated on the validation patients of the data set above" in (tmp_path / "card.md").read_text()
 
 
 def test_a_folder_of_ones_own_is_named_by_its_last_part(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from data_pipeline import folds, grid
 from data_pipeline.errors import RequestError
 from data_pipeline.features import StoredScans
+from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.cases import read_cases
 from msanet_jax.trained import rescore
 from msanet_jax.trained.model import from_network
@@ -60,8 +61,13 @@ def test_any_model_is_scored_on_any_set_with_its_own_threshold(
     small_config.data.folds = small_config.data.subsets = 3  # of the recipe's own set
     small_config.evaluate.threshold_rule = "validation"
     model = from_network(
-        lambda images: (images[..., 0] > 1.6).astype(np.float32) / 4, small_config, {"step": 5}, threshold=0.125
+        lambda images: (images[..., 0] > 1.6).astype(np.float32) / 4,
+        small_config,
+        {"step": 5},
+        threshold=0.35,
+        calibration=Calibration((0.0,), 0.0, (0.5, 0.5)),  # odds 1/3 become 1/sqrt(3): 0.366
     )
+    small_config.evaluate.calibration = "validation"
     loaded: list[str] = []
 
     def load(dataset: str, split: str, data_dir: str, field: str) -> StoredScans:
@@ -76,7 +82,9 @@ def test_any_model_is_scored_on_any_set_with_its_own_threshold(
         rescore.score_again(file, on="phantom_bone/other")
     _, metrics = rescore.score_again(file, on="phantom_bone/other", out=tmp_path / "scores")
     assert set(loaded) == {"phantom_bone/other"}
-    assert (metrics.threshold.value, metrics.threshold.rule) == (0.125, "given")
+    assert (metrics.threshold.value, metrics.threshold.rule) == (0.35, "given")
+    assert metrics.calibration_map == model.calibration  # the model's own, and not applied a second time
+    assert max(row.probability_mean or 0.0 for row in metrics.calibration) == pytest.approx(0.366, abs=1e-3)
     assert metrics.provenance.dataset == "phantom_bone/other"
     assert metrics.scores["dsc_pooled"] == 1.0
     kept = read_cases(tmp_path / "scores")
