@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import threading
 import time
 from pathlib import Path
@@ -113,6 +114,12 @@ class Drop:
         """Whether nothing more will come of it."""
         return self.state in (State.DONE, State.CANCELLED)
 
+    def _name(self) -> str:
+        """The first file or folder, and how many more there are."""
+        names = dict.fromkeys(re.split(r"[/\\]", upload.name)[0] for upload in self.uploads)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return next(iter(names), "") + more
+
     def shown(self) -> dict[str, Any]:
         """JSON-able facts for the page; `seconds_left` is null while nobody can tell."""
         done, found = self.tally.done, max(self.tally.found, self.tally.done)
@@ -121,6 +128,7 @@ class Drop:
             left = round((time.monotonic() - self._begin) / done * (found - done), 1)
         return {
             "number": self.number,
+            "name": self._name(),
             "state": self.state.value,
             "earlier": self.earlier,
             "files": len(self.uploads),

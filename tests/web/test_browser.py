@@ -96,7 +96,7 @@ def test_files_and_what_is_wrong_with_them(driven: Any, both: Path, tmp_path: Pa
     with (tmp_path / "film.dcm").open("wb") as large:
         large.truncate((2 << 30) + 1)
     _upload(driven, both, tmp_path / "bad.dcm", tmp_path / "film.dcm")
-    assert _text(driven, ".job p") == "2 scans segmented"
+    assert _text(driven, ".job p") == "both.dcm and 1 more: 2 scans segmented"
     lines = [line.text for line in driven.find_elements("css selector", ".job li")]
     assert lines == [
         "film.dcm: is larger than 2 GiB; no bone scan is, leave it out",
@@ -134,7 +134,11 @@ def test_a_dropped_file(driven: Any, both: Path) -> None:
         base64.b64encode(both.read_bytes()).decode(),
     )
     _until(driven, lambda page: page.find_elements("css selector", ".job[data-state=done]"))
-    assert _text(driven, ".job p") == "2 scans segmented"
+    assert _text(driven, ".job p") == "both.dcm: 2 scans segmented"
+    # Of drops without an error the last one alone is shown.
+    _upload(driven, both)
+    _until(driven, lambda page: len(page.find_elements("css selector", ".job[data-state=done]")) == 2)
+    assert [job.is_displayed() for job in driven.find_elements("css selector", ".job")] == [True, False]
 
 
 def test_the_threshold_moves_outlines_table_and_links(driven: Any, both: Path) -> None:

@@ -78,6 +78,7 @@ def test_bad_files_are_lines_and_the_rest_is_done(page: Any) -> None:
     files = {"a/good.npy": _npy(0), "a/bad.npy": b"\x93NUMPY", "study.zip": archive.getvalue(), "a/.DS_Store": b"x"}
     state = page.drop({**files, "a/notes.txt": b"words"})
     assert (state["state"], state["scans"], state["left_out"]) == ("done", 2, 2)
+    assert state["name"] == "a and 1 more"
     names = sorted(line.partition(": ")[0] for line in state["failures"])
     assert names == ["a/bad.npy", "study.zip", "study.zip/inside/bad.dcm"]
     assert str(page.desk.visit.folder) not in str(state["failures"])

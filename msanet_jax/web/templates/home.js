@@ -120,7 +120,8 @@ function show(facts) {
     box.querySelector("progress").setAttribute("aria-label", `Drop ${facts.number}`);
     jobs.prepend(box);
   }
-  const [text, share] = progress(facts), over = facts.state === "done" || facts.state === "cancelled";
+  const [now, share] = progress(facts), text = facts.name ? `${facts.name}: ${now}` : now;
+  const over = facts.state === "done" || facts.state === "cancelled";
   const [line, button, bar, list] = box.children;
   if (line.textContent !== text) line.textContent = text;
   box.dataset.state = facts.state;
