@@ -29,6 +29,7 @@ RUNTIME = [
     "scikit-learn>=1.5",
     "pillow>=12.3",  # earlier ones can write outside of memory when they read or crop a crafted image
     "matplotlib>=3.10.7",
+    "contourpy>=1.3",
     "pydicom>=3.0.2",  # earlier ones follow a DICOMDIR out of its folder
     "python-gdcm>=3.2.6",  # earlier ones can read and write outside of memory in crafted files
     "highdicom>=0.27",

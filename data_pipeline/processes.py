@@ -1,4 +1,4 @@
-"""Many patients, a process on each core: started and stopped in order."""
+"""Work in other processes, started and stopped in order; many patients, a process on each core."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
-
-import jax
 
 from data_pipeline.terminal.progress import progress
 from data_pipeline.text import duration
@@ -47,26 +45,42 @@ def in_processes(
     processes = min(processes or _cores(), len(patients) // PATIENTS_PER_PROCESS)
     if processes < 2:
         return
+    with _sigterm_exits(), contextlib.suppress(BrokenProcessPool), workers(processes, _compute_on_cpu) as submit:
+        futures = [submit(work, *arguments) for arguments in patients]
+        with progress(title=title, unit="patient", total=there + len(patients), initial=there) as bar:
+            warm = 0.0
+            for done, _ in enumerate(as_completed(futures), start=1):
+                bar.update()
+                if done == processes:  # the first ones also start and compile
+                    warm = time.monotonic()
+                if done == 2 * processes:
+                    left = (time.monotonic() - warm) / processes * (len(patients) - done)
+                    said = f"{title}: {duration(left)} with {processes} processes; stopped, it goes on later"
+                    bar.write(said, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def workers(processes: int, begin: Callable[[], None] | None = None) -> Iterator[Callable[..., Future[Any]]]:
+    """Yields `submit(work, *arguments)`, which does work in one of several processes and returns its future.
+
+    They end with this process, however that ends, and Ctrl-C is for this process alone. At the end, work that has begun
+    is finished, and other work is dropped.
+
+    Args:
+      processes: at most; each starts when there is work for it.
+      begin: function of a module that each calls first.
+    """
     context = multiprocessing.get_context("spawn")
-    with _sigterm_exits():
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
-        try:
-            with _for_workers():
-                futures = [pool.submit(work, *arguments) for arguments in patients]
-            with progress(title=title, unit="patient", total=there + len(patients), initial=there) as bar:
-                warm = 0.0
-                for done, _ in enumerate(as_completed(futures), start=1):
-                    bar.update()
-                    if done == processes:  # the first ones also start and compile
-                        warm = time.monotonic()
-                    if done == 2 * processes:
-                        left = (time.monotonic() - warm) / processes * (len(patients) - done)
-                        said = f"{title}: {duration(left)} with {processes} processes; stopped, it goes on later"
-                        bar.write(said, file=sys.stderr)
-        except BrokenProcessPool:
-            return
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(begin,))
+
+    def submit(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        with _for_workers():
+            return pool.submit(work, *arguments)
+
+    try:
+        yield submit
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -98,9 +112,15 @@ def _sigterm_exits() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _start_worker() -> None:
-    """A worker computes on the CPU and ends with its parent, however that ends."""
+def _compute_on_cpu() -> None:
+    import jax  # not every worker needs it
+
     jax.config.update("jax_platforms", "cpu")
+
+
+def _start_worker(begin: Callable[[], None] | None) -> None:
+    if begin is not None:
+        begin()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -61,13 +61,14 @@ def pseudonym(identity: str) -> str:
 
 def keyed_digest(identity: str) -> bytes:
     """HMAC-SHA256 of `identity` under the site's key, 32 bytes."""
-    key = _key.get() or os.environ.get(KEY_VARIABLE) or _DEFAULT_KEY
-    return hmac.new(key.encode(), identity.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
+    return hmac.new(
+        (own_key() or _DEFAULT_KEY).encode(), identity.encode("utf-8", "surrogateescape"), hashlib.sha256
+    ).digest()
 
 
-def has_own_key() -> bool:
-    """Whether pseudonyms are made with a key of the site's own, not with the one that everybody can read here."""
-    return bool(_key.get() or os.environ.get(KEY_VARIABLE))
+def own_key() -> str | None:
+    """The site's own key of pseudonyms; None where they are made with the one that everybody can read here."""
+    return _key.get() or os.environ.get(KEY_VARIABLE) or None
 
 
 @contextlib.contextmanager

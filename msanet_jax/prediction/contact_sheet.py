@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Bbox, TransformedBbox
 from PIL import Image
 from scipy import ndimage
 
 from data_pipeline.pages.palette import FAINT, FIELD, INK, LESION, rgb
 from data_pipeline.windows import crop
-from msanet_jax.prediction.overlay import black_level
+from msanet_jax.prediction.overlay import black_level, save_picture
 from msanet_jax.prediction.segmentation import Segmentation
 
 SHOWN_MAX = 60
@@ -97,7 +97,6 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
     width = columns * (_TILE_IN + 0.1) + 0.2
     height = _HEAD_IN + rows * (tile_height + _CAPTION_IN) + 0.1
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
     head = f"{scans} scan{'s' if scans != 1 else ''} segmented"
     head += f", {failures} file{'s' if failures != 1 else ''} skipped" if failures else ""
     head += f"; the first {len(tiles)} are shown" if scans > len(tiles) else ""
@@ -107,16 +106,21 @@ def save_preview(tiles: list[Tile], path: Path, *, scans: int, failures: int, no
         row, column = divmod(number, columns)
         left = 0.15 + column * (_TILE_IN + 0.1)
         bottom = height - _HEAD_IN - row * (tile_height + _CAPTION_IN) - tile_height
-        axes = figure.add_axes((left / width, bottom / height, _TILE_IN / width, tile_height / height))
-        axes.imshow(entry.picture, interpolation="nearest")
-        axes.set_anchor("N")
-        axes.axis("off")
+        tile_rows, tile_columns = entry.picture.shape[:2]
+        pixel = min(_TILE_IN / tile_columns, tile_height / tile_rows)
+        place = Bbox.from_bounds(
+            left + (_TILE_IN - pixel * tile_columns) / 2,
+            bottom + tile_height - pixel * tile_rows,
+            pixel * tile_columns,
+            pixel * tile_rows,
+        )
+        shown = BboxImage(TransformedBbox(place, figure.dpi_scale_trans), interpolation="nearest")
+        shown.set_data(entry.picture)
+        figure.add_artist(shown)
         name = entry.name if len(entry.name) <= 22 else f"{entry.name[:10]}…{entry.name[-11:]}"
         figure.text(left / width, (bottom - 0.05) / height, name, fontsize=6.5, color=INK, va="top", parse_math=False)
         figure.text(left / width, (bottom - 0.19) / height, entry.caption, fontsize=6.5, color=FAINT, va="top")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # letters of other scripts are drawn as boxes
-        figure.savefig(path, format="png", dpi=_DPI)
+    save_picture(figure, path)
 
 
 def _frame(picture: np.ndarray, result: Segmentation, factor: float) -> None:

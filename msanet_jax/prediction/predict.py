@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,17 +20,17 @@ from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder
 from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.damage import LOG
-from data_pipeline.readers.pseudonyms import KEY_VARIABLE, has_own_key, pseudonym_key
+from data_pipeline.readers.pseudonyms import KEY_VARIABLE, own_key, pseudonym_key
 from data_pipeline.readers.stated import Stated
 from data_pipeline.terminal.progress import progress
 from data_pipeline.text import as_line
 from msanet_jax.prediction.earlier_results import clear_earlier
-from msanet_jax.prediction.files import DEFAULT_FORMATS, DICOM_FORMATS, OutputNames, model_facts, save_prediction
+from msanet_jax.prediction.files import DEFAULT_FORMATS, DICOM_FORMATS, OutputNames, model_facts
 from msanet_jax.prediction.follow_up import read_results
 from msanet_jax.prediction.records import ScanRecord
 from msanet_jax.prediction.run_file import INDEX_NAME, RUN_FILES, RUN_NAME, Failure, Result, Settings, write_run_file
+from msanet_jax.prediction.saving import Job, Saved, save_scans, worth_it
 from msanet_jax.prediction.scan_batches import segment_scans
-from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.prediction.sources import NamedScan, Naming, Tally, read_sources
 from msanet_jax.prediction.summary import Collector
 from msanet_jax.runs.model_file import default_model
@@ -54,6 +55,7 @@ class Request:
       progress: whether several files show a progress bar.
       stated: what the user says where files do not, or say it wrongly.
       overwrite: whether results of an earlier run in the output folder are removed; else they are refused.
+      processes: that draw and write; None for one a core if there are many files. The results are the same.
     """
 
     threshold: float | None = None
@@ -65,6 +67,7 @@ class Request:
     progress: bool = True
     stated: Stated = dataclasses.field(default_factory=Stated)
     overwrite: bool = False
+    processes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +154,7 @@ def predict_with(
     if request.patient_from not in PATIENT_FROM:
         raise RequestError(f"--patient-from={request.patient_from}: must be one of {', '.join(PATIENT_FROM)}")
     with _key(request.key_file):
-        if request.anonymous and not has_own_key():
+        if request.anonymous and own_key() is None:
             _tell(
                 f"pseudonyms are made with a public key and can be guessed back: say --key-file, or set {KEY_VARIABLE}"
             )
@@ -177,6 +180,7 @@ class _Run:
         self.failures: list[Failure] = []
         self.tally = Tally()
         self.index = False
+        self._full = False
 
     def save_scans(self, sources: Sequence[Path], collector: Collector) -> None:
         """Reads, segments and writes scan by scan."""
@@ -191,9 +195,13 @@ class _Run:
         )
         hidden = not self._request.progress or not (len(sources) > 1 or any(not path.is_file() for path in sources))
         with progress(title="predicting", unit="file", total=len(sources), quiet=hidden) as bar:
-            for item, result in segment_scans(self._model, scans, self._threshold, self._fail):
-                if not self._save(item, result, collector):
-                    break
+            begun: deque[NamedScan] = deque()
+
+            def processes() -> int:
+                return self._request.processes or worth_it(max(len(sources), self.tally.found))
+
+            for saved in save_scans(self._jobs(scans, collector, begun), processes):
+                self._tell_of(begun.popleft(), saved, collector)
                 bar.total = max(bar.total or 0, self.tally.found)
                 bar.update(self.tally.done - bar.n)
             bar.update((bar.total or 0) - bar.n)
@@ -203,34 +211,34 @@ class _Run:
                 "--patient-from=folder or --patient-from=file"
             )
 
-    def _save(self, item: NamedScan, result: Segmentation, collector: Collector) -> bool:
-        """Whether it makes sense to go on."""
-        request, folder = self._request, self._folder
-        if request.anonymous:  # a file's name may be its patient's
-            result = dataclasses.replace(result, record=dataclasses.replace(result.record, source=result.scan.patient))
-        formats = [name for name in request.formats if name != "sheet"]
-        try:
-            collector.add(item.stem, result)
-            files, notes = save_prediction(
-                folder, item.stem, result, formats=formats, header=item.header, anonymous=request.anonymous
-            )
-            for note in notes:
+    def _jobs(self, scans: Iterator[NamedScan], collector: Collector, begun: deque[NamedScan]) -> Iterator[Job]:
+        """Segmented scans to be written, as long as it makes sense to go on; `begun` gets each."""
+        for item, result in segment_scans(self._model, scans, self._threshold, self._fail):
+            begun.append(item)
+            if self._request.anonymous:  # a file's name may be its patient's
+                record = dataclasses.replace(result.record, source=result.scan.patient)
+                yield collector.job(item.stem, dataclasses.replace(result, record=record), item.header)
+            else:
+                yield collector.job(item.stem, result, item.header)
+            if self._full:
+                return
+
+    def _tell_of(self, item: NamedScan, saved: Saved | Exception, collector: Collector) -> None:
+        """Keeps what was written of a scan, or reports why nothing was."""
+        if isinstance(saved, Saved):
+            for note in saved.notes:
                 _tell(f"{item.file}: {note}")
-        except OSError as error:
-            LOG.debug("%s", item.file, exc_info=True)
-            reason = error.strerror or type(error).__name__
-            self._report(item.file, f"its results cannot be written ({reason})", str(folder / item.stem))
-            if error.errno not in _NO_USE_GOING_ON:
-                return True
-            self._report(
-                item.file, "nothing more is written; what is there is whole. Make room and repeat", str(folder)
-            )
-            return False
-        except Exception as error:  # whatever it is, it is this scan's; the others are none the worse
-            self._fail(item, error)
-            return True
-        self.results.append(Result(item.stem, result.scan.patient, result.scan.view.value, tuple(files)))
-        return True
+            collector.add(saved)
+            self.results.append(Result(item.stem, item.scan.patient, item.scan.view.value, saved.files))
+        elif not isinstance(saved, OSError):
+            self._fail(item, saved)
+        elif not self._full:  # scans that were begun before it was full and failed for it are of those not written
+            LOG.debug("%s", item.file, exc_info=saved)
+            reason, place = saved.strerror or type(saved).__name__, str(self._folder)
+            self._report(item.file, f"its results cannot be written ({reason})", str(self._folder / item.stem))
+            if saved.errno in _NO_USE_GOING_ON:
+                self._full = True
+                self._report(item.file, "nothing more is written; what is there is whole. Make room and repeat", place)
 
     def _fail(self, item: NamedScan, error: Exception) -> None:
         """What went wrong with one scan: one line, the traceback for --debug."""

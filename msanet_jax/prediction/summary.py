@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.files import private_folder, whole_files, write_json, write_text
 from data_pipeline.reading import read_json
-from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview, thumbnail, tile
-from msanet_jax.prediction.files import OutputNames, drawing, lesion_table, scan_table
+from msanet_jax.prediction.contact_sheet import SHOWN_MAX, Tile, save_preview
+from msanet_jax.prediction.files import OutputNames, lesion_table, scan_table
 from msanet_jax.prediction.follow_up import compare, earlier_of
 from msanet_jax.prediction.index_page import IndexPatient, index_page, index_patient
-from msanet_jax.prediction.overlay import save_panel
 from msanet_jax.prediction.patient import patient_record
 from msanet_jax.prediction.patient_page import patient_sheet
 from msanet_jax.prediction.records import ScanRecord
@@ -25,6 +25,7 @@ from msanet_jax.prediction.run_file import (
     Result,
     skipped,
 )
+from msanet_jax.prediction.saving import Job, Saved, picture_path
 from msanet_jax.prediction.segmentation import Segmentation
 
 
@@ -33,7 +34,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
 
     Args:
       folder: of the results.
-      formats: `sheet` and `csv` decide what is written.
+      formats: of the scans; `sheet` and `csv` decide what is written of the run.
       anonymous: no file names, neither of this run nor of the earlier one.
     """
 
@@ -41,6 +42,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         self._folder = folder
         self._anonymous = anonymous
         self._formats = formats
+        self._jobs = 0
         self._tiles: list[Tile] = []
         self._patients: list[IndexPatient] = []
         self._kept = contextlib.ExitStack()
@@ -50,13 +52,24 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         """Removes what was kept aside."""
         self._kept.close()
 
-    def add(self, stem: str, result: Segmentation) -> None:
-        """Keeps a scan's small picture for contact sheet and index, and its larger one for the patient's page."""
-        if len(self._tiles) < SHOWN_MAX:
-            self._tiles.append(tile(result, stem))
-        if "sheet" in self._formats:
-            self._picture(stem, "small").write_bytes(thumbnail(result))
-            save_panel(drawing(result), self._picture(stem))
+    def job(self, stem: str, result: Segmentation, header: Any = None) -> Job:
+        """A scan to be written, with its pictures for contact sheet, index and the patient's page."""
+        self._jobs += 1
+        return Job(
+            self._folder,
+            stem,
+            result,
+            formats=[name for name in self._formats if name != "sheet"],
+            header=header,
+            anonymous=self._anonymous,
+            pictures=self._pictures if "sheet" in self._formats else None,
+            on_sheet=self._jobs <= SHOWN_MAX,
+        )
+
+    def add(self, saved: Saved) -> None:
+        """Keeps what the contact sheet shows of a scan that was written."""
+        if saved.tile is not None:
+            self._tiles.append(saved.tile)
 
     def write_all(
         self,
@@ -173,7 +186,7 @@ class Collector(contextlib.AbstractContextManager["Collector"]):
         return [PREVIEW_NAME]
 
     def _picture(self, stem: str, size: str = "large") -> Path:
-        return self._pictures / f"{stem}.{size}.png"
+        return picture_path(self._pictures, stem, size)
 
     def _record(self, stem: str) -> ScanRecord:
         return read_json(self._folder / f"{stem}.json", ScanRecord, remedy="predict the scan again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ IN_RECORDS = ("msanet-jax", "jax", "flax", "numpy", "pydicom")
 """Packages whose versions are written into every record of a prediction."""
 
 
+@functools.cache
 def version(package: str) -> str | None:
     """Installed version of a package; None where it is not installed, as in a source tree."""
     try:

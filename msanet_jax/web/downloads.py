@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline.errors import RequestError
-from msanet_jax.prediction.files import DEFAULT_FORMATS, FORMATS, OutputNames, model_facts, save_prediction
+from msanet_jax.prediction.files import FORMATS, OutputNames, model_facts, save_prediction
 from msanet_jax.prediction.run_file import RUN_FILES, Result
+from msanet_jax.prediction.saving import save_scan
 from msanet_jax.prediction.summary import Collector
 from msanet_jax.web.visit import Kept, Visit
 
@@ -74,14 +75,13 @@ def write_archive(
 
 def _write_group(visit: Visit, scans: Sequence[Kept], threshold: float | None, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    formats = tuple(FORMATS)
     results = []
-    with Collector(folder, DEFAULT_FORMATS) as collector:
+    with Collector(folder, tuple(FORMATS)) as collector:
         for kept in scans:
             result = visit.load(kept, threshold)
-            names, _ = save_prediction(folder, kept.stem, result, formats=formats, header=kept.header)
-            collector.add(kept.stem, result)
-            results.append(Result(kept.stem, result.scan.patient, result.scan.view.value, tuple(names)))
+            saved = save_scan(collector.job(kept.stem, result, kept.header))
+            collector.add(saved)
+            results.append(Result(kept.stem, result.scan.patient, result.scan.view.value, saved.files))
         record = result.record
         collector.write_all(
             results,
