@@ -40,6 +40,11 @@ class WriteError(OSError, RequestError):
         return f"{self.filename}: cannot be written ({self.strerror}); choose another place"
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path without links; one that leads to itself stays (`Path.resolve` may raise)."""
+    return Path(os.path.realpath(path))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_pipeline.annotations.kinds import KINDS
 from data_pipeline.errors import RequestError
+from data_pipeline.files import resolved
 from data_pipeline.reading import read_table
 from data_pipeline.scan import View
 from data_pipeline.windows import ThoraxBox
@@ -92,7 +93,7 @@ def _entry(row: Mapping[str, str], folder: Path, where: str) -> ImageEntry:
     def file(name: str) -> str:
         value = row[name].strip()
         try:
-            inside = (folder / value).resolve().is_relative_to(folder.resolve())
+            inside = resolved(folder / value).is_relative_to(resolved(folder))
             there = not value or (folder / value).is_file()
         except (OSError, ValueError):  # no name of a file at all
             inside, there = True, False

@@ -135,7 +135,8 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) ->
             raise
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             return "its name is too long for this disk; rename it"
-        target.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # below a member that is a file, there is nothing to remove
+            target.unlink()
         if isinstance(error, UnicodeDecodeError):
             return "its name is not what the archive says that it is; rename it and pack it again"
         return f"cannot be unpacked ({type(error).__name__}); pack it again"

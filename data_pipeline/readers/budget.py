@@ -23,7 +23,7 @@ MAX_TEXT_BYTES = 32 << 20
 MAX_SECONDS = 60.0
 """Of reading one file."""
 
-_CHUNK = 1 << 20
+_CHUNK, _FEED = 1 << 20, 1 << 14
 _RAW, _GZIP = -zlib.MAX_WBITS, zlib.MAX_WBITS | 16
 
 
@@ -50,25 +50,27 @@ def inflate(packed: bytes, path: Path, *, gzip: bool = False) -> bytes:
       ScanError: it unpacks to more, or it ends too early.
       zlib.error: damaged.
     """
-    parts: list[bytes] = []
-    left, total = memoryview(packed), 0
-    while left.nbytes:
-        unpacker = zlib.decompressobj(_GZIP if gzip else _RAW)
-        chunk: bytes | memoryview = left
-        while not unpacker.eof:
-            part = unpacker.decompress(chunk, _CHUNK)
-            parts.append(part)
-            total += len(part)
+    kind = _GZIP if gzip else _RAW
+    unpacker, parts, total = zlib.decompressobj(kind), list[bytes](), 0
+    # Fed in pieces, since zlib copies what is left behind every member.
+    for start in range(0, len(packed), _FEED):
+        chunk = packed[start : start + _FEED]
+        while chunk:
+            if unpacker.eof:
+                chunk = chunk.lstrip(b"\0") if gzip else b""  # what follows raw Deflate is padding
+                unpacker = zlib.decompressobj(kind) if chunk else unpacker
+            else:
+                parts.append(unpacker.decompress(chunk, _CHUNK))
+                total += len(parts[-1])
+                chunk = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
             if total > MAX_FILE_BYTES:
                 raise ScanError(
                     f"{path}: unpacks to more than {MAX_FILE_BYTES >> 20} MiB; no planar scan is that large: refused"
                 )
-            chunk = unpacker.unconsumed_tail
-            if not part and not chunk and not unpacker.eof:
-                raise ScanError(f"{path}: ends too early; copy it again")
-        if not gzip:
-            break  # what follows is padding
-        left = memoryview(unpacker.unused_data.lstrip(b"\0"))
+    while not unpacker.eof:
+        if not (part := unpacker.decompress(b"", _CHUNK)):
+            raise ScanError(f"{path}: ends too early; copy it again")
+        parts.append(part)
     return b"".join(parts)
 
 

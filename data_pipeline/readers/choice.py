@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from data_pipeline.files import resolved
 from data_pipeline.readers import names
 from data_pipeline.readers.sources import SourceFile
 
@@ -75,9 +76,8 @@ def patient_of(name: str, common: Path, way: str) -> str:
 
 def common_folder(sources: Sequence[Path]) -> Path:
     """The folder (or archive) below which all sources lie; names within it tell their files apart."""
-    resolved = [source.resolve() for source in sources]
     try:
-        common = Path(os.path.commonpath(resolved))
+        common = Path(os.path.commonpath([resolved(source) for source in sources]))
     except ValueError:  # several drives, or no source
         return Path("/")
     return common

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import private_folder
+from data_pipeline.files import private_folder, resolved
 from data_pipeline.readers.entries import MAX_FILES, Problem, is_litter
 
 _ZIP_MARK = b"PK\x03\x04"
@@ -96,7 +96,7 @@ def is_zip(source: Path) -> bool:
 
 
 def _walk(folder: Path) -> Source:
-    root = folder.resolve()
+    root = resolved(folder)
     files: list[SourceFile] = []
     problems: list[Problem] = []
 
@@ -112,7 +112,7 @@ def _walk(folder: Path) -> Source:
             path = place / name
             if is_litter(name):
                 continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+            if path.is_symlink() and not resolved(path).is_relative_to(root):
                 problems.append(Problem(path, "a symbolic link out of the folder is not followed; copy the file"))
             elif not path.exists():
                 problems.append(Problem(path, "a symbolic link to nothing; remove it"))
@@ -148,14 +148,14 @@ def _dicomdir(source: Path) -> Source:
         listed = read_or_refuse(source, _referenced)
     except RequestError:
         raise RequestError(f"{source}: is not a readable DICOMDIR; name the folder instead") from None
-    root = source.parent.resolve()
+    root = resolved(source.parent)
     files: dict[str, SourceFile] = {}
     problems: list[Problem] = []
     for parts in listed:
         name = "/".join(parts)
         try:
             path = _on_disc(source.parent, parts)
-            inside = path is None or path.resolve().is_relative_to(root)
+            inside = path is None or resolved(path).is_relative_to(root)
         except (OSError, ValueError) as error:  # a null byte, a name too long
             problems.append(Problem(f"{source}: {name}", f"is not a name of a file ({type(error).__name__}); skipped"))
             continue

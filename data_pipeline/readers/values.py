@@ -60,7 +60,7 @@ def to_counts(values: np.ndarray, source: str) -> tuple[np.ndarray, tuple[str, .
     if not np.isfinite(values).all():
         broken = int(np.count_nonzero(~np.isfinite(values)))
         raise ScanError(f"{source}: {broken} pixels are NaN or infinite; export the counts again")
-    if values.max() > np.iinfo(np.int32).max:
+    if float(values.max()) > np.iinfo(np.int32).max:
         raise ScanError(f"{source}: the maximum {values.max():g} is too large for counts; export unscaled counts")
     warnings = []
     positive = np.maximum(values, 0)

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from data_pipeline.errors import ExitCode
+from data_pipeline.files import resolved
 from data_pipeline.terminal import scan_flags
 
 HELP = "segment scans with a trained network"
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         left_out = f", {outcome.left_out} other file(s) ignored" if outcome.left_out else ""
         print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
         if outcome.index is not None:
-            print(f"Open {outcome.index.resolve()} in a browser.")
+            print(f"Open {resolved(outcome.index)} in a browser.")
     if not outcome.failed:
         return ExitCode.DONE
     return ExitCode.SOME_FAILED if outcome.written else ExitCode.REFUSED

@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.errors import ExitCode, RequestError
+from data_pipeline.files import resolved
 from msanet_jax.experiment.study import FAILED, FINISHED, STARTED, Journal, Run, Study, command
 
 POLL_SECONDS = 0.5
@@ -131,7 +132,7 @@ def _prepare_data(study: Study, runs: Sequence[Run], *, data_dir: Path, progress
     packages = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     quiet = {} if progress else {"TQDM_DISABLE": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "msanet_jax.experiment.prepare", f"--data_dir={data_dir.resolve()}"],
+        [sys.executable, "-m", "msanet_jax.experiment.prepare", f"--data_dir={resolved(data_dir)}"],
         cwd=study.root,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(packages)} | quiet,
         stdin=subprocess.PIPE,

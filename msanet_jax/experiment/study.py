@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from msgspec import Meta
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import write_json
+from data_pipeline.files import resolved, write_json
 from data_pipeline.reading import Count, as_record, read_json
 from msanet_jax.evaluation.comparison import SCORES
 from msanet_jax.runs.folder import LAST
@@ -125,7 +125,7 @@ def read_study(path: Path) -> Study:
     except Exception as error:
         raise RequestError(f"{path}: {type(error).__name__}: {error}") from error
     _check(path, config)
-    root = next((folder for folder in path.resolve().parents if (folder / "main.py").is_file()), None)
+    root = next((folder for folder in resolved(path).parents if (folder / "main.py").is_file()), None)
     if root is None:
         raise RequestError(f"{path}: no main.py beside or above it; an experiment runs from a checkout of the project")
     return Study(path=path, root=root, config=config, runs=_planned(config))
@@ -252,5 +252,5 @@ class Journal:
 
 def command(study: Study, run: Run, *, workdir: Path, data_dir: Path) -> list[str]:
     """What is typed for one run, from `study.root`."""
-    folders = [f"--workdir={workdir.resolve() / run.name}", f"--data_dir={data_dir.resolve()}"]
+    folders = [f"--workdir={resolved(workdir) / run.name}", f"--data_dir={resolved(data_dir)}"]
     return [sys.executable, "main.py", *run.arguments, *folders]

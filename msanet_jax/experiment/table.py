@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
-from data_pipeline.files import write_json, write_text
+from data_pipeline.files import resolved, write_json, write_text
 from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.evaluation.results import ImageScores
@@ -119,8 +119,8 @@ def _replicates(rows: Rows) -> set[int]:
 
 def provenance(study: Study, journal: Journal, recorded: Sequence[Provenance]) -> dict[str, Any]:
     """Where the scores come from, as the runs themselves say; every differing answer once."""
-    inside = study.path.resolve().is_relative_to(study.root)
-    file = study.path.resolve().relative_to(study.root).as_posix() if inside else study.path.name
+    inside = resolved(study.path).is_relative_to(study.root)
+    file = resolved(study.path).relative_to(study.root).as_posix() if inside else study.path.name
     machines = (f"{entry.devices}, {entry.host}, Python {entry.python}" for entry in recorded)
     names = dict.fromkeys(name for entry in recorded for name in entry.versions)
     return {

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import writable_folder
+from data_pipeline.files import resolved, writable_folder
 from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.damage import LOG
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, own_key, pseudonym_key
@@ -148,7 +148,7 @@ def predict_with(
     threshold = check_threshold(model.threshold if request.threshold is None else request.threshold)
     earlier = None
     if request.compare is not None:
-        if request.compare.resolve() == Path(out).resolve():
+        if resolved(request.compare) == resolved(Path(out)):
             raise RequestError(f"--compare={request.compare}: is the folder of the new results; choose another --out")
         earlier = read_results(request.compare)
     if request.patient_from not in PATIENT_FROM:
@@ -190,7 +190,7 @@ class _Run:
             naming=Naming(self._names, self._request.anonymous, self._request.patient_from),
             tally=self.tally,
             headers=not {*DICOM_FORMATS}.isdisjoint(self._request.formats),
-            skip=self._folder.resolve(),
+            skip=resolved(self._folder),
             stated=self._request.stated,
         )
         hidden = not self._request.progress or not (len(sources) > 1 or any(not path.is_file() for path in sources))

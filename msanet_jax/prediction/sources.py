@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import resolved
 from data_pipeline.readers import is_dicom, read_scans
 from data_pipeline.readers.choice import Choice, choose_scans, common_folder, patient_of
 from data_pipeline.readers.damage import LOG
@@ -140,7 +141,7 @@ def read_sources(
 def _choose(opened: Source, seen: set[Path], skip: Path | None, *, single: bool) -> Choice:
     files = []
     for file in opened.files:
-        path = file.path.resolve()
+        path = resolved(file.path)
         if path not in seen and not (skip is not None and path.is_relative_to(skip)):
             files.append(file)
         seen.add(path)
@@ -161,13 +162,13 @@ def _tell_of_choice(choice: Choice, source: Path, report: OnFailure, *, silent: 
 
 def _inside(skip: Path | None, source: Path) -> Path | None:
     """`skip` if it lies strictly inside the source: at or above it, it would hide the scans themselves."""
-    place = source.resolve()
+    place = resolved(source)
     return skip if skip is not None and skip != place and skip.is_relative_to(place) else None
 
 
 def _below(common: Path, source: Path, name: str | None) -> str:
     """A file's path below the folder of all sources."""
-    path = source.resolve() if name is None else source.resolve() / name
+    path = resolved(source) if name is None else resolved(source) / name
     return path.name if path == common else path.relative_to(common).as_posix()
 
 
@@ -226,7 +227,7 @@ class _Reader:
             return scan
         if way == "header":
             return scan
-        identity = patient_of(self.below, common.parent if common == self.shown.resolve() else common, way)
+        identity = patient_of(self.below, common.parent if common == resolved(self.shown) else common, way)
         return dataclasses.replace(scan, patient=pseudonym(f"path {identity}"))
 
 

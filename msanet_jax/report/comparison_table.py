@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import nan_to_null
+from data_pipeline.files import nan_to_null, resolved
 from data_pipeline.pages import render
 from msanet_jax.evaluation.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
 from msanet_jax.runs.metrics_file import read_metrics
@@ -49,7 +49,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     Raises:
       RequestError: a folder is named twice.
     """
-    parts = [folder.resolve().parts for folder in folders]
+    parts = [resolved(folder).parts for folder in folders]
     if len(set(parts)) < len(parts):
         raise RequestError("a run is named twice")
     for place in range(1, min(len(path) for path in parts) + 1):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import resolved
 from msanet_jax.evaluation.comparison import Comparison, check_same_data, compare_runs
 from msanet_jax.evaluation.results import Curves, LesionBins, LesionScores, Summary
 from msanet_jax.report.comparison_table import run_names
@@ -129,6 +130,6 @@ def _public(config: dict[str, Any]) -> dict[str, Any]:
 
 def _home(folder: Path) -> Path:
     """The training's folder: this one, or its parent where only that has a config.json."""
-    folder = folder.resolve()
+    folder = resolved(folder)
     inside = not (folder / "config.json").exists() and (folder.parent / "config.json").exists()
     return folder.parent if inside else folder

@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.files import resolved
 from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.folder import Decided
 from msanet_jax.runs.folder import decided as decided_by
@@ -32,7 +33,7 @@ def restore(run: Path, *, decided: bool = True) -> Model:
     networks, state = restore_run(run)
     config = networks.config
     provenance = {
-        "checkpoint": run.resolve().name,
+        "checkpoint": resolved(run).name,
         "step": int(state.step),
         "variants": config.variants,
         "seed": config.seed,

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipeline.files import resolved
 from msanet_jax.prediction.predict import load_model
 from msanet_jax.runs.model_file import read_manifest
 from msanet_jax.runs.recipe import read_config
@@ -30,7 +31,7 @@ class Models:
                 read_config(path)
             else:
                 read_manifest(path)
-        self.names = [f"{path.name or path.resolve().name}" if path else "packaged model" for path in self._paths]
+        self.names = [f"{path.name or resolved(path).name}" if path else "packaged model" for path in self._paths]
         self._number = -1
         self.loaded = self.load(0)
 

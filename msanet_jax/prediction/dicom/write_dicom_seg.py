@@ -113,7 +113,7 @@ def planar_source(
     taken over, as text in UTF-8, each entry only if the standard allows its value.
     """
     source, emptied = pydicom.Dataset(), []
-    for key in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelSpacing", *_UIDS):
+    for key in ("Rows", "Columns", "BitsAllocated", "BitsStored", *_UIDS):
         if header.get(key, None) is not None:
             setattr(source, key, header[key].value)
     source.Modality = "NM"
@@ -164,8 +164,8 @@ def _place(source: pydicom.Dataset, header: pydicom.Dataset, frame: int, *, anon
     position = next((place for holder in holders if (place := _numbers(holder, "ImagePositionPatient", 3))), None)
     source.ImagePositionPatient = position if known and position else [0.0, 0.0, 0.0]
     source.SliceThickness = _NOMINAL_THICKNESS_MM
-    if "PixelSpacing" not in source:
-        source.PixelSpacing = [_ASSUMED_PIXEL_MM, _ASSUMED_PIXEL_MM]
+    spacing = _numbers(header, "PixelSpacing", 2)
+    source.PixelSpacing = spacing if spacing and min(spacing) > 0 else [_ASSUMED_PIXEL_MM, _ASSUMED_PIXEL_MM]
 
 
 def _numbers(holder: pydicom.Dataset, keyword: str, count: int) -> list[float] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from pydicom.data import get_testdata_file
 
 from data_pipeline.annotations.dicom_seg import read_segmentation
 from data_pipeline.annotations.pixels import read_pixel_mask
-from data_pipeline.readers import read_scans
+from data_pipeline.readers import budget, read_scans
 from data_pipeline.readers.damage import read_or_refuse
 from data_pipeline.readers.dicom import read_modality
 from data_pipeline.scan import ScanError
@@ -146,3 +149,28 @@ def test_lossy_jpeg_that_nobody_decodes(tmp_path: Path) -> None:
     line = _refusal(Path(get_testdata_file("JPEG-lossy.dcm")))
     assert "transfer syntax JPEG Extended" in line
     assert "export it lossless or uncompressed" in line
+
+
+def test_gzip_of_many_members_is_that_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = [random.Random(size).randbytes(size) * 3 for size in (0, 1, 50, 0, 700)]
+    packed = b"".join(gzip.compress(content) + bytes(number) for number, content in enumerate(contents))
+    raw = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = raw.compress(contents[-1]) + raw.flush()
+    for feed, chunk in ((1, 1), (7, 1000), (1 << 14, 13), (1 << 14, 1 << 20)):
+        monkeypatch.setattr(budget, "_FEED", feed)
+        monkeypatch.setattr(budget, "_CHUNK", chunk)
+        assert budget.inflate(packed, Path("a"), gzip=True) == b"".join(contents)
+        with pytest.raises(ScanError, match="a: ends too early"):
+            budget.inflate(packed[:-30], Path("a"), gzip=True)
+        assert budget.inflate(deflated + b"\0padding", Path("a")) == contents[-1]
+
+
+def test_empty_members_cost_no_more_than_their_bytes() -> None:
+    """Zlib copies what lies behind a member: of 100,000 members in one piece that would be 100 GB."""
+    assert budget.inflate(gzip.compress(b"") * 100_000 + gzip.compress(b"x"), Path("a"), gzip=True) == b"x"
+
+
+def test_small_floats_are_compared_without_a_warning(tmp_path: Path) -> None:
+    np.save(tmp_path / "a_ant.npy", body_scan().astype(np.float16))
+    (scan,) = read_scans(tmp_path / "a_ant.npy")
+    np.testing.assert_array_equal(scan.counts, body_scan())

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.dataset import Dataset
 
 from data_pipeline.errors import RequestError
+from data_pipeline.files import resolved
 from data_pipeline.readers import archives
 from data_pipeline.readers.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.images import open_picture
@@ -126,6 +127,16 @@ def test_invalid_entries_are_left_empty_and_said(tmp_path: Path, capsys: pytest.
     line = f"left empty in DICOM results, since the scan's values break the standard: {', '.join(emptied)}"
     assert capsys.readouterr().err == f"{bad}: {line}\n"
     assert line in (tmp_path / "out" / "a.json").read_text()
+
+
+@pytest.mark.parametrize("spacing", [["1e999", "nan"], ["0", "-3"], ["4.52"]])
+def test_a_pixel_size_that_is_none(tmp_path: Path, spacing: list[str]) -> None:
+    """The reader takes it for unknown; so does the segmentation."""
+    path = _raw(tmp_path / "a.dcm", _entry(PixelSpacing=spacing))
+    assert _predict([path], tmp_path / "out").failed == ()
+    groups = pydicom.dcmread(tmp_path / "out" / "a_seg.dcm").SharedFunctionalGroupsSequence[0]
+    (measures,) = groups.PixelMeasuresSequence
+    assert measures.PixelSpacing == [1.0, 1.0]
 
 
 def test_series_number_that_is_none(tmp_path: Path) -> None:
@@ -276,6 +287,16 @@ def test_damaged_members_of_every_method(tmp_path: Path, method: int) -> None:
         assert files == ["good.dcm"] and len(problems) == 1
 
 
+def test_a_member_that_is_file_and_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a", "a/below.dcm", "good.dcm"):
+            archive.writestr(name, b"good")
+    files, problems = _open(path)
+    assert files == ["a", "good.dcm"]
+    assert problems == ["a/below.dcm: cannot be unpacked (FileExistsError); pack it again"]
+
+
 def test_names_that_are_no_utf8_and_versions_from_the_future(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -310,6 +331,27 @@ def test_devices_pipes_and_read_errors_are_one_line_at_once(tmp_path: Path) -> N
     (tmp_path / "scan.png").symlink_to(tmp_path / "scan.png")
     with pytest.raises(RequestError, match=r"scan.png: cannot be read"), open_source(tmp_path / "scan.png"):
         pass
+
+
+def test_a_link_to_itself_is_one_line_and_the_rest_is_read(tmp_path: Path) -> None:
+    (tmp_path / "self.dcm").symlink_to("self.dcm")
+    (tmp_path / "good.dcm").write_bytes(b"good")
+    files, problems = _open(tmp_path)
+    assert files == ["good.dcm"]
+    assert problems == [f"{tmp_path}/self.dcm: a symbolic link to nothing; remove it"]
+    assert resolved(tmp_path / "self.dcm") == tmp_path.resolve() / "self.dcm"
+
+
+def test_links_are_followed_in_one_place() -> None:
+    """`Path.resolve` raises RuntimeError where a link leads to itself; `files.resolved` does not."""
+    found = [
+        path.name
+        for folder in ("data_pipeline", "msanet_jax")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "resolve"
+    ]
+    assert found == ["versions.py"]  # of the module itself
 
 
 def test_faults_of_whoever_uses_a_source_stay_their_own(tmp_path: Path) -> None:
