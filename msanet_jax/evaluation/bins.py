@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from msanet_jax.evaluation.bootstrap import interval, ratio
+from msanet_jax.evaluation.bootstrap import interval, ratio, sampled, value
 from msanet_jax.evaluation.results import BoneBin, ImageScores, LesionBins, LesionScores, SizeBin
 
 SIZE_EDGES_MM = (0.0, 10.0, 15.0, 20.0, 30.0, 45.0, float("inf"))
 """A bin holds its lower edge; 15 and 30 mm are also the limits of small and large."""
 
 
-def lesion_bins(images: Sequence[ImageScores], lesions: Sequence[LesionScores], weights: np.ndarray) -> LesionBins:
+def lesion_bins(
+    images: Sequence[ImageScores], lesions: Sequence[LesionScores], weights: Iterable[np.ndarray]
+) -> LesionBins:
     """Tables by size and by kind of bone (rib_5_left is a rib).
 
     Lesions of unknown size are in no size bin, those of no named bone are in none of the bones. The most frequent bone
@@ -23,7 +26,7 @@ def lesion_bins(images: Sequence[ImageScores], lesions: Sequence[LesionScores], 
     Args:
       images: rows of images.csv.
       lesions: rows of lesions.csv.
-      weights: `[samples, images]` of the bootstrap.
+      weights: `[samples, images]` of the bootstrap, in parts.
     """
     known = [(row, row.size_mm) for row in lesions if row.size_mm is not None]
     sizes = []
@@ -45,7 +48,7 @@ def bone_kind(bone: str) -> str:
 
 
 def _scores(
-    images: Sequence[ImageScores], lesions: Sequence[LesionScores], weights: np.ndarray
+    images: Sequence[ImageScores], lesions: Sequence[LesionScores], weights: Iterable[np.ndarray]
 ) -> tuple[int, float, tuple[float, float], float, tuple[float, float]]:
     """Number of lesions; recall and its interval; mean DSC and its interval."""
     place = {row.image_id: number for number, row in enumerate(images)}
@@ -55,11 +58,11 @@ def _scores(
         total[number] += 1
         detected[number] += row.detected
         dsc[number] += row.dsc
-    ones = np.ones((1, len(images)))
+    recall, dsc_mean = (functools.partial(ratio, numerator=sums, denominator=total) for sums in (detected, dsc))
     return (
         len(lesions),
-        float(ratio(ones, detected, total)[0]),
-        interval(ratio(weights, detected, total)),
-        float(ratio(ones, dsc, total)[0]),
-        interval(ratio(weights, dsc, total)),
+        value(recall, len(images)),
+        interval(sampled(recall, weights)),
+        value(dsc_mean, len(images)),
+        interval(sampled(dsc_mean, weights)),
     )

@@ -9,6 +9,7 @@ adds contour distances, intervals and, for probability maps, calibration, precis
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from data_pipeline.features import ImageRow
 from data_pipeline.grid import GridSplit, Images
 from msanet_jax.evaluation import statistics
 from msanet_jax.evaluation.bins import lesion_bins
-from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval, value
+from msanet_jax.evaluation.bootstrap import PatientWeights, Statistic, interval, sampled, value
 from msanet_jax.evaluation.contours import SurfaceScores, surface_scores
 from msanet_jax.evaluation.field_maps import marks
 from msanet_jax.evaluation.froc import Candidates, Curve, find_candidates, froc_curve, froc_score, froc_scores
@@ -104,8 +105,8 @@ def score(
     values |= statistics.counts(table) | {"threshold": threshold}
     if not thorough:
         return Evaluation(Summary(values), images, lesions, maps)
-    weights = bootstrap_weights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
-    intervals = {name: interval(statistic(weights)) for name, statistic in scores.items()}
+    weights = PatientWeights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
+    intervals = {name: interval(sampled(statistic, weights)) for name, statistic in scores.items()}
     more = _probability_scores(maps, split.masks, seen, weights, rules) if probabilities else _NOT_PROBABILITIES
     return Evaluation(
         summary=Summary(values | more.values, intervals | more.intervals),
@@ -136,27 +137,25 @@ class _Seen:
 
 
 def _probability_scores(
-    maps: Images, truths: Images, seen: _Seen, weights: np.ndarray, rules: ConfigDict
+    maps: Images, truths: Images, seen: _Seen, weights: PatientWeights, rules: ConfigDict
 ) -> _ProbabilityScores:
     """Calibration, precision-recall and FROC; maps that are not in memory are made a second time."""
-    candidates, ones = seen.candidates, np.ones((1, len(maps)))
+    candidates = seen.candidates
     table = join_tables(seen.calibration)
     ranking = rank_pixels(maps, truths, lesion_scores=np.concatenate(seen.lesion_scores))
     points = rules.froc_false_positives_per_scan
     curve = froc_curve(candidates)
-    pairs = {
-        "average_precision": (average_precision(ranking), average_precisions(weights, ranking)),
-        "ece": (calibration_errors(ones, table)[0], calibration_errors(weights, table)),
-        "ece_above_lowest_bin": (
-            calibration_errors(ones, table, first_bin=1)[0],
-            calibration_errors(weights, table, first_bin=1),
-        ),
-        "brier": (brier_scores(ones, table)[0], brier_scores(weights, table)),
-        "froc_score": (froc_score(curve, points), froc_scores(weights, candidates, points)),
+    scores: dict[str, Statistic] = {
+        "average_precision": functools.partial(average_precisions, ranking=ranking),
+        "ece": functools.partial(calibration_errors, table=table),
+        "ece_above_lowest_bin": functools.partial(calibration_errors, table=table, first_bin=1),
+        "brier": functools.partial(brier_scores, table=table),
+        "froc_score": functools.partial(froc_scores, images=candidates, operating_points=points),
     }
     return _ProbabilityScores(
-        values={name: float(point) for name, (point, _) in pairs.items()},
-        intervals={name: interval(samples) for name, (_, samples) in pairs.items()},
+        values={name: value(statistic, len(maps)) for name, statistic in scores.items()}
+        | {"average_precision": average_precision(ranking)},  # over all pixels, not over bins of them
+        intervals={name: interval(sampled(statistic, weights)) for name, statistic in scores.items()},
         curves=Curves(
             calibration=_calibration_bins(table),
             precision_recall=PrecisionRecall(
@@ -180,7 +179,7 @@ def _calibration_bins(table: CalibrationTable) -> tuple[CalibrationBin, ...]:
     return tuple(CalibrationBin(**dict(zip(columns, row, strict=True))) for row in rows)
 
 
-def _froc_points(curve: Curve, candidates: list[Candidates], weights: np.ndarray, points: Sequence[float]) -> Froc:
+def _froc_points(curve: Curve, candidates: list[Candidates], weights: PatientWeights, points: Sequence[float]) -> Froc:
     # The steps at which another lesion is found; between them only false positives are added.
     steps = np.flatnonzero(np.diff(curve.sensitivity, prepend=-1.0) > 0)
     kept = np.unique(np.concatenate([steps, [len(curve.thresholds) - 1]]))
@@ -192,7 +191,9 @@ def _froc_points(curve: Curve, candidates: list[Candidates], weights: np.ndarray
             OperatingPoint(
                 false_positives_per_image=float(point),
                 sensitivity=froc_score(curve, (point,)),
-                interval=interval(froc_scores(weights, candidates, (point,))),
+                interval=interval(
+                    sampled(functools.partial(froc_scores, images=candidates, operating_points=(point,)), weights)
+                ),
             )
             for point in points
         ),

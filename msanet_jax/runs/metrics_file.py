@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from msgspec import UNSET, Meta
 
 from data_pipeline.errors import RequestError
-from data_pipeline.files import as_builtins, nan_to_null, write_json, write_text
+from data_pipeline.files import as_builtins, nan_to_null, whole_files, write_json
 from data_pipeline.reading import Count, Finite, as_record, read_csv, read_json
 from msanet_jax.evaluation import statistics
 from msanet_jax.evaluation.bootstrap import value
@@ -166,8 +166,19 @@ def write_metrics(
 
 def write_tables(folder: Path, scored: Evaluation) -> None:
     """Writes images.csv and lesions.csv."""
-    write_text(folder / "images.csv", csv_text(as_builtins(scored.images)))
-    write_text(folder / "lesions.csv", csv_text(as_builtins(scored.lesions)))
+    _write_rows(folder / "images.csv", scored.images)
+    _write_rows(folder / "lesions.csv", scored.lesions)
+
+
+def _write_rows(path: Path, rows: Sequence[ImageScores] | Sequence[LesionScores]) -> None:
+    """As `csv_text`, but row by row, so that no text of all images is in memory; all rows have the same cells."""
+    with (
+        whole_files(path.parent, [path.name]) as beside,
+        (beside / path.name).open("w", encoding="utf-8", newline="") as file,
+    ):
+        for number, row in enumerate(rows):
+            heading, text = csv_text([as_builtins(row)]).split("\n", 1)
+            file.write(text if number else f"{heading}\n{text}")
 
 
 def rules(config: ConfigDict) -> Rules:

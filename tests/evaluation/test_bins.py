@@ -13,7 +13,7 @@ from msanet_jax.evaluation.results import LesionScores, SizeBin
 from tests.fakes import image_scores
 
 IMAGES = [image_scores(image_id=f"i{number}") for number in range(3)]
-ONCE = np.ones((1, 3))
+ONCE = [np.ones((1, 3))]
 
 
 def _lesion(image: int, size: float | None, *, detected: bool = True, dsc: float = 0.5, bone: str = "") -> LesionScores:
@@ -43,7 +43,7 @@ def test_bins_of_sizes_by_hand() -> None:
         _lesion(1, None),
     ]
     # Two samples: image 0 twice, image 2 once; image 1 alone.
-    rows = lesion_bins(IMAGES, lesions, np.array([[2, 0, 1], [0, 3, 0]])).sizes
+    rows = lesion_bins(IMAGES, lesions, [np.array([[2, 0, 1]]), np.array([[0, 3, 0]])]).sizes
     assert [(row.from_mm, row.to_mm) for row in rows] == [
         (0.0, 10.0),
         (10.0, 15.0),
@@ -73,7 +73,7 @@ def test_bones_by_hand() -> None:
         _lesion(2, 9.0, bone="clavicle_left"),
         _lesion(2, 9.0, bone=""),
     ]
-    rows = lesion_bins(IMAGES, lesions, np.array([[0, 3, 0]])).bones
+    rows = lesion_bins(IMAGES, lesions, [np.array([[0, 3, 0]])]).bones
     assert [(row.bone, row.lesions) for row in rows] == [("rib", 2), ("clavicle", 1), ("sternum", 1)]
     assert (rows[0].recall, rows[0].dsc_mean) == pytest.approx((1 / 2, 0.3))
     assert rows[0].recall_interval == (0.0, 0.0)

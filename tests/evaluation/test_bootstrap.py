@@ -10,6 +10,7 @@ from scipy.stats import bootstrap, t
 
 from msanet_jax.evaluation.bootstrap import (
     CrossedWeights,
+    PatientWeights,
     bootstrap_weights,
     expanded_level,
     expanded_p,
@@ -33,6 +34,14 @@ def test_patients_are_drawn_with_all_their_images() -> None:
     assert (weights != bootstrap_weights(PATIENTS, samples=300, seed=1)).any()
 
 
+def test_weights_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bootstrap_weights(PATIENTS, samples=50, seed=4)
+    monkeypatch.setattr("msanet_jax.evaluation.bootstrap.CELLS", 7 * len(PATIENTS))
+    parts = list(PatientWeights(PATIENTS, samples=50, seed=4))
+    assert [len(part) for part in parts] == [7] * 7 + [1]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_crossed_weights_are_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings on three patients: a row's weight is its training's times its patient's, whatever the parts."""
     trainings, patients = ["0", "0", "0", "1", "1", "1"], ["c", "a", "b", "b", "a", "c"]
@@ -46,7 +55,7 @@ def test_crossed_weights_are_products(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(drawn) == {0.0, 1.0, 2.0}
         np.testing.assert_array_equal(one * drawn[:, None], other * (2 - drawn)[:, None])
     assert np.ptp(whole[:, 0]) > 2  # some sample has both often
-    monkeypatch.setattr(CrossedWeights, "CELLS", 7 * 6)
+    monkeypatch.setattr("msanet_jax.evaluation.bootstrap.CELLS", 7 * 6)
     parts = list(crossed)
     assert [len(part) for part in parts[:2]] == [7, 7]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
