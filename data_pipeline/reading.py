@@ -22,6 +22,7 @@ READ_BYTES_MAX = 1 << 30
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
 """A number that can be drawn and added up; no NaN, no infinity."""
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 T = TypeVar("T")
 
 

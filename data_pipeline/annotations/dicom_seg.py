@@ -40,7 +40,7 @@ class SegmentFrame:
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation:
+class SegmentationFile:
     """What one segmentation says.
 
     Attributes:
@@ -54,7 +54,7 @@ class Segmentation:
     not_understood: str = ""
 
 
-def read_segmentation(path: Path, *, labels: Labels) -> Segmentation:
+def read_segmentation(path: Path, *, labels: Labels) -> SegmentationFile:
     """All frames of a segmentation; a fractional one is cut at one half.
 
     A segment whose label and type say nothing is taken as lesion; one that is named as something else is not understood
@@ -103,7 +103,7 @@ def segment_annotation(frames: Sequence[SegmentFrame], shape: tuple[int, int], s
     return Annotation(masks, used=len(frames))
 
 
-def _segmentation(header: pydicom.Dataset, values: np.ndarray, labels: Labels) -> Segmentation:
+def _segmentation(header: pydicom.Dataset, values: np.ndarray, labels: Labels) -> SegmentationFile:
     kinds: dict[int, str] = {}
     frames: list[SegmentFrame] = []
     puzzles: list[str] = []
@@ -128,7 +128,7 @@ def _segmentation(header: pydicom.Dataset, values: np.ndarray, labels: Labels) -
             continue
         frames += [SegmentFrame(segment, kinds[segment], "".join(uids), frame, region) for segment, region in found]
     kept = tuple(frame for frame in frames if frame.kind != IGNORED)
-    return Segmentation(kept, frozenset(scans), puzzles[0] if puzzles else "")
+    return SegmentationFile(kept, frozenset(scans), puzzles[0] if puzzles else "")
 
 
 def _groups(header: pydicom.Dataset, number: int) -> tuple[pydicom.Dataset, pydicom.Dataset]:

@@ -116,18 +116,13 @@ class Reading:
         self._boxes.append(box)
         self._used += 1
 
-    def annotation(self, *, lesions_seen: bool = True, warnings: tuple[str, ...] = ()) -> Annotation:
-        """The result.
-
-        Args:
-          lesions_seen: whether no region of a lesion means that there is none.
-          warnings: what was assumed.
-        """
+    def annotation(self, *, lesions_seen: bool = True) -> Annotation:
+        """The result; `lesions_seen` says whether no region of a lesion means that there is none."""
         regions = {kind: list(found.values()) for kind, found in self._regions.items()}
         if lesions_seen:
             regions.setdefault("lesions", [])
         masks = combine(regions, self._shape, self._source)
-        return Annotation(masks, tuple(self._boxes), warnings, self._used, self._not_understood)
+        return Annotation(masks, tuple(self._boxes), used=self._used, not_understood=self._not_understood)
 
 
 def kind_of_label(label: str, labels: Labels, source: str) -> str:

@@ -17,18 +17,18 @@ from data_pipeline.readers.images import open_picture
 from data_pipeline.readers.values import MAX_SIDE_PX
 from data_pipeline.scan import ScanError
 
-MAX_TEXT_BYTES = 256 << 20
+MAX_ANNOTATION_BYTES = 256 << 20
 MIN_CORNERS, CIRCLE_POINTS = 3, 2
 
 
-def read_json(path: Path) -> Any:
+def annotation_json(path: Path) -> Any:
     """Content of a JSON file, or None where it is none.
 
     Raises:
       ScanError: larger than any annotation, or it cannot be read.
     """
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
+        if path.stat().st_size > MAX_ANNOTATION_BYTES:
             raise ScanError(f"{path}: {path.stat().st_size >> 20} MiB of JSON; no annotation is that large")
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except ScanError:
@@ -192,7 +192,7 @@ def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | Non
     """
     damaged = ScanError(f"{path}: is not a readable Pascal VOC annotation; export it again")
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
+        if path.stat().st_size > MAX_ANNOTATION_BYTES:
             raise damaged
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:

@@ -148,7 +148,7 @@ def _segments_of(
 
 
 def _labelme(text: SourceFile, shape: tuple[int, int], labels: Labels) -> Annotation:
-    content = outlines.read_json(text.path)
+    content = outlines.annotation_json(text.path)
     return outlines.labelme_annotation(content, shape, labels=labels, source=str(text.path))
 
 

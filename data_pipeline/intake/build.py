@@ -34,8 +34,6 @@ from data_pipeline.terminal.progress import progress as bar
 from data_pipeline.text import printable
 from data_pipeline.thorax import FIELD_MM, field_size_px, find_thorax
 
-PATIENT_FROM = ("auto", "header", "folder", "file")
-
 
 @dataclasses.dataclass(frozen=True)
 class ImportOptions:

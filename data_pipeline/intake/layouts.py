@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from data_pipeline.annotations.kinds import Labels
-from data_pipeline.annotations.outlines import read_json
+from data_pipeline.annotations.outlines import annotation_json
 from data_pipeline.errors import RequestError
 from data_pipeline.intake.nnunet_labels import nnunet_labels
 from data_pipeline.readers.names import mask_kind
@@ -105,7 +105,7 @@ def _nnunet_document(source: Source) -> SourceFile | None:
 def _nnunet(source: Source, told: Labels) -> Layout:
     document = _nnunet_document(source)
     assert document is not None
-    content = read_json(document.path)
+    content = annotation_json(document.path)
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise RequestError(f"{document.name}: has no labels; is it nnU-Net's dataset.json?")
     labels, assumed = nnunet_labels(content["labels"], told, document.name)

@@ -225,7 +225,7 @@ class _Sorted:
 
     def _take_json(self, file: SourceFile) -> None:
         try:
-            content = outlines.read_json(file.path)
+            content = outlines.annotation_json(file.path)
         except ScanError as error:
             self.problems.append((file, str(error)))
             return

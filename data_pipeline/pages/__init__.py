@@ -61,10 +61,10 @@ def number(value: float | None, digits: int = 3, *, unknown: str = "–", signed
     return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
-def interval_text(ends: Sequence[float | None], digits: int = 3, *, unknown: str = "–", signed: bool = False) -> str:
-    """`low to high`; `unknown` where an end is None or NaN."""
+def interval_text(ends: Sequence[float | None], digits: int = 3) -> str:
+    """`low to high`; a dash where an end is None or NaN."""
     known = [end for end in ends if end is not None and not math.isnan(end)]
-    return " to ".join(number(end, digits, signed=signed) for end in known) if len(known) == 2 else unknown
+    return " to ".join(number(end, digits) for end in known) if len(known) == 2 else "–"
 
 
 def p_value(p: float | None, *, unknown: str = "–") -> str:

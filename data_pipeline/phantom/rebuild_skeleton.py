@@ -16,8 +16,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull
 
-UNIT_MM = 0.5
-"""Resolution of the stored coordinates."""
+from data_pipeline.phantom.skeleton import UNIT_MM
 
 HULL_GRID_MM = 3.0
 STERNUM_HALF_WIDTH_MM = 23.0

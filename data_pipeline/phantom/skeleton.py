@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from data_pipeline.phantom.priors import FILLED
 
 UNIT_MM = 0.5
+"""Resolution of the stored coordinates."""
 SPACING_MM = 2.5
 SAMPLE_MM = 1.4
 FILL_MM = 4.0

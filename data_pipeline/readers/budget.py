@@ -17,8 +17,6 @@ from data_pipeline.scan import ScanError
 MAX_FILE_BYTES = 256 << 20
 """Of a file, and of what it unpacks to. The largest whole-body study, two views of 2048 x 1024 pixels, has 8 MiB."""
 
-MAX_TEXT_BYTES = 32 << 20
-"""Of JSON and XML, which take twenty times their size once parsed."""
 
 MAX_SECONDS = 60.0
 """Of reading one file."""

@@ -10,7 +10,7 @@ import unicodedata
 from pathlib import PurePosixPath
 
 from data_pipeline.readers.nifti import nifti_stem
-from data_pipeline.readers.views import view_of_file_name, without_view
+from data_pipeline.readers.views import view_and_guess, without_view
 from data_pipeline.scan import View
 
 _SUFFIX_KINDS = {
@@ -152,7 +152,7 @@ def without_upload(name: str) -> str:
 
 def split_view(stem: str) -> tuple[View | None, str]:
     """`scan_anterior` -> (anterior, `scan`); (None, `stem`) where no view is named."""
-    view = view_of_file_name(stem)
+    view, _ = view_and_guess(stem)
     return (None, stem) if view == View.UNKNOWN else (view, _trimmed(without_view(stem)))
 
 

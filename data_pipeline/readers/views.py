@@ -88,13 +88,8 @@ def other_projection(text: str) -> str:
     return next((word for word in _words(text) if word.lower() in _OTHER), "")
 
 
-def view_of_file_name(stem: str, folder: str = "") -> View:
-    """View named in a file name, else in its folder's; the letter of `A12` or `P12` alone says nothing."""
-    return file_view_and_guess(stem, folder)[0]
-
-
 def file_view_and_guess(stem: str, folder: str = "") -> tuple[View, str]:
-    """As `view_and_guess`, of a file name, else of its folder's."""
+    """As `view_and_guess`, of a file name, else of its folder's; the letter of `A12` or `P12` alone says nothing."""
     found = view_and_guess(stem)
     return found if found[0] != View.UNKNOWN else view_and_guess(folder)
 

@@ -83,12 +83,12 @@ def _score_masks(options: argparse.Namespace) -> int:
     from data_pipeline.files import nan_to_null, writable_folder, write_json
     from msanet_jax.evaluation.mask_folders import score_masks
     from msanet_jax.runs.metrics_file import rules, write_tables
-    from msanet_jax.runs.model_file import default_model, read_recipe
+    from msanet_jax.runs.model_file import default_model, read_member_recipe
     from msanet_jax.runs.notices import NOTICE
 
     if options.pixel_mm is None or options.out is None:
         raise RequestError("--truth: say --pixel-mm too, which mask files do not state, and --out, the results' folder")
-    config = read_recipe(default_model())
+    config = read_member_recipe(default_model())
     result = score_masks(options.model, options.truth, pixel_mm=options.pixel_mm, config=config)
     folder = writable_folder(options.out, "--out")
     used = {key: value for key, value in nan_to_null(rules(config)).items() if not key.startswith("scored_")}

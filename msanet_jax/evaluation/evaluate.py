@@ -18,7 +18,7 @@ from msanet_jax.evaluation.reliability import fit_calibration
 from msanet_jax.evaluation.results import Calibration, Evaluation, Threshold
 
 UPTAKE_BINS = 2000
-UPTAKE_MAX = 10.0
+SWEEP_MAX = 10.0
 """The baseline's threshold is swept over normalised uptake 0 ... 10 in steps of 0.005; the body is at 1."""
 PROBABILITY_BINS = 1000
 """A threshold chosen on validation patients is a whole number of thousandths."""
@@ -180,7 +180,7 @@ def uptake_maps(image_size_px: int) -> Probability:
 
 def choose_uptake_threshold(training: GridSplit, *, image_size_px: int) -> float:
     """The threshold on normalised uptake with the highest pooled DSC on the training images."""
-    edges = np.linspace(0.0, UPTAKE_MAX, UPTAKE_BINS + 1)[:-1]
+    edges = np.linspace(0.0, SWEEP_MAX, UPTAKE_BINS + 1)[:-1]
     uptake = map(uptake_maps(image_size_px), training.counts)
     return round(float(edges[int(dsc_by_threshold(uptake, training.masks, edges).argmax())]), 3)
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from data_pipeline.reading import Count, Finite
+from data_pipeline.reading import Count, Finite, Share
 
 if TYPE_CHECKING:  # comparing runs does not wait for TensorFlow
     from data_pipeline.grid import Images
 
-Share = Annotated[float, Meta(ge=0, le=1)]
 Length = Annotated[float, Meta(ge=0, le=1e9)]
 PROBABILITY_SCORES = ("average_precision", "ece", "ece_above_lowest_bin", "brier", "froc_score")
 """Names of the scores that only probability maps have."""

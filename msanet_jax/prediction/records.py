@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
-from data_pipeline.reading import Count, Finite
+from data_pipeline.reading import Count, Finite, Share
 from data_pipeline.windows import ThoraxBox
 
 Positive = Annotated[float, Meta(gt=0, le=1e6)]
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,9 +85,7 @@ def onto_scan(probability: np.ndarray, window: Window, shape: tuple[int, int]) -
     return paste(resampled.astype(np.float32, copy=False), window, shape)
 
 
-def segmentation(
-    scan: Scan, place: Place, probability: np.ndarray, *, threshold: float, model: Model, source: str | None = None
-) -> Segmentation:
+def segmentation(scan: Scan, place: Place, probability: np.ndarray, *, threshold: float, model: Model) -> Segmentation:
     """Lays a model's output on its scan and measures what exceeds the threshold.
 
     Args:
@@ -96,11 +94,10 @@ def segmentation(
       probability: the model's output for it, on the field's grid.
       threshold: of `field_maps.marks`.
       model: for the record.
-      source: the file's name in the record; default the scan's own.
     """
     facts = _Facts(
         notice=model_notice(model.provenance),
-        source=scan.source if source is None else source,
+        source=scan.source,
         field=model.field,
         provenance={**model.provenance, "versions": versions()},
     )

@@ -11,20 +11,17 @@ from typing import Any
 from data_pipeline.errors import RequestError
 from data_pipeline.files import nan_to_null, resolved
 from data_pipeline.pages import render
-from msanet_jax.evaluation.comparison import SAMPLES, SCORES, Comparison, check_same_data, compare_runs
+from msanet_jax.evaluation.comparison import SCORES, Comparison, check_same_data, compare_runs
 from msanet_jax.runs.metrics_file import read_metrics
 
 
-def compare_folders(
-    folders: Sequence[Path], *, scores: Sequence[str] | None = None, style: str = "markdown", samples: int = SAMPLES
-) -> str:
+def compare_folders(folders: Sequence[Path], *, scores: Sequence[str] | None = None, style: str = "markdown") -> str:
     """Compares runs with the first one and renders the table.
 
     Args:
       folders: each with a metrics.json.
       scores: names from metrics.json; None for `comparison.SCORES`.
       style: `markdown` or `json`.
-      samples: bootstrap samples.
 
     Raises:
       RequestError: fewer than two runs, a metrics.json missing, or runs that cannot be paired.
@@ -36,7 +33,7 @@ def compare_folders(
         raise RequestError(f"the runs were scored on different splits: {splits}")
     check_same_data({name: content.provenance.dataset_version for name, content in contents.items()})
     runs = {name: content.images for name, content in contents.items()}
-    comparisons = compare_runs(runs, scores=scores or SCORES, samples=samples)
+    comparisons = compare_runs(runs, scores=scores or SCORES)
     split, note = splits[names[0]], contents[names[0]].note
     if style == "json":
         return _json(comparisons, split, note)

@@ -156,7 +156,7 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
         raise RequestError(f"{path}: is not an exported model, or damaged; make one with msanet export") from None
 
 
-def read_recipe(path: Path, member: int = 0) -> ConfigDict:
+def read_member_recipe(path: Path, member: int = 0) -> ConfigDict:
     """The recipe of one of an exported model's members; raises as `read_member`."""
     text = read_member(path, f"config_{member}.json", limit=MAX_TEXT_BYTES)
     return recipe_from_text(text.decode("utf-8", "replace"), where=f"{path}: config_{member}.json")

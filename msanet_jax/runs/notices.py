@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-NOTICE = "Research software, not for diagnosis."
+from data_pipeline.pages import NOTICE
 
 _SCORES_SIMULATED = (
     f"Simulated scans (PhantomBone): not comparable with the 0.6671 that the paper reports on clinical scans. {NOTICE}"

@@ -24,7 +24,7 @@ from msanet_jax.runs.model_file import (
     read_calibrations,
     read_manifest,
     read_member,
-    read_recipe,
+    read_member_recipe,
 )
 from msanet_jax.runtime.cores import over_cores, usable_cores
 from msanet_jax.trained.admission import UnreadableError, admitted
@@ -57,7 +57,7 @@ def load_exported(path: Path, *, trusted: bool = False) -> Model:
         raise RequestError(f"{path}: takes {field!r}, a field that this version does not know")
     if takes != gives and manifest["output"].get("grid", "network") != "network":
         raise RequestError(f"{path}: its probability is on a grid that this version does not know; update it")
-    config = read_recipe(path)
+    config = read_member_recipe(path)
     size = config.get("data", {}).get("image_size_px") if isinstance(config.get("data", {}), ConfigDict) else None
     if not isinstance(size, int) or size < 1 or takes[1] % size:
         raise RequestError(f"{path}: data.image_size_px={size} in its recipe is no side of {field}; export it again")

@@ -12,7 +12,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.readers import budget
 from msanet_jax.evaluation.field_maps import Probability
 from msanet_jax.evaluation.results import Calibration
-from msanet_jax.runs.model_file import read_recipe, read_weights
+from msanet_jax.runs.model_file import read_member_recipe, read_weights
 from msanet_jax.trained.ensemble import mean_probability
 from msanet_jax.trained.restore import from_state
 from msanet_jax.training.checkpoints import abstract_state
@@ -40,7 +40,7 @@ def rebuilt(path: Path, calibrations: Sequence[Calibration | None]) -> Probabili
 
 
 def _member(path: Path, member: int, calibration: Calibration | None) -> Probability:
-    networks = create_networks(read_recipe(path, member), steps_per_epoch=1)
+    networks = create_networks(read_member_recipe(path, member), steps_per_epoch=1)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract_state(networks))
     state = with_weights(empty, read_weights(path, member), source=str(path))
     return from_state(networks, state, {}, calibration=calibration).probability

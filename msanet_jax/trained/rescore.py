@@ -64,7 +64,7 @@ def score_again(
         check_threshold(threshold)
     name = "" if on is None else f"{public_dataset_name(on).replace('/', '_')}_"
     folder = results_folder(source, out, f"evaluation_{name}{split}")
-    model = load_model(source, decided=on is not None)
+    model = load_scored(source, decided=on is not None)
     writable_folder(folder, "--out")
     config, as_it_is = _scored_on(model, on), _is_file(source) or on is not None
     metrics = score_and_write(
@@ -93,7 +93,7 @@ def results_folder(source: Path, out: Path | None, name: str) -> Path:
     return source / name if out is None else out
 
 
-def load_model(source: Path, *, decided: bool = True) -> Model:
+def load_scored(source: Path, *, decided: bool = True) -> Model:
     """An exported file, or the best checkpoint of a run; see `score_again`.
 
     Args:

@@ -21,7 +21,7 @@ from msanet_jax.evaluation.reliability import largest_gap
 from msanet_jax.evaluation.statistics import columns, statistics
 from msanet_jax.runs.notices import scores_notice
 from msanet_jax.trained.model import check_threshold
-from msanet_jax.trained.rescore import load_model, results_folder
+from msanet_jax.trained.rescore import load_scored, results_folder
 from msanet_jax.training.baselines import fit_baseline
 
 TUNING = ("phantom_bone/stress_tuning", "validation")
@@ -50,7 +50,7 @@ def score_on_stress(
     folder = results_folder(source, out, "evaluation_stress")
     if threshold is not None:
         check_threshold(threshold)
-    model = load_model(source)
+    model = load_scored(source)
     if model.field != "thorax":
         raise RequestError(f"{source}: stress sets show the thorax, this model sees the field {model.field}")
     writable_folder(folder, "--out")

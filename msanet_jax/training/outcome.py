@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import platform
 import time
@@ -27,8 +26,6 @@ from msanet_jax.runs.notices import picture_notice, public_dataset_name
 from msanet_jax.runtime.hosts import is_primary
 from msanet_jax.runtime.versions import source_commit, versions
 from msanet_jax.training.devices import describe_devices
-
-LOG = logging.getLogger(__name__)
 
 SCORED_WITH = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy", "scikit-learn")
 """Versions written beside a score."""

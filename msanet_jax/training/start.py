@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.networks.catalogue import BASELINES
-from msanet_jax.runs.model_file import has_weights, model_path, read_manifest, read_recipe, read_weights
+from msanet_jax.runs.model_file import has_weights, model_path, read_manifest, read_member_recipe, read_weights
 from msanet_jax.runs.recipe import differing_keys, read_config
 from msanet_jax.runtime.hosts import from_primary, share
 from msanet_jax.training.checkpoints import restore_run
@@ -65,7 +65,7 @@ def start_state(state: TrainState, config: ConfigDict) -> TrainState:
         started = _started(state, config, named_weights(trained), networks.config, label)
     else:
         path, read = model_path(source), []
-        from_primary(lambda: read.append(_started(state, config, read_weights(path), read_recipe(path), label)))
+        from_primary(lambda: read.append(_started(state, config, read_weights(path), read_member_recipe(path), label)))
         started = share(read[0] if read else state)
     LOG.info("the training starts from the weights of %s", source)
     return started

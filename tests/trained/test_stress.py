@@ -36,7 +36,7 @@ def test_one_row_a_set_for_the_model_and_the_filter(
 ) -> None:
     model = from_network(lambda images: (images[..., 0] > 1.6).astype(np.float32), small_config, {"step": 5})
     monkeypatch.setattr(stress, "load_split", _load)
-    monkeypatch.setattr(stress, "load_model", lambda source: model)
+    monkeypatch.setattr(stress, "load_scored", lambda source: model)
     folder, page = stress.score_on_stress(tmp_path)
     content = json.loads((folder / "stress.json").read_text())
     assert folder == tmp_path / "evaluation_stress"
@@ -71,7 +71,7 @@ def test_what_cannot_be_scored_is_refused(
 ) -> None:
     small_config.data.field = "whole_body"
     model = from_network(lambda images: images[..., 0], small_config, {"step": 5})
-    monkeypatch.setattr(stress, "load_model", lambda source: model)
+    monkeypatch.setattr(stress, "load_scored", lambda source: model)
     with pytest.raises(RequestError, match="stress sets show the thorax"):
         stress.score_on_stress(tmp_path)
     with pytest.raises(RequestError, match="--out: name a folder"):

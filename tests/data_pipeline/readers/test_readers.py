@@ -22,7 +22,7 @@ from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, gen
 from data_pipeline.readers import read_scans
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, pseudonym, pseudonym_key
 from data_pipeline.readers.values import to_counts
-from data_pipeline.readers.views import view_of_file_name, view_of_text, without_view
+from data_pipeline.readers.views import file_view_and_guess, view_of_text, without_view
 from data_pipeline.scan import ScanError, View
 
 DATA = Path(data_store.__file__).parent / "data"
@@ -425,9 +425,9 @@ def test_view_of_text(text: str, view: View) -> None:
 
 
 def test_file_names_of_public_sets() -> None:
-    assert view_of_file_name("A12", folder="Anterior") == View.ANTERIOR
-    assert view_of_file_name("P12", folder="Posterior") == View.POSTERIOR
-    assert view_of_file_name("0001", folder="wholeBodyPOST") == View.POSTERIOR
+    assert file_view_and_guess("A12", folder="Anterior")[0] == View.ANTERIOR
+    assert file_view_and_guess("P12", folder="Posterior")[0] == View.POSTERIOR
+    assert file_view_and_guess("0001", folder="wholeBodyPOST")[0] == View.POSTERIOR
     assert without_view("A12", "Anterior") == without_view("P12", "Posterior") == "12"
     assert without_view("case7_ANT") == without_view("case7_POST") == "case7_"
 
@@ -435,7 +435,7 @@ def test_file_names_of_public_sets() -> None:
 def test_a_letter_and_a_number_are_no_view() -> None:
     """P1, P2... are patients, A1, A2... patients or runs, unless the folder says that the letter is a view."""
     for stem, folder in (("P12", ""), ("A12", ""), ("P12", "scans"), ("A12", "images")):
-        assert view_of_file_name(stem, folder) == View.UNKNOWN
+        assert file_view_and_guess(stem, folder)[0] == View.UNKNOWN
         assert without_view(stem, folder) == stem
     assert without_view("P12", "Anterior") == "P12"
 
