@@ -105,6 +105,7 @@ def main() -> int:
 def _sweep(folder: Path, kills: int, chance: random.Random) -> int:
     # Programs run a few times: compiling them well takes longer than running them badly.
     os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
     for module in ("main", "msanet_jax.training.job", "tests.fakes"):
         importlib.import_module(module)
