@@ -9,16 +9,16 @@ from setuptools import find_packages, setup
 # One place for what a plain `pip install -e .` brings; upper bounds only where a newer version is known to break.
 RUNTIME = [
     "jax>=0.10.0",
-    "flax>=0.12.0",
+    "flax>=0.12.7",  # earlier ones call what jax 0.10 is about to remove
     "optax>=0.2.5",
-    "orbax-checkpoint>=0.11.0",
+    "orbax-checkpoint>=0.11.20",  # earlier ones cannot be imported with jax 0.10
     "numpy>=2.0",
     "ml-collections>=1.1.0",
     "clu>=0.0.12",
     # TensorFlow only feeds data; the CPU build leaves accelerators to JAX. It is published for x86 Linux.
     'tensorflow-cpu>=2.20; sys_platform == "linux" and platform_machine == "x86_64"',
     'tensorflow>=2.20; sys_platform != "linux" or platform_machine != "x86_64"',
-    "tensorflow-datasets>=4.9.9",
+    "tensorflow-datasets>=4.9.10",  # earlier ones cannot read a built set with protobuf 7
     "array-record>=0.8",
     "importlib-resources>=6.0",  # tensorflow-datasets uses it without asking for it
     # clu's TensorBoard writer needs it and TensorFlow no longer brings it.

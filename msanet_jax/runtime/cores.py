@@ -2,7 +2,7 @@
 
 Within one program XLA was seen to run convolutions to 24 channels and more on a single core each; programs of several
 threads it spreads over the cores. On two cores, two halves of a batch in two threads took 0.72 to 0.79 of the time of
-the whole (docs/performance.md). Images are independent in inference, so the result is the same.
+the whole. Images are independent in inference, so the result is the same.
 """
 
 from __future__ import annotations
