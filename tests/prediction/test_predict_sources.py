@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import highdicom
-import numpy as np
 import pydicom
 import pytest
-from PIL import Image
-from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
-from scipy import ndimage
 
 from data_pipeline.errors import RequestError
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE
 from msanet_jax import cli
 from msanet_jax.prediction.predict import Request, predict_with
 from tests.fakes import HOT_MODEL
-from tests.user_files import LESIONS, bad_files, body_scan, lesion_mask, nm_header, save_dicom, save_picture
+from tests.user_files import bad_files, body_scan, lesion_mask, nm_header, save_dicom, save_picture
 
 PERSON = "MUSTERFRAU_ERIKA"
 
@@ -232,35 +226,3 @@ def test_every_bad_file_gets_its_line(
     assert cli.main([*command, str(tmp_path / "in")]) == 1
     told = {Path(line.split(": ")[0]).name for line in capsys.readouterr().err.splitlines()}
     assert told == {name for name in expected if name.endswith(".dcm")}
-
-
-def _segmentation(tmp_path: Path, **options: Any) -> tuple[Path, Dataset]:
-    header = nm_header(np.stack([body_scan(1), body_scan(2, ())]), views=("Anterior", "Posterior"))
-    source = save_dicom(header, tmp_path / "a.dcm")
-    report = _run([source], tmp_path / "out", ("png", "seg"), **options)
-    (name,) = [name for scan in report["scans"] for name in scan["files"] if name.endswith("_seg.dcm")]
-    return tmp_path / "out" / name, header
-
-
-def test_segmentation_comes_back_through_highdicom(tmp_path: Path) -> None:
-    path, source = _segmentation(tmp_path)
-    stored = highdicom.seg.segread(path)
-    (reference,) = pydicom.dcmread(path).ReferencedSeriesSequence[0].ReferencedInstanceSequence
-    assert reference.ReferencedSOPClassUID == pydicom.uid.NuclearMedicineImageStorage
-    planes = stored.get_pixels_by_source_frame(
-        source_sop_instance_uid=source.SOPInstanceUID, source_frame_numbers=[1], combine_segments=True
-    )
-    with Image.open(path.with_name("a_anterior_mask.png")) as mask:
-        expected, number = ndimage.label(np.asarray(mask) > 0, np.ones((3, 3)))
-    assert number == len(LESIONS)
-    np.testing.assert_array_equal(planes[0], expected)
-
-
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian: dicom3tools) is not installed")
-@pytest.mark.parametrize("anonymous", [False, True])
-def test_segmentation_passes_a_validator(tmp_path: Path, anonymous: bool) -> None:
-    path, _ = _segmentation(tmp_path, anonymous=anonymous)
-    checked = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, timeout=60)
-    errors = [line for line in (checked.stdout + checked.stderr).splitlines() if line.startswith("Error")]
-    assert "Segmentation" in checked.stdout + checked.stderr
-    assert errors == []

@@ -66,7 +66,7 @@ def _capture(result: Segmentation, source: Dataset, picture: np.ndarray, *, numb
     capture.ImageType = ["DERIVED", "SECONDARY"]
     capture.DerivationDescription = "Drawn by msanet-jax; research software, not for diagnosis"
     capture.Manufacturer, capture.ManufacturerModelName, capture.SoftwareVersions = "msanet-jax", "msanet-jax", VERSION
-    capture.PatientOrientation = ""
+    capture.PatientOrientation = capture.Laterality = ""
     capture.SamplesPerPixel, capture.PhotometricInterpretation, capture.PlanarConfiguration = 3, "RGB", 0
     capture.Rows, capture.Columns = picture.shape[:2]
     capture.BitsAllocated, capture.BitsStored, capture.HighBit, capture.PixelRepresentation = 8, 8, 7, 0

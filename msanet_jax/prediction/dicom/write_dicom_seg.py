@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import highdicom as hd
@@ -32,6 +33,8 @@ _PATIENT_ORIENTATION = {View.ANTERIOR: ["L", "F"], View.POSTERIOR: ["R", "F"]}
 # A projection has no thickness; validators want a number, viewers do not use it.
 _NOMINAL_THICKNESS_MM = 1.0
 _ASSUMED_PIXEL_MM = 1.0
+# Between the frames of a file that states no spacing, as ITK takes it.
+_ASSUMED_STEP_MM = 1.0
 _ASSUMED_PLANE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _STAND_IN = pydicom.uid.SecondaryCaptureImageStorage
 _LESION_RGB = np.array([232, 89, 12], np.uint8)
@@ -143,35 +146,50 @@ def planar_source(
 
 
 def _place(source: pydicom.Dataset, header: pydicom.Dataset, frame: int, *, anonymous: bool) -> None:
-    """Frame of reference, orientation and position: those of the scan where it states them.
+    """Frame of reference, orientation and position: those in which viewers show the frame.
 
-    Planar scans rarely do. Viewers then assume the plane (x, y) at 0 for the scan, and show a segmentation over it only
-    if it lies in the same plane.
+    They place a segmentation by its position, or turn it if its directions are not those of the scan. Of several frames
+    they read the first detector's place and stack the frames behind it. Of a single one OHIF reads no detector. Where
+    nothing is read, the plane is (x, y) at 0.
     """
-    stated = header.get("FrameOfReferenceUID", None)
-    if is_uid(stated) and not anonymous:
-        source.FrameOfReferenceUID = stated
+    detectors = sequence(header, "DetectorInformationSequence")
+    count = entry(header, "NumberOfFrames", int, 0)
+    holders = [header, *(detectors[:1] if count != 1 else [])]
+    orientation = _orientation(holders) or list(_ASSUMED_PLANE)
+    corner = _first(holders, "ImagePositionPatient", 3) or [0.0, 0.0, 0.0]
+    step = (_numbers(header, "SpacingBetweenSlices", 1) or [0.0])[0] or _ASSUMED_STEP_MM
+    source.ImageOrientationPatient = orientation
+    source.ImagePositionPatient = list(corner + frame * step * np.cross(orientation[:3], orientation[3:]))
+    vector = _numbers(header, "DetectorVector", count or 1)
+    own = max(int(vector[frame]) - 1, 0) if vector else frame
+    stated = _orientation([header, *detectors[own : own + 1]])
+    frame_of_reference = header.get("FrameOfReferenceUID", None)
+    # A place that viewers give to a detector that stands elsewhere is none in the scan's space.
+    if is_uid(frame_of_reference) and not anonymous and (stated is None or np.allclose(stated, orientation)):
+        source.FrameOfReferenceUID = frame_of_reference
     else:
         number = int.from_bytes(keyed_digest(f"FrameOfReferenceUID {source.SeriesInstanceUID}")[:16], "big")
         source.FrameOfReferenceUID = UID(f"2.25.{number}")
-    detectors = sequence(header, "DetectorInformationSequence")
-    holders = [header, *detectors[frame : frame + 1]]
-    orientation = next((place for holder in holders if (place := _numbers(holder, "ImageOrientationPatient", 6))), None)
-    known = orientation is not None and np.allclose(
-        np.reshape(orientation, (2, 3)) @ np.reshape(orientation, (2, 3)).T, np.eye(2), atol=1e-3
-    )
-    source.ImageOrientationPatient = orientation if known else list(_ASSUMED_PLANE)
-    position = next((place for holder in holders if (place := _numbers(holder, "ImagePositionPatient", 3))), None)
-    source.ImagePositionPatient = position if known and position else [0.0, 0.0, 0.0]
     source.SliceThickness = _NOMINAL_THICKNESS_MM
     spacing = _numbers(header, "PixelSpacing", 2)
     source.PixelSpacing = spacing if spacing and min(spacing) > 0 else [_ASSUMED_PIXEL_MM, _ASSUMED_PIXEL_MM]
 
 
+def _orientation(holders: Sequence[pydicom.Dataset]) -> list[float] | None:
+    """Directions of rows and columns; None where none are stated, or what is stated is no plane."""
+    found = _first(holders, "ImageOrientationPatient", 6)
+    cosines = np.reshape(found or np.zeros(6), (2, 3))
+    return found if np.allclose(cosines @ cosines.T, np.eye(2), atol=1e-3) else None
+
+
+def _first(holders: Sequence[pydicom.Dataset], keyword: str, count: int) -> list[float] | None:
+    return next((values for holder in holders if (values := _numbers(holder, keyword, count))), None)
+
+
 def _numbers(holder: pydicom.Dataset, keyword: str, count: int) -> list[float] | None:
     """Values of an entry; None where it has another number of them, or one that is no number."""
     try:
-        values = [float(value) for value in holder.get(keyword, None) or ()]
+        values = [float(value) for value in np.ravel(holder.get(keyword, None))]
     except (TypeError, ValueError):
         return None
     return values if len(values) == count and np.isfinite(values).all() else None
