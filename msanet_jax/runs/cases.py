@@ -15,7 +15,7 @@ FILE = "cases.npz"
 KEPT_MAX = 1000
 """Images that are kept at most: the first ones of images.csv."""
 LEVELS = 1000
-"""Probabilities are kept in thousandths: the steps of a threshold chosen on validation patients."""
+"""Probabilities are kept in thousandths, the steps in which a threshold is chosen; one of them is the threshold."""
 UPTAKE_MAX = 3.0
 """Normalised uptake at which a kept scan is black; the body is at 1."""
 
@@ -40,7 +40,9 @@ class Cases:
     level: np.ndarray
 
 
-def compact_cases(image_ids: list[str], uptake: np.ndarray, instances: np.ndarray, probabilities: np.ndarray) -> Cases:
+def compact_cases(
+    image_ids: list[str], uptake: np.ndarray, instances: np.ndarray, probabilities: np.ndarray, *, threshold: float
+) -> Cases:
     """Rounds to what is kept.
 
     Args:
@@ -48,12 +50,16 @@ def compact_cases(image_ids: list[str], uptake: np.ndarray, instances: np.ndarra
       uptake: `[n, rows, columns]` normalised.
       instances: `[n, rows, columns]` lesion numbers, at most 255.
       probabilities: `[n, rows, columns]` float32 in [0, 1].
+      threshold: takes the place of the thousandth nearest to it: a calibrated one need not be such a number.
 
     Returns:
-      The arrays; `level > k` marks exactly the pixels that `probabilities > k / 1000` marks in float32.
+      The arrays; `level > k` marks exactly the pixels that `probabilities > k / 1000` marks in float32, and with k =
+      round(1000 threshold) below 1000 those of the threshold.
     """
+    steps = _THRESHOLDS.copy()
+    steps[round(LEVELS * threshold)] = threshold
     scaled = np.clip(np.round(255.0 * uptake / UPTAKE_MAX), 0.0, 255.0)
-    level = np.searchsorted(_THRESHOLDS, np.asarray(probabilities, np.float32), side="left")
+    level = np.searchsorted(steps, np.asarray(probabilities, np.float32), side="left")
     return Cases(
         image_ids=np.array(image_ids, dtype=np.str_),
         uptake=scaled.astype(np.uint8),

@@ -85,7 +85,7 @@ def score_and_write(
     )
     image_ids = [row.image_id for row in itertools.islice(scored.rows, KEPT_MAX)]
     kept = (np.stack([*itertools.islice(one, KEPT_MAX)]) for one in (scored.images, scored.ids, result.probabilities))
-    write_cases(folder, compact_cases(image_ids, *kept))
+    write_cases(folder, compact_cases(image_ids, *kept, threshold=chosen.value))
     write_pictures(folder / "pictures", result, scored, picture_notice(simulated=simulated))
     write_score_plots(folder / "pictures", result, picture_notice(simulated=simulated))
     return metrics

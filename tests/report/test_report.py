@@ -75,15 +75,23 @@ def test_levels_mark_what_the_probabilities_mark() -> None:
     beside = np.concatenate([np.nextafter(thousandths, np.float32(2)), np.nextafter(thousandths, np.float32(-1))])
     values = np.concatenate([thousandths, beside, np.random.default_rng(0).random(1000, np.float32)])
     values = np.clip(values, 0, 1)[None, None]
-    cases = compact_cases(["a"], np.zeros_like(values), np.zeros_like(values), values)
+    cases = compact_cases(["a"], np.zeros_like(values), np.zeros_like(values), values, threshold=0.25)
     for k in range(1000):
         np.testing.assert_array_equal(cases.level > k, values > k / 1000)
+
+
+@pytest.mark.parametrize("threshold", [0.2992505729198456, 0.0001, 0.9994])
+def test_one_level_marks_what_a_threshold_between_thousandths_marks(threshold: float) -> None:
+    values = np.random.default_rng(0).random((1, 100, 100), np.float32)
+    values[0, 0] = np.linspace(threshold - 1e-3, threshold + 1e-3, 100).clip(0, 1)
+    cases = compact_cases(["a"], np.zeros_like(values), np.zeros_like(values), values, threshold=threshold)
+    np.testing.assert_array_equal(cases.level > round(1000 * threshold), values > threshold)
 
 
 def test_cases_come_back(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     uptake = np.array([[[0.0, 1.0], [3.0, 7.0]]])
-    cases = compact_cases(["x"], uptake, np.array([[[0, 1], [2, 255]]]), random.random((1, 2, 2)).astype(np.float32))
+    cases = compact_cases(["x"], uptake, np.array([[[0, 1], [2, 255]]]), random.random((1, 2, 2)), threshold=0.5)
     assert cases.uptake.tolist() == [[[0, 85], [255, 255]]]
     assert read_cases(tmp_path) is None
     write_cases(tmp_path, cases)
