@@ -1,8 +1,8 @@
-"""Many scans in one run of `msanet predict`, or one visit of `msanet serve`: memory, files and threads must not grow.
+"""Long runs of `msanet predict`, of `msanet serve` and of a training: memory, files and threads must not grow.
 
 `python -m tests.soak --scans 10000` reads files of every format, damaged ones among them, and finds thorax and lesions;
 only the network is a threshold on counts. `--serve` drops them on the page one by one and looks at each; then a large
-file arrives.
+file arrives. `--steps 100000` trains a tiny network, with validations and checkpoints, and counts compiled programs.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ import os
 import re
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+import jax
 import nibabel
 import numpy as np
 
+from configs.msanet import get_config
 from msanet_jax.prediction.predict import Request, predict_with
+from msanet_jax.runs.folder import prepare
+from msanet_jax.training import loop
 from msanet_jax.web.server import served
 from msanet_jax.web.visit_folder import visit_folder
-from tests.fakes import HOT_MODEL
+from tests.fakes import HOT_MODEL, fake_split
 from tests.user_files import body_scan, nm_header, save_dicom, save_picture
 
 MEMORY_GROWTH_MAX = 0.02
@@ -39,22 +43,68 @@ MEMORY_GROWTH_MAX = 0.02
 UPLOAD_GROWTH_MAX_MIB = 32.0
 """While a file of any size arrives."""
 
+TINY = {
+    "seed": 0,
+    "data.image_size_px": 8,
+    "generator.depth": 1,
+    "generator.width": 4,
+    "generator.multi_scale_dilations": (1,),
+    "generator.cascade_dilations": (1,),
+    "discriminator.depth": 1,
+    "discriminator.width": 4,
+    "adversary.pyramid_levels": 1,
+    "train.batch_size": 2,
+    "train.log_every_steps": 100,
+    "evaluate.batch_size": 2,
+}
+"""A network whose step takes milliseconds."""
+
+STOPS = 20
+"""Validations and checkpoints of a training, the first of each in its first quarter."""
+
+_COMPILED: list[str] = []
+"""An entry for every program that JAX compiled."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """What the process holds.
 
     Attributes:
-      scans: done so far.
+      done: scans or steps so far.
       memory_mib: resident.
       files: open.
-      threads: alive.
+      threads: alive, also those that are not Python's.
+      programs: compiled so far.
     """
 
-    scans: int
+    done: int
     memory_mib: float
     files: int
     threads: int
+    programs: int
+
+
+def soak_training(steps: int, folder: Path) -> list[Sample]:
+    """Trains so many steps and samples whenever losses are logged."""
+    config = get_config("smoke")
+    config.update_from_flattened_dict(TINY)
+    training, validation = fake_split(8, size_px=8), fake_split(4, size_px=8, seed=1)
+    epochs = steps * config.train.batch_size / len(training)
+    config.train.total_epochs = epochs
+    config.train.validate_every_epochs = config.train.checkpoint_every_epochs = epochs / STOPS
+    prepare(folder, config)
+    samples: list[Sample] = []
+
+    class Sampled(loop.Telemetry):
+        def flush(self, **options: Any) -> dict[str, float]:
+            samples.append(_sample(self._pending[-1][0]))
+            return super().flush(**options)
+
+    with mock.patch.object(loop, "Telemetry", Sampled):
+        trained = loop.train(config, run=folder, training=training, validation=validation)
+    assert int(trained.last.step) == steps
+    return samples
 
 
 def soak(scans: int, folder: Path) -> list[Sample]:
@@ -70,7 +120,7 @@ def soak(scans: int, folder: Path) -> list[Sample]:
     samples: list[Sample] = []
 
     def probability(fields: np.ndarray) -> np.ndarray:
-        samples.append(_sample(sum(sample.scans for sample in samples[-1:]) + int(fields.any(axis=(1, 2)).sum())))
+        samples.append(_sample(sum(sample.done for sample in samples[-1:]) + int(fields.any(axis=(1, 2)).sum())))
         return np.asarray(HOT_MODEL.probability(fields))
 
     model = dataclasses.replace(HOT_MODEL, probability=probability, batch_size=16)
@@ -156,10 +206,16 @@ def _files(folder: Path) -> list[Path]:
     return [*made, folder / "damaged.png"]
 
 
-def _sample(scans: int) -> Sample:
+def _sample(done: int) -> Sample:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return Sample(scans, memory, len(list(Path("/proc/self/fd").iterdir())), threading.active_count())
+    files, threads = (len(list(Path(f"/proc/self/{name}").iterdir())) for name in ("fd", "task"))
+    return Sample(done, memory, files, threads, len(_COMPILED))
+
+
+def _count_programs(event: str, duration_secs: float, **facts: str | int) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        _COMPILED.append(event)
 
 
 def growth(samples: list[Sample]) -> float:
@@ -172,28 +228,33 @@ def growth(samples: list[Sample]) -> float:
 def main() -> int:
     """Prints what the process held; 1 if it grew."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--scans", type=int, default=1000, help="in one run (default: 1000)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--scans", type=int, default=1000, help="in one run (default: 1000)")
+    what.add_argument("--steps", type=int, help="of a training instead")
     parser.add_argument("--serve", action="store_true", help="on the page of msanet serve")
     parser.add_argument("--upload-mib", type=int, default=256, help="with --serve: size of the large file")
     options = parser.parse_args()
+    jax.monitoring.register_event_duration_secs_listener(_count_programs)
     begin, grown_by = time.monotonic(), 0.0
     with tempfile.TemporaryDirectory() as folder:
-        if options.serve:
+        if options.steps is not None:
+            samples = soak_training(options.steps, Path(folder))
+        elif options.serve:
             samples, grown_by = soak_page(options.scans, Path(folder), upload_mib=options.upload_mib)
             print(f"a file of {options.upload_mib} MiB: memory grew by {grown_by:.1f} MiB while it came")
         else:
             samples = soak(options.scans, Path(folder))
-    print(f"{'scans':>8}{'MiB':>10}{'files':>8}{'threads':>9}")
+    print(f"{'done':>8}{'MiB':>10}{'files':>8}{'threads':>9}{'programs':>10}")
     for sample in samples[:: max(len(samples) // 10, 1)] + samples[-1:]:
-        print(f"{sample.scans:8}{sample.memory_mib:10.1f}{sample.files:8}{sample.threads:9}")
+        print(f"{sample.done:8}{sample.memory_mib:10.1f}{sample.files:8}{sample.threads:9}{sample.programs:10}")
     grown = growth(samples)
     later = samples[len(samples) // 4 :]
-    # A server closes its connections, and its pool ends threads, when it likes.
-    held = max(s.files for s in later) - min(s.files for s in later), max(s.threads for s in later)
-    steady = held[0] <= 8 and held[1] <= 60 if options.serve else held == (0, later[0].threads)
+    # Pools end threads, a server closes its connections and a checkpoint its files when they like.
+    files, threads, programs = ([getattr(s, name) for s in later] for name in ("files", "threads", "programs"))
+    steady = max(files) - min(files) <= 8 and max(threads) <= 60 and len(set(programs)) == 1
     flat = steady and grown < MEMORY_GROWTH_MAX and grown_by < UPLOAD_GROWTH_MAX_MIB
     seconds, verdict = time.monotonic() - begin, "flat" if flat else "GREW"
-    print(f"{options.scans} files in {seconds:.0f} s; memory grew by {grown:.2%}: {verdict}")
+    print(f"{samples[-1].done} in {seconds:.0f} s; memory grew by {grown:.2%}: {verdict}")
     return int(not flat)
 
 
