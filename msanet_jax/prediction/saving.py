@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -19,7 +20,7 @@ from msanet_jax.prediction.files import drawing, save_prediction
 from msanet_jax.prediction.overlay import save_panel
 from msanet_jax.prediction.segmentation import Segmentation
 from msanet_jax.runtime.cores import usable_cores
-from msanet_jax.runtime.stopping import Stopped, stopping
+from msanet_jax.runtime.stopping import NUMBERS
 
 FILES_MIN = 12
 """Fewer are not worth the start of processes."""
@@ -141,9 +142,17 @@ def _outcome(job: Job, future: Future[Saved] | None) -> Saved | Exception:
 
 
 def _save_in_worker(key: str | None, job: Job) -> Saved:
-    """As `save_scan`, with the caller's key of pseudonyms; told to stop, it removes what is half-written and ends."""
+    """As `save_scan`, with the caller's key of pseudonyms; a process that is told to stop ends when the scan is whole.
+
+    It must not send its result then: nobody may read it any more, and it would wait for ever.
+    """
+    told: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: told.append(number)) for number in NUMBERS}
     try:
-        with stopping(), pseudonym_key(key) if key else contextlib.nullcontext():
+        with pseudonym_key(key) if key else contextlib.nullcontext():
             return save_scan(job)
-    except Stopped:
-        os._exit(1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if told:
+            os._exit(1)
