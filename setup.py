@@ -24,7 +24,7 @@ RUNTIME = [
     # clu's TensorBoard writer needs it and TensorFlow no longer brings it.
     "tensorboard>=2.20",
     "absl-py>=2.0",
-    "scipy>=1.13",
+    "scipy>=1.15",
     "scikit-image>=0.24",
     "scikit-learn>=1.5",
     "pillow>=12.3",  # earlier ones can write outside of memory when they read or crop a crafted image
