@@ -10,6 +10,7 @@ Research software, not for diagnosis.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import textwrap
@@ -106,6 +107,8 @@ def _reason(error: Exception) -> str | None:
         )
     if isinstance(error, RequestError):
         return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: too long a name for this disk"
     # JAX has no class of its own for it.
     if isinstance(error, RuntimeError) and str(error).startswith("Unable to initialize backend"):
         return f"{str(error).splitlines()[0]}; `msanet doctor` lists the devices that JAX sees"

@@ -29,6 +29,7 @@ from data_pipeline.files import write_text
 from data_pipeline.pages import render
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import TruthRules
+from data_pipeline.reading import read_text
 from data_pipeline.splits import SPLITS
 
 BEGIN, END = "<!-- numbers: made by python -m data_pipeline.card -->", "<!-- end of numbers -->"
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--card", type=Path, default=Path("docs/phantom/card.md"))
     options = parser.parse_args(arguments)
     try:
-        text = options.card.read_text(encoding="utf-8")
+        text = read_text(options.card, remedy="name the page with the card")
         if BEGIN not in text or END not in text:
             raise RequestError(f"{options.card}: the markers of the numbers are missing")
         splits = {split: load_split(options.dataset, split, options.data_dir) for split in SPLITS}

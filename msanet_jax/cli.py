@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import keyword
 import logging
@@ -52,6 +53,13 @@ def _carry_out(options: argparse.Namespace) -> int:
             return int(options.run(options))
     except RequestError as error:
         print(f"msanet {options.command}: {as_line(str(error))}", file=sys.stderr)
+        return ExitCode.REFUSED
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(
+            f"msanet {options.command}: {as_line(str(error.filename))}: too long a name for this disk", file=sys.stderr
+        )
         return ExitCode.REFUSED
     except Stopped as stop:
         print(f"msanet {options.command}: stopped by {stop.name}", file=sys.stderr)

@@ -167,10 +167,10 @@ def _corners(points: np.ndarray, *, turned: bool) -> np.ndarray:
 
 def _placed(patch: np.ndarray, points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The small picture of a LabelMe mask in its place."""
-    left, top = np.rint(points[0]).astype(int)
-    rows, columns = patch.shape
-    if left < 0 or top < 0 or top + rows > shape[0] or left + columns > shape[1]:
+    corner, (rows, columns) = np.rint(points[0]), patch.shape
+    if not (0 <= corner[0] <= shape[1] - columns and 0 <= corner[1] <= shape[0] - rows):
         raise ScanError("lies partly outside the picture; draw it again")
+    left, top = corner.astype(int)
     region = np.zeros(shape, bool)
     region[top : top + rows, left : left + columns] = patch
     return region

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipeline.errors import RequestError
+from data_pipeline.reading import read_text
 
 KEY_FILE = "pseudonym.key"
 
@@ -32,9 +33,9 @@ def read_or_draw_key(file: Path | None) -> tuple[str, bool]:
         own = os.environ.get(KEY_VARIABLE)
         return (own, False) if own else (secrets.token_hex(32), True)
     try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise RequestError(f"--key-file={file}: cannot be read as text") from None
+        key = read_text(file, remedy="name a text file").strip()
+    except RequestError as error:
+        raise RequestError(f"--key-file={error}") from None
     if len(key) < _KEY_CHARACTERS_MIN:
         raise RequestError(f"--key-file={file}: {len(key)} characters are no secret; use 32 or more random ones")
     return key, False

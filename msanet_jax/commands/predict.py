@@ -9,6 +9,7 @@ from pathlib import Path
 from data_pipeline.errors import ExitCode
 from data_pipeline.files import resolved
 from data_pipeline.terminal import scan_flags
+from data_pipeline.text import printable
 
 HELP = "segment scans with a trained network"
 DESCRIPTION = (
@@ -103,9 +104,10 @@ def run(options: argparse.Namespace) -> int:
     if not options.quiet:
         failed = f", {len(outcome.failed)} file(s) skipped" if outcome.failed else ""
         left_out = f", {outcome.left_out} other file(s) ignored" if outcome.left_out else ""
-        print(f"{len(outcome.written)} scan(s) segmented into {options.out}{failed}{left_out}. Not for diagnosis.")
+        out = printable(str(options.out))
+        print(f"{len(outcome.written)} scan(s) segmented into {out}{failed}{left_out}. Not for diagnosis.")
         if outcome.index is not None:
-            print(f"Open {resolved(outcome.index)} in a browser.")
+            print(f"Open {printable(str(resolved(outcome.index)))} in a browser.")
     if not outcome.failed:
         return ExitCode.DONE
     return ExitCode.SOME_FAILED if outcome.written else ExitCode.REFUSED

@@ -54,6 +54,8 @@ def clear_earlier(folder: Path, *, overwrite: bool) -> None:
 def _is_our_index(path: Path) -> bool:
     """An index.html is no name of this program's alone: only one with its mark may be replaced."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return _OUR_MARK in file.read(_HEAD_BYTES)
     except OSError:
@@ -62,7 +64,7 @@ def _is_our_index(path: Path) -> bool:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _RECORD_BYTES_MAX:
+        if not path.is_file() or path.stat().st_size > _RECORD_BYTES_MAX:
             return {}
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

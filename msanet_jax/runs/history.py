@@ -94,7 +94,7 @@ def _row(line: str, *, where: str, checked: bool) -> HistoryRow:
     for name, value in values.items():
         as_record(value, _NUMBER, where=f"{where}: {name}", remedy=_REMEDY)
     row = dataclasses.replace(row, values=values)
-    if checked and line != _line(row).rstrip("\n"):
+    if checked and line.rstrip("\r") != _line(row).rstrip("\n"):
         raise RequestError(f"{where}: is not as it was written, its {_CHECKSUM} says; {_REMEDY}")
     return row
 

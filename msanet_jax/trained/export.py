@@ -22,7 +22,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_shape
 from data_pipeline.files import as_builtins, whole_files, writable_folder, write_text
 from data_pipeline.normalize import binning_factor
-from data_pipeline.reading import as_record, read_json
+from data_pipeline.reading import as_record, read_json, read_text
 from msanet_jax.evaluation.field_maps import SCORED_PIXELS, calibrated, field_probability
 from msanet_jax.evaluation.results import Interval
 from msanet_jax.runs.model_file import FORMAT_VERSION, MANIFEST, PROGRAM, weights_name
@@ -233,9 +233,9 @@ def _data_card(path: Path | None, dataset: str) -> str:
         what = f"PhantomBone {phantom.VERSION}, simulated scans" if is_phantom else "No data card was given"
         return f"# Training data\n\n{what}.\n"
     try:
-        return (path or _CARD_OF_PHANTOM).read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"--data-card={path}: cannot be read ({error.strerror})") from None
+        return read_text(path or _CARD_OF_PHANTOM, remedy="name a text file")
+    except RequestError as error:
+        raise RequestError(f"--data-card={error}") from None
 
 
 def _packed(manifest: Mapping[str, Any], binaries: Mapping[str, bytes], texts: Mapping[str, str]) -> bytes:

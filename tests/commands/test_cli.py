@@ -214,3 +214,17 @@ def test_doctor_names_two_tensorflows(monkeypatch: pytest.MonkeyPatch, missing: 
 )
 def test_unused_accelerators(platform: str, present: dict[str, Any], problems: int) -> None:
     assert len(doctor.unused_accelerators(platform, present)) == problems
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "evaluate", "experiment"])
+def test_a_name_that_no_disk_takes(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = tmp_path / ("x" * 300)
+    more = {
+        "compare": [str(tmp_path)],
+        "report": [f"--out={tmp_path / 'a.html'}"],
+        "experiment": [f"--workdir={tmp_path}"],
+    }
+    assert cli.main([command, str(name), *more.get(command, [])]) == ExitCode.REFUSED
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith(f"msanet {command}: {name}") and said.err.endswith(": too long a name for this disk\n")

@@ -47,6 +47,7 @@ ENDINGS = (
     (_raise(OSError(errno.ENOSPC, FULL, "/runs/a/history.jsonl")), 2, f"main.py: /runs/a/history.jsonl: {MAKE_ROOM}\n"),
     (_raise(WriteError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/a.png")), 2, f"main.py: /a.png: {MAKE_ROOM}\n"),
     (_storage_library, 2, f"main.py: a file: {MAKE_ROOM}\n"),
+    (_raise(OSError(errno.ENAMETOOLONG, "x", "/runs/x")), 2, "main.py: /runs/x: too long a name for this disk\n"),
     (lambda: os.kill(os.getpid(), signal.SIGTERM), 75, "main.py: stopped by SIGTERM; run the same command again to "),
     (_raise(KeyboardInterrupt()), 130, "main.py: interrupted; run the same command again to continue"),
 )

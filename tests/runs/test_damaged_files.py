@@ -126,6 +126,8 @@ def test_history_of_before_checksums(run: Path) -> None:
     assert json.loads(lines[0]) == {
         "step": 1, "epoch": 0.5, "kind": "train", "supervised_loss": 1.0, "learning_rate": 0.001, "crc32": 2420964105,
     }  # fmt: skip
+    path.write_text("".join(f"{line}\r\n" for line in lines))  # as some programs copy texts
+    assert read_history(path) == whole
     path.write_text("".join(line[: line.index(', "crc32"')] + "}\n" for line in lines))
     assert read_history(path) == whole
     History(path, resumed_step=2)

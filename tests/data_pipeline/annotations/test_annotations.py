@@ -17,7 +17,7 @@ from PIL import Image
 from data_pipeline.annotations.coco import coco_annotation, coco_annotations
 from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation, segment_annotation
 from data_pipeline.annotations.kinds import WeakBox, combine, connected_instances, kind_of_label
-from data_pipeline.annotations.outlines import labelme_annotation, voc_boxes
+from data_pipeline.annotations.outlines import _placed, labelme_annotation, voc_boxes
 from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.scan import ScanError
 from tests.user_files import (
@@ -285,3 +285,11 @@ def test_words_and_instances() -> None:
     large[:6, :6], small[2:4, 2:4] = True, True
     ids = combine({"lesions": [small, large]}, (8, 8), "")["lesions"]
     assert (ids == 1).sum() == 4 and (ids == 2).sum() == 32  # the smaller one shows
+
+
+@pytest.mark.parametrize("corner", [(1e300, 0.0), (0.0, np.inf), (np.nan, 0.0), (-1.0, 0.0), (7.0, 0.0)])
+def test_a_labelme_mask_that_lies_outside(corner: tuple[float, float]) -> None:
+    patch = np.ones((2, 2), bool)
+    assert np.argwhere(_placed(patch, np.array([[6.0, 5.0]]), (8, 8))).tolist() == [[5, 6], [5, 7], [6, 6], [6, 7]]
+    with pytest.raises(ScanError, match="lies partly outside the picture"):
+        _placed(patch, np.array([corner]), (8, 8))

@@ -27,12 +27,15 @@ from data_pipeline.files import resolved
 from data_pipeline.readers import archives
 from data_pipeline.readers.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.images import open_picture
+from data_pipeline.readers.pseudonyms import read_or_draw_key
 from data_pipeline.readers.sources import open_source
 from data_pipeline.text import as_file_name, as_line, last_bytes, printable, table_cell
 from msanet_jax import cli
 from msanet_jax.prediction.dicom.seg_header import valid_value
+from msanet_jax.prediction.earlier_results import clear_earlier, earlier_files
 from msanet_jax.prediction.files import FORMATS
 from msanet_jax.prediction.predict import Outcome, Request, predict_with
+from msanet_jax.trained.export import _data_card
 from tests.fakes import HOT_MODEL
 from tests.user_files import BIRTH, NAME, SECRETS, body_scan, nm_header, save_dicom, save_picture
 
@@ -331,6 +334,27 @@ def test_devices_pipes_and_read_errors_are_one_line_at_once(tmp_path: Path) -> N
     (tmp_path / "scan.png").symlink_to(tmp_path / "scan.png")
     with pytest.raises(RequestError, match=r"scan.png: cannot be read"), open_source(tmp_path / "scan.png"):
         pass
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero", "folder", "none", "bytes"])
+def test_text_files_that_a_flag_names(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bytes").write_bytes(b"\xff" * 40)
+    path = tmp_path / name
+    with pytest.raises(RequestError, match=f"--key-file={path}: is (no regular file|missing|not UTF-8 text)"):
+        read_or_draw_key(path)
+    with pytest.raises(RequestError, match=f"--data-card={path}: is (no regular file|missing|not UTF-8 text)"):
+        _data_card(path, "phantom_bone/tiny")
+
+
+def test_pipes_in_the_folder_of_results(tmp_path: Path) -> None:
+    for name in ("a.json", "msanet_run.json", "index.html"):
+        os.mkfifo(tmp_path / name)
+    assert earlier_files(tmp_path) == []
+    with pytest.raises(RequestError, match=r"has an index.html of another program"):
+        clear_earlier(tmp_path, overwrite=True)
 
 
 def test_a_link_to_itself_is_one_line_and_the_rest_is_read(tmp_path: Path) -> None:
