@@ -189,8 +189,13 @@ def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path
     assert chosen["rule"] == "validation"
     assert chosen["validation_dsc_pooled"] >= fixed.validation_dsc_pooled
     assert content["test"]["threshold"] == chosen["value"] < 0.5
-    given = _write(tmp_path / "given", small_config, threshold=0.25)["threshold"]
-    assert (given["value"], given["rule"]) == (0.25, "given")
+    given = _write(tmp_path / "given", small_config, threshold=0.9999)["threshold"]
+    assert (given["value"], given["rule"]) == (0.9999, "given")
+    validation, at = SPLITS["validation"], {}
+    maps = np.asarray(field_probability(_probability, 16)(validation.counts))
+    for level in (0.9999, 0.5):
+        at[level] = score(maps, validation, config=small_config, threshold=level).summary["dsc_pooled"]
+    assert given["validation_dsc_pooled"] == at[0.9999] != at[0.5]
     metrics = read_metrics(tmp_path / "run")
     text = headline(metrics, tmp_path)
     assert "not comparable" in text
@@ -204,6 +209,10 @@ def test_where_the_threshold_comes_from(small_config: ConfigDict, tmp_path: Path
     text = headline(dataclasses.replace(metrics, scores=empty), tmp_path)
     assert "DSC undefined (" in text and "lesions: none in the truth, " in text and "FROC score undefined\n" in text
     assert "nan" not in text
+
+
+def test_undefined_and_missing_cells_are_empty() -> None:
+    assert csv_text([{"a": float("nan"), "b": 1.5}, {"b": 2}]) == "a,b\n,1.5\n,2\n"
 
 
 @pytest.mark.usefixtures("without_pictures")
