@@ -10,7 +10,6 @@ Research software, not for diagnosis.
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 import textwrap
@@ -20,7 +19,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipeline.errors import ExitCode, RequestError
-from data_pipeline.files import full_disk
+from data_pipeline.files import full_disk, too_long_name
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
 
@@ -107,8 +106,8 @@ def _reason(error: Exception) -> str | None:
         )
     if isinstance(error, RequestError):
         return str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"{error.filename}: too long a name for this disk"
+    if (too_long := too_long_name(error)) is not None:
+        return too_long
     # JAX has no class of its own for it.
     if isinstance(error, RuntimeError) and str(error).startswith("Unable to initialize backend"):
         return f"{str(error).splitlines()[0]}; `msanet doctor` lists the devices that JAX sees"

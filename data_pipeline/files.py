@@ -215,6 +215,13 @@ def full_disk(error: BaseException | None) -> str | None:
     return None
 
 
+def too_long_name(error: BaseException) -> str | None:
+    """The line for a path that no file can have, if that is the error; else None."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: too long a name for this disk"
+    return None
+
+
 class HeldError(RequestError):
     """Another process holds a lock; the text names it."""
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import keyword
 import logging
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import ExitCode, RequestError
+from data_pipeline.files import too_long_name
 from data_pipeline.text import as_line
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
@@ -51,15 +51,11 @@ def _carry_out(options: argparse.Namespace) -> int:
     try:
         with stopping():
             return int(options.run(options))
-    except RequestError as error:
-        print(f"msanet {options.command}: {as_line(str(error))}", file=sys.stderr)
-        return ExitCode.REFUSED
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+    except (RequestError, OSError) as error:
+        reason = str(error) if isinstance(error, RequestError) else too_long_name(error)
+        if reason is None:
             raise
-        print(
-            f"msanet {options.command}: {as_line(str(error.filename))}: too long a name for this disk", file=sys.stderr
-        )
+        print(f"msanet {options.command}: {as_line(reason)}", file=sys.stderr)
         return ExitCode.REFUSED
     except Stopped as stop:
         print(f"msanet {options.command}: stopped by {stop.name}", file=sys.stderr)

@@ -24,22 +24,8 @@ MAX_SPOTS = 250
 
 
 @dataclasses.dataclass(frozen=True)
-class SpotFacts:
-    """What patient.json has of a spot: attributes of `Spot`, and the mean of its points in mm."""
-
-    id: int
-    kind: str
-    bone: str
-    size_mm: float
-    contrast: float
-    cold_centre: bool
-    cluster: int | None
-    centre_mm: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Spot:
-    """A metastasis or a benign hot spot.
+class _Named:
+    """What a metastasis or a benign hot spot is.
 
     Attributes:
       id: 1, 2, ... within its kind.
@@ -49,9 +35,6 @@ class Spot:
       contrast: activity over that of the bone around it (for soft-tissue spots, over soft tissue); below 1 it is cold.
       cold_centre: whether its middle takes up less.
       cluster: number of the confluent cluster it belongs to, or None.
-      position: `[m, 3]` mm of its points.
-      row, column: `[m]` pixel coordinates of its points in the anterior view.
-      activity: `[m]` activity added by the spot.
     """
 
     id: int
@@ -61,6 +44,25 @@ class Spot:
     contrast: float
     cold_centre: bool
     cluster: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SpotFacts(_Named):
+    """What patient.json has of a spot; `centre_mm` is the mean of its points."""
+
+    centre_mm: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spot(_Named):
+    """A metastasis or a benign hot spot with its points.
+
+    Attributes:
+      position: `[m, 3]` mm of its points.
+      row, column: `[m]` pixel coordinates of its points in the anterior view.
+      activity: `[m]` activity added by the spot.
+    """
+
     position: np.ndarray
     row: np.ndarray
     column: np.ndarray
@@ -68,16 +70,8 @@ class Spot:
 
     def facts(self) -> SpotFacts:
         """Itself without its points."""
-        return SpotFacts(
-            id=self.id,
-            kind=self.kind,
-            bone=self.bone,
-            size_mm=self.size_mm,
-            contrast=self.contrast,
-            cold_centre=self.cold_centre,
-            cluster=self.cluster,
-            centre_mm=tuple(round(float(value), 1) for value in self.position.mean(axis=0)),
-        )
+        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(_Named)}
+        return SpotFacts(**named, centre_mm=tuple(round(float(value), 1) for value in self.position.mean(axis=0)))
 
 
 class Grower:
