@@ -92,6 +92,13 @@ SIZES = (
         images=3904,
     ),
     PhantomBoneConfig(
+        name="pairs_small",
+        description="1,020 patients, 1,632 images: 8 disjoint sets as large as `cpu`, and 300 patients to test on",
+        seed=2032,
+        patients={"train": 560, "validation": 160, "test": 300},
+        images=1632,
+    ),
+    PhantomBoneConfig(
         name="development",
         description="2,440 patients, 3,904 images: as `pairs`, to choose among variants of a method",
         seed=2031,
