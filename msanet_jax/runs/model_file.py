@@ -12,6 +12,7 @@ model_card.md          what it is, its scores and limits
 from __future__ import annotations
 
 import dataclasses
+import errno
 import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -150,9 +151,10 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
         raise
     except FileNotFoundError:
         raise RequestError(f"{path}: no such file") from None
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
-    except Exception:  # every method of packing has its own faults
+    except Exception as error:  # every method of packing has its own faults
+        # EINVAL is not the disk's: a damaged directory points to before the file's begin.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise RequestError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
         raise RequestError(f"{path}: is not an exported model, or damaged; make one with msanet export") from None
 
 
