@@ -204,9 +204,9 @@ def test_any_damage_of_the_zip_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "x.msanet").write_bytes(damaged)
         said.add(_line(tmp_path / "x.msanet")[:40])
     assert len(said) > 1
-    # A directory said to be larger than the file begins before it, which the file system calls an invalid argument.
+    # A directory said to begin too late puts members before the file, which the file system calls an invalid argument.
     end = sound.rindex(b"PK\x05\x06")
-    (tmp_path / "x.msanet").write_bytes(sound[: end + 12] + b"\xff\xff\xff\x00" + sound[end + 16 :])
+    (tmp_path / "x.msanet").write_bytes(sound[: end + 16] + b"\xff\xff\xff\x00" + sound[end + 20 :])
     assert "is not an exported model, or damaged" in _line(tmp_path / "x.msanet")
 
 
