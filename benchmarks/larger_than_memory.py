@@ -4,8 +4,8 @@ python -m benchmarks.larger_than_memory [--images=1000,10000,100000] [--config=c
 
 A few patients are simulated; their thorax images are written again and again under new names, until the set is as large
 as asked. Every size is measured in a process of its own, whose peak memory stands in the table. `train`: iterations fed
-from disk and on one cached batch, in turn; `pipeline`: the reading alone; `score`: the whole protocol on the first
---scored images, by their uptake in place of a network.
+from disk and on one cached batch, in turn; `pipeline`: the reading alone; `score`: what `msanet evaluate` does, with
+metrics.json and pictures, on the first --scored images, by their uptake in place of a network.
 """
 
 from __future__ import annotations
@@ -40,14 +40,17 @@ from data_pipeline.pages.palette import BLUE
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.phantom_examples import SET_MASKS, view_example
 from data_pipeline.scan import THORAX_SIZE_PX
-from msanet_jax.evaluation.evaluate import evaluate, uptake_maps
+from msanet_jax.evaluation.evaluate import uptake_maps
 from msanet_jax.report.figure import save
 from msanet_jax.training.devices import compile_train_iteration, place_state
+from msanet_jax.training.outcome import score_and_write
 from msanet_jax.training.state import create_networks, create_state
 
 IMAGES_PER_FILE = 10_000
 UPTAKE_MAX = 10.0
 """Normalised uptake that counts as probability 1."""
+DECIDING = 32
+"""Images on which thresholds are chosen."""
 
 
 def main() -> None:
@@ -126,18 +129,31 @@ def measure(recipe: str, folder: Path, side: int, *, steps: int, scored: int) ->
     result = {"opened_peak_mib": peak_mib()}
     if steps:
         result |= {**train(config, stored, steps=steps), "train_peak_mib": peak_mib()}
-    part = stored.part(range(min(scored, len(stored))))
-    begin, split = time.perf_counter(), on_field(part, config.data)
-    uptake = uptake_maps(config.data.image_size_px)
-    evaluate(lambda counts: np.minimum(uptake(counts) / UPTAKE_MAX, 1.0), split, config=config)
-    rate = len(part) / (time.perf_counter() - begin)
-    in_memory = isinstance(split.counts, np.ndarray)
+    return result | score(config, stored, min(scored, len(stored)))
+
+
+def score(config: ConfigDict, stored: StoredScans, images: int) -> dict[str, Any]:
+    """Images per second of the whole protocol, up to the files of `msanet evaluate`, and the peak."""
+    begin, uptake = time.perf_counter(), uptake_maps(config.data.image_size_px)
+    few = on_field(stored.part(range(min(DECIDING, len(stored)))), config.data)
+    scored = on_field(stored.part(range(images)), config.data)
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = score_and_write(
+            lambda counts: np.minimum(uptake(counts) / UPTAKE_MAX, 1.0),
+            {"train": few, "validation": few, "test": scored},
+            folder=Path(folder),
+            config=config,
+            step=0,
+            begin=begin,
+        )
+    assert metrics is not None
     return {
-        **result,
-        "scored": len(part),
-        "scored_from": "memory" if in_memory else "disk",
-        "scored_per_second": rate,
+        "scored": images,
+        "scored_from": "memory" if isinstance(scored.counts, np.ndarray) else "disk",
+        "scored_per_second": images / (time.perf_counter() - begin),
         "score_peak_mib": peak_mib(),
+        "scored_dsc_pooled": metrics.scores["dsc_pooled"],
+        "scored_lesions": metrics.scores["lesions"],
     }
 
 
@@ -170,6 +186,10 @@ def train(config: ConfigDict, stored: StoredScans, *, steps: int) -> dict[str, A
 
 def peak_mib() -> float:
     """The most memory that this process ever had."""
+    status = Path("/proc/self/status")
+    if status.exists():  # the other figure may be that of the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 

@@ -172,7 +172,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
             folder.rename(out)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise RequestError(f"--out={out}: no space left on the disk; nothing was written") from error
+            raise RequestError(f"--out={out}: no space left on the disk; make room, or choose another place") from error
         if not _concerns(error, out):
             raise RequestError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
         raise RequestError(f"--out={out}: cannot be written ({error.strerror or error}); choose another") from error

@@ -1,12 +1,19 @@
 """Text from outside (names of files, members of archives, headers) made fit for terminals, tables and file names.
 
-Also spans of time in words.
+Also spans of time in words, and many lines of one reason in a few.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
+
 _LINE_MAX, _LINE_END = 1500, 300
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MOST, _SHOWN = 10, 3
+"""Of more than `_MOST` lines that differ in names and numbers only, `_SHOWN` are kept."""
+_OWN = re.compile(r"'[^']*'|\d+")
 
 
 def printable(text: str) -> str:
@@ -50,3 +57,17 @@ def duration(seconds: float) -> str:
     if seconds > 3600:
         return f"about {seconds / 3600:.1f} h"
     return f"about {seconds / 60:.0f} min" if seconds > 60 else "less than a minute"
+
+
+def grouped(lines: Sequence[str]) -> list[str]:
+    """The lines in their order; where many give one reason, the first few and how many more there are."""
+    reasons = [_OWN.sub("...", getattr(line, "reason", line)) for line in lines]
+    total, seen = Counter(reasons), Counter[str]()
+    kept = []
+    for line, reason in zip(lines, reasons, strict=True):
+        seen[reason] += 1
+        if total[reason] <= _MOST or seen[reason] <= _SHOWN:
+            kept.append(line)
+        elif seen[reason] == _SHOWN + 1:
+            kept.append(f"{total[reason] - _SHOWN} more files: {reason}")
+    return kept

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.annotations.dicom_seg import SegmentFrame, read_segmentation
-from data_pipeline.annotations.kinds import IGNORED, KINDS, Annotation
+from data_pipeline.annotations.kinds import IGNORED, KINDS
 from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_folder, write_json
-from data_pipeline.intake import strangers, writing
-from data_pipeline.intake.annotate import Annotated, annotate
-from data_pipeline.intake.folder import PRIVATE, load_masks, read_data_set
-from data_pipeline.intake.grouping import grouped
+from data_pipeline.intake import writing
+from data_pipeline.intake.folder import PRIVATE, load_masks, read_data_set, read_stored
+from data_pipeline.intake.kept import Kept, keeping, place, remove_finished
 from data_pipeline.intake.layouts import Layout, recognise
 from data_pipeline.intake.manifest import ImageEntry
-from data_pipeline.intake.pairing import Facts, Finder, ScanFile, pair_files, same_files
-from data_pipeline.intake.splitting import draw_splits, one_patient, place_of
+from data_pipeline.intake.pairing import Facts, ScanFile, pair_files, same_files
+from data_pipeline.intake.splitting import check_shares, draw_splits, one_patient, place_of
+from data_pipeline.intake.taking import Taken, TakenScan, Taker
 from data_pipeline.intake.unmasked import UNMASKED, Origin
-from data_pipeline.readers import names, read_scans
+from data_pipeline.readers import names
 from data_pipeline.readers.entries import Problem
 from data_pipeline.readers.pseudonyms import pseudonym, pseudonym_key, read_or_draw_key
-from data_pipeline.readers.settle import NO_PIXEL_SIZE, USERS_PIXEL_SIZE
 from data_pipeline.readers.sources import SourceFile, open_source
 from data_pipeline.readers.stated import Stated
-from data_pipeline.scan import Scan, ScanError, View
 from data_pipeline.terminal.progress import progress as bar
-from data_pipeline.text import printable
-from data_pipeline.thorax import FIELD_MM, field_size_px, find_thorax
+from data_pipeline.text import grouped, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,14 +106,26 @@ def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
 def import_source(source: Path, out: Path, options: ImportOptions, *, progress: bool = True) -> ImportOutcome:
     """Imports a file, folder, zip or DICOMDIR into a new data set folder.
 
+    If it is interrupted, the same import goes on: files that it has read are not read again unless they have changed.
+
     Raises:
       RequestError: nothing was imported, and nothing is left behind.
     """
+    check_shares(options.validation_share, options.test_share)
     old = read_data_set(options.splits_from).splits if options.splits_from else None
     key, keep_key = read_or_draw_key(options.key_file or writing.key_beside(options.splits_from))
-    with open_source(source) as opened, whole_folder(out) as folder:
+    remove_finished(out.parent)
+    with (
+        open_source(source) as opened,
+        contextlib.ExitStack() as finished,
+        whole_folder(out) as folder,
+        keeping(out, finished) as kept,
+    ):
+        key = kept.pseudonym_key(key) if keep_key else key
         layout = recognise(opened, name=options.layout, told=options.labels)
-        work = _Import(source, folder, options, layout)
+        labels = {**layout.labels, **options.labels}
+        asked = kept.asked(str(source), options.stated, sorted(labels.items()), key)
+        work = _Import(folder, options, layout, asked, Taker(source, asked, stated=options.stated, labels=labels))
         with pseudonym_key(key):
             work.run(progress=progress)
         outcome = work.outcome
@@ -142,13 +151,12 @@ def import_source(source: Path, out: Path, options: ImportOptions, *, progress: 
 class _Import:
     """One import in progress."""
 
-    def __init__(self, source: Path, folder: Path, options: ImportOptions, layout: Layout) -> None:
-        self._source = source
+    def __init__(self, folder: Path, options: ImportOptions, layout: Layout, kept: Kept, taker: Taker) -> None:
         self._folder = folder
         self._options = options
         self._layout = layout
-        self._labels = {**layout.labels, **options.labels}
-        self._segments: dict[str, list[tuple[SourceFile, SegmentFrame]]] = defaultdict(list)
+        self._kept = kept
+        self._taker = taker
         self._seen: dict[tuple[str, str], int] = {}
         self._origins: list[Origin] = []
         self._used: Counter[str] = Counter()
@@ -166,58 +174,54 @@ class _Import:
         """Imports every scan."""
         pairing = pair_files(self._layout.source, channels=self._layout.channels)
         for file, line in (*self._layout.problems, *pairing.problems):
-            self._problem(file, line)
+            self._problem(*self._taker.line(file, line))
         self.outcome.notes += [f"not read: {note}" for note in pairing.notes]
-        finder = Finder(pairing.scans, channels=self._layout.channels)
         known: dict[str, list[ScanFile]] = defaultdict(list)
         for scan in pairing.scans:
             known[scan.uid].append(scan)
         for file in pairing.segmentations:
             if line := self._take_segmentation(file, known):
-                self._problem(file, line)
-                finder.refuse(file)
-        for scan in bar(pairing.scans, title="importing", unit="file", quiet=not progress):
-            self._take_scan(scan)
+                self._problem(*self._taker.line(file, line))
+                pairing.finder.refuse(file)
+        names = [self._taker.name(scan) for scan in pairing.scans]
+        before = [name in self._kept for name in names]
+        if progress and any(before):
+            print(f"the import goes on after {sum(before)} scans", file=sys.stderr)
+        with bar(title="importing", unit="file", total=len(names), initial=sum(before), quiet=not progress) as shown:
+            for scan, name, was_read in zip(pairing.scans, names, before, strict=True):
+                self._take(scan, self._taker.scans(scan, name))
+                shown.update(not was_read)
         self._settle_unmasked()
 
     def _take_segmentation(self, file: SourceFile, known: Mapping[str, Sequence[ScanFile]]) -> str:
         """Keeps its frames for their scans; returns why it cannot be used, or nothing."""
-        try:
-            segmentation = read_segmentation(file.path, labels=self._labels)
-        except ScanError as error:
-            return str(error)
-        scans = [scan for uid in segmentation.scans for scan in known.get(uid, ())]
-        line = segmentation.not_understood
-        if any(not same_files(known.get(uid, ())) for uid in segmentation.scans):
+        taken = self._taker.segmentation(file)
+        if taken.problem:
+            return taken.problem
+        scans = [scan for uid in taken.scans for scan in known.get(uid, ())]
+        line = taken.not_understood
+        if any(not same_files(known.get(uid, ())) for uid in taken.scans):
             line = line or "the scan that it segments has its SOP instance UID from several; give each its own"
         if line:
             for scan in scans:
                 scan.refused = True
             return line
-        for frame in segmentation.frames:
-            self._segments[frame.references].append((file, frame))
-        if not segmentation.scans or segmentation.scans - set(known):
+        self._taker.use(file, taken)
+        if not taken.scans or taken.scans - set(known):
             return "the scan that it segments is not in the source; add it"
         return ""
 
-    def _take_scan(self, file: ScanFile) -> None:
-        try:
-            scans = read_scans(file.file.path, self._options.stated)
-        except ScanError as error:
-            self._problem(file.file, str(error), stray=file.modality == "")
-            return
-        if not file.dicom and any(strangers.is_mask(scan.counts) for scan in scans):
-            self._problem(file.file, strangers.MASK)
-            return
-        views = [scan.view for scan in scans]
-        for frame, scan in enumerate(scans):
-            annotated = annotate(scan, file, frame=frame, views=views, segments=self._segments, labels=self._labels)
-            for of, line in annotated.problems:
+    def _take(self, file: ScanFile, taken: Taken) -> None:
+        if taken.problem:
+            self._problem(self._taker.shown(file.file), taken.problem, stray=taken.is_mask or file.modality == "")
+        for frame, scan in enumerate(taken.scans):
+            refused = bool(scan.problems) or file.refused
+            for of, line in scan.problems:
                 self._problem(of, line)
-            file.refused |= annotated.of_all_views
-            self._keep(dataclasses.replace(scan, patient=self._patient(file, scan)), file, frame, annotated)
+            file.refused |= scan.of_all_views
+            self._keep(dataclasses.replace(scan, patient=self._patient(file, scan)), file, frame, refused=refused)
 
-    def _patient(self, file: ScanFile, scan: Scan) -> str:
+    def _patient(self, file: ScanFile, scan: TakenScan) -> str:
         way, name = self._options.patient_from, printable(file.file.name)
         if way == "header" or (way == "auto" and file.dicom):
             identity, patient = file.identity or f"file {name}", scan.patient
@@ -228,49 +232,54 @@ class _Import:
         self.places.setdefault(patient, place_of(identity, self._options.seed))
         return patient
 
-    def _keep(self, scan: Scan, file: ScanFile, frame: int, annotated: Annotated) -> None:
-        annotation = annotated.usable()
-        content = hashlib.sha256(repr(scan.counts.shape).encode() + scan.counts.tobytes()).hexdigest()
-        if (content, scan.patient) in self._seen:
-            shown = f"not read: {self._shown(file.file)}"
+    def _keep(self, scan: TakenScan, file: ScanFile, frame: int, *, refused: bool) -> None:
+        # There may be more lesions in an annotation that could not be used.
+        masks = {kind: stored for kind, stored in scan.masks.items() if kind != "lesions" or not refused}
+        label = self._layout.image_labels.get(file.file.name, "")
+        if (content := (scan.content, scan.patient)) in self._seen:
+            shown = f"not read: {self._taker.shown(file.file)}"
             self.outcome.notes.append(Problem(shown, "this scan of this patient is there already"))
-            self._add_to_twin(self._seen[content, scan.patient], file, annotated)
-            return
-        self._seen[content, scan.patient] = len(self.outcome.entries)
-        self.all_simulated &= file.simulated
-        image_id = self._image_id(scan)
-        self.origins.append((image_id, file.file.name, frame))
-        facts = file.facts.get(str(scan.view)) if "lesions" in annotation.masks else None
-        label = self._layout.image_labels.get(file.file.name, "")
-        self._origins.append(Origin([file], scan.counts.shape))
-        self._origins[-1].add(annotated.annotation, label, refused=annotated.refused)
-        self.outcome.entries.append(self._write(image_id, scan, annotation, facts, label))
+            number = self._seen[content]
+            self._origins[number].copies.append(file)
+            self._add_to_twin(number, file, scan, masks)
+        else:
+            number = self._seen[content] = len(self.outcome.entries)
+            self.all_simulated &= file.simulated
+            image_id = self._image_id(scan)
+            self.origins.append((image_id, file.file.name, frame))
+            facts = file.facts.get(str(scan.view)) if "lesions" in masks else None
+            self._origins.append(Origin([file], scan.shape))
+            self.outcome.entries.append(self._write(image_id, scan, masks, facts, label))
+        self._origins[number].add(label, marked=scan.marked, refused=refused)
 
-    def _add_to_twin(self, number: int, file: ScanFile, annotated: Annotated) -> None:
+    def _add_to_twin(self, number: int, file: ScanFile, scan: TakenScan, masks: Mapping[str, str]) -> None:
         """Of the same scan twice, the one that is kept gets the masks and boxes that only the other has."""
-        entry, annotation = self.outcome.entries[number], annotated.usable()
-        label = self._layout.image_labels.get(file.file.name, "")
-        self._origins[number].copies.append(file)
-        self._origins[number].add(annotated.annotation, label, refused=annotated.refused)
-        for kind, ids in annotation.masks.items():
+        entry = self.outcome.entries[number]
+        for kind, stored in masks.items():
             if kind not in entry.masks:
-                entry = dataclasses.replace(entry, masks={**entry.masks, **self._write_masks(entry, {kind: ids})})
-            elif not np.array_equal(ids, load_masks(self._folder, entry, (kind,))[kind]):
-                self._problem(file.file, f"another annotation of {kind} than the same scan has elsewhere; remove one")
-        if annotation.boxes and not entry.weak_boxes:
-            entry = dataclasses.replace(entry, weak_boxes=self._write_boxes(entry.image_id, annotation))
+                entry = dataclasses.replace(entry, masks={**entry.masks, **self._place_masks(entry, {kind: stored})})
+            elif not np.array_equal(
+                read_stored(self._kept.folder / stored), load_masks(self._folder, entry, (kind,))[kind]
+            ):
+                line = f"another annotation of {kind} than the same scan has elsewhere; remove one"
+                self._problem(self._taker.shown(file.file), line)
+        if scan.boxes and not entry.weak_boxes:
+            entry = dataclasses.replace(entry, weak_boxes=self._write_boxes(entry.image_id, scan))
         self.outcome.entries[number] = entry
 
-    def _write_masks(self, entry: ImageEntry, masks: Mapping[str, np.ndarray]) -> dict[str, str]:
-        return {
-            kind: f"masks/{writing.write_image(self._folder / 'masks', f'{entry.image_id}_{kind}', ids)}"
-            for kind, ids in masks.items()
-        }
+    def _place_masks(self, entry: ImageEntry, masks: Mapping[str, str]) -> dict[str, str]:
+        return {kind: self._place(stored, f"masks/{entry.image_id}_{kind}") for kind, stored in masks.items()}
 
-    def _write_boxes(self, image_id: str, annotation: Annotation) -> str:
-        if not annotation.boxes:
+    def _place(self, stored: str, stem: str) -> str:
+        """Gives a kept file its name in the data set, and returns that."""
+        name = f"{stem}{Path(stored).suffix}"
+        place(self._kept.folder / stored, self._folder / name)
+        return name
+
+    def _write_boxes(self, image_id: str, scan: TakenScan) -> str:
+        if not scan.boxes:
             return ""
-        write_json(self._folder / "weak" / f"{image_id}.json", {"boxes": annotation.boxes})
+        write_json(self._folder / "weak" / f"{image_id}.json", {"boxes": scan.boxes})
         return f"weak/{image_id}.json"
 
     def _settle_unmasked(self) -> None:
@@ -282,10 +291,12 @@ class _Import:
                 continue
             objection = origin.objection(stray=stray)
             if declared and not objection:
-                empty = self._write_masks(entry, {"lesions": np.zeros(origin.shape, np.uint8)})
-                self.outcome.entries[number] = dataclasses.replace(entry, masks={**entry.masks, **empty})
+                stem = f"{entry.image_id}_lesions"
+                empty = writing.write_image(self._folder / "masks", stem, np.zeros(origin.shape, np.uint8))
+                masks = {**entry.masks, "lesions": f"masks/{empty}"}
+                self.outcome.entries[number] = dataclasses.replace(entry, masks=masks)
             elif declared or not self._layout.without_masks:
-                self._problem(origin.copies[0].file, objection or UNMASKED, stray=False)
+                self._problem(self._taker.shown(origin.copies[0].file), objection or UNMASKED, stray=False)
             else:
                 missing += 1
         if missing:
@@ -293,27 +304,14 @@ class _Import:
                 f"not there: lesion masks of {missing} scans; they can be looked at and checked, not trained on"
             )
 
-    def _image_id(self, scan: Scan) -> str:
+    def _image_id(self, scan: TakenScan) -> str:
         name = f"{scan.patient}-{scan.view}"
         self._used[name] += 1
         return name if self._used[name] == 1 else f"{name}-{self._used[name]}"
 
     def _write(
-        self,
-        image_id: str,
-        scan: Scan,
-        annotation: Annotation,
-        facts: Facts | None,
-        label: str,
+        self, image_id: str, scan: TakenScan, masks: Mapping[str, str], facts: Facts | None, label: str
     ) -> ImageEntry:
-        notes = tuple(note for note in scan.warnings if not note.startswith(NO_PIXEL_SIZE))
-        by_user = any(note.startswith(USERS_PIXEL_SIZE) for note in scan.warnings)
-        pixel, pixel_from = scan.pixel_size_mm, "user" if by_user else "file"
-        if pixel is None:
-            size, pixel_from = FIELD_MM / field_size_px(scan), "assumed"
-            pixel = (size, size)
-            scan = dataclasses.replace(scan, pixel_size_mm=pixel)
-        counts = writing.write_image(self._folder / "counts", image_id, scan.counts)
         facts_file = ""
         if facts is not None:
             facts_file = f"masks/{image_id}_lesions.json"
@@ -321,26 +319,21 @@ class _Import:
         entry = ImageEntry(
             image_id=image_id,
             patient=scan.patient,
-            view=View(scan.view),
-            pixel_size_mm=pixel,
-            pixel_size_from=pixel_from,
-            thorax=find_thorax(scan),
-            counts=f"counts/{counts}",
+            view=scan.view,
+            pixel_size_mm=scan.pixel_size_mm,
+            pixel_size_from=scan.pixel_size_from,
+            thorax=scan.thorax,
+            counts=self._place(scan.counts, f"counts/{image_id}"),
             masks={},
             lesion_facts=facts_file,
-            weak_boxes=self._write_boxes(image_id, annotation),
+            weak_boxes=self._write_boxes(image_id, scan),
             image_label=label,
-            notes="; ".join((*notes, *annotation.warnings)),
+            notes=scan.notes,
         )
-        return dataclasses.replace(entry, masks=self._write_masks(entry, annotation.masks))
+        return dataclasses.replace(entry, masks=self._place_masks(entry, masks))
 
-    def _shown(self, file: SourceFile) -> str:
-        """The file as the user knows it: a zip's files lie in a temporary folder."""
-        return printable(str(self._source) if file.path == self._source else f"{self._source}/{file.name}")
-
-    def _problem(self, file: SourceFile, line: str, *, stray: bool = True) -> None:
+    def _problem(self, shown: str, line: str, *, stray: bool = True) -> None:
         """A line about a file; `stray` says that lesions may be marked in it."""
-        path, shown = str(file.path), self._shown(file)
-        self.outcome.problems.append(Problem(shown, line.removeprefix(f"{path}: ").replace(path, shown)))
+        self.outcome.problems.append(Problem(shown, line))
         if stray and not self._stray:
             self._stray = shown

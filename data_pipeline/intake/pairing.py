@@ -80,12 +80,14 @@ class Pairing:
       segmentations: DICOM SEG files; they name their scans themselves.
       problems: (file, line) for what is left over; the line has no path.
       notes: lines about what was deliberately not read.
+      finder: of the scans.
     """
 
     scans: list[ScanFile]
     segmentations: list[SourceFile]
     problems: list[tuple[SourceFile, str]]
     notes: list[str]
+    finder: Finder
 
 
 def pair_files(source: Source, *, channels: bool = False) -> Pairing:
@@ -101,7 +103,7 @@ def pair_files(source: Source, *, channels: bool = False) -> Pairing:
     found = _Sorted()
     for file in source.files:
         found.take(file)
-    pairing = Pairing([], found.segmentations, found.problems, [])
+    scans: list[ScanFile] = []
     by_key: dict[Key, ScanFile] = {}
     copies = 0
     for scan in sorted(found.scans, key=lambda scan: names.rank(scan.file.name)):
@@ -112,17 +114,17 @@ def pair_files(source: Source, *, channels: bool = False) -> Pairing:
             copies += 1
             continue
         by_key.setdefault(key, scan)
-        pairing.scans.append(scan)
+        scans.append(scan)
     place = {file.name: number for number, file in enumerate(source.files)}
-    pairing.scans.sort(key=lambda scan: place[scan.file.name])
+    scans.sort(key=lambda scan: place[scan.file.name])
+    pairing = Pairing(scans, found.segmentations, found.problems, [], Finder(scans, channels=channels))
     if copies:
         pairing.notes.append(f"{copies} files beside a better one of the same name (DICOM before NPY before PNG)")
     if found.ignored:
         pairing.notes.append(f"{found.ignored} files that are no scans (texts, tables, results)")
-    finder = Finder(pairing.scans, channels=channels)
-    _attach(pairing, found, finder)
+    _attach(pairing, found, pairing.finder)
     for file, _ in pairing.problems:
-        finder.refuse(file)
+        pairing.finder.refuse(file)
     return pairing
 
 

@@ -36,6 +36,16 @@ def one_patient(entries: Sequence[ImageEntry]) -> str:
     )
 
 
+def check_shares(validation_share: float, test_share: float) -> None:
+    """Refuses shares that leave nothing for training.
+
+    Raises:
+      RequestError: they do.
+    """
+    if not (validation_share >= 0 and test_share >= 0 and validation_share + test_share < 1):
+        raise RequestError("--validation-share and --test-share must be 0 or more and leave something for training")
+
+
 def draw_splits(
     entries: Sequence[ImageEntry],
     places: Mapping[str, float],
@@ -60,8 +70,7 @@ def draw_splits(
     Raises:
       RequestError: shares that leave nothing for training, or an old set of other patients.
     """
-    if not (validation_share >= 0 and test_share >= 0 and validation_share + test_share < 1):
-        raise RequestError("--validation-share and --test-share must be 0 or more and leave something for training")
+    check_shares(validation_share, test_share)
     annotated = sorted({entry.patient for entry in entries if "lesions" in entry.masks})
     left_out = sorted({entry.patient for entry in entries} - set(annotated))
     known = {patient: name for name in SPLITS for patient in (old or {}).get(name, ())}

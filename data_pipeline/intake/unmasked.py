@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from data_pipeline.annotations.kinds import Annotation
 from data_pipeline.intake.pairing import ScanFile
 
 UNMASKED = (
@@ -47,12 +46,10 @@ class Origin:
     marked: bool = False
     refused: bool = False
 
-    def add(self, annotation: Annotation, label: str = "", *, refused: bool = False) -> None:
-        """Takes note of what a copy's annotation or label says of lesions, and whether one of them was refused."""
+    def add(self, label: str = "", *, marked: bool, refused: bool) -> None:
+        """Takes note of what a copy's annotations or label say of lesions, and whether one of them was refused."""
         self.refused |= refused
-        boxes = any(box.kind != "benign" for box in annotation.boxes)
-        masks = any(kind != "benign" and ids.any() for kind, ids in annotation.masks.items())
-        self.marked |= boxes or masks or label in _ILL
+        self.marked |= marked or label in _ILL
 
     def objection(self, *, stray: str) -> str:
         """Why the image cannot be declared free of lesions, with what to do; empty if it can.

@@ -78,6 +78,9 @@ def _opened(source: Path, stack: contextlib.ExitStack) -> Source:
             folder.mkdir()
             problems = unpack(source, folder)
             inside = _walk(folder)
+            packed = source.stat().st_mtime_ns
+            for file in inside.files:  # so that they are known as the same ones when they are unpacked again
+                os.utime(file.path, ns=(packed, packed))
             return Source(inside.files, (*problems, *inside.problems))
         if source.name.upper() == "DICOMDIR":
             return _dicomdir(source)

@@ -422,7 +422,7 @@ def test_nothing_is_left_of_an_import_that_fails(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(writing, "write_image", full)
-    assert "no space left on the disk; nothing was written" in refused(str(source), out)
+    assert "no space left on the disk; make room" in refused(str(source), out)
     out = f"--out={tmp_path / 'deep' / 'er' / 'set'}"
     assert "no space left" in refused(str(source), out)
     locked = source / "case0_ant.png"

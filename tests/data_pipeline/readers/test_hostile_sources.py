@@ -429,15 +429,18 @@ def test_a_signal_leaves_no_unpacked_scan(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("at", ["data_pipeline.intake.build.read_scans", "data_pipeline.intake.build.draw_splits"])
-def test_a_signal_leaves_nothing_of_an_import(
+@pytest.mark.parametrize(
+    ("at", "kept"), [("data_pipeline.intake.taking.read_scans", 0), ("data_pipeline.intake.build.draw_splits", 1)]
+)
+def test_a_signal_leaves_nothing_half_written_of_an_import(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     number: signal.Signals,
     at: str,
+    kept: int,
 ) -> None:
-    """While a scan of the zip is read, and while the data set is half written."""
+    """While a scan of the zip is read, and while the data set is half written: what was read is kept."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.png", save_picture(BODY, tmp_path / "a.png").read_bytes())
     (tmp_path / "tmp").mkdir()
@@ -445,14 +448,20 @@ def test_a_signal_leaves_nothing_of_an_import(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
 
     def stop(*arguments: Any, **options: Any) -> None:
-        assert list((tmp_path / "tmp").rglob("a.png")) or list((tmp_path / "sets").iterdir())
+        assert list((tmp_path / "tmp").rglob("a.png"))
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(at, stop)
     out = tmp_path / "sets" / "new"
-    assert cli.main(["import", str(tmp_path / "a.zip"), f"--out={out}", "--quiet"]) == 128 + number
-    assert [list((tmp_path / name).iterdir()) for name in ("tmp", "sets")] == [[], []]
-    assert capsys.readouterr().err == f"msanet import: stopped by {number.name}\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(at, stop)
+        assert cli.main(["import", str(tmp_path / "a.zip"), f"--out={out}", "--quiet"]) == 128 + number
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert len(list((tmp_path / "sets").iterdir())) == kept
+    said = capsys.readouterr().err.splitlines()
+    assert said.pop() == f"msanet import: stopped by {number.name}"
+    assert ["the same import goes on" in line for line in said] == [True] * kept
+    assert cli.main(["import", str(tmp_path / "a.zip"), f"--out={out}", "--quiet"]) == 1  # it has no mask
+    assert list((tmp_path / "sets").iterdir()) == [out]
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 64\n%%EndComments\nshowpage\n%%EOF\n"
