@@ -138,6 +138,25 @@ STRESS_SETS = (
 )
 """What `msanet evaluate --on=stress` scores: one split each. Patients of a number are the same but for one thing."""
 
+SHIFTED_SETS = (
+    PhantomBoneConfig(
+        name="shifted_uptake",
+        description="88 patients of the population of stress_uptake, a view each: what few patients of one's own bring",
+        seed=2042,
+        patients={"train": 40, "validation": 8, "test": 40},
+        images=88,
+        stress="uptake",
+    ),
+    PhantomBoneConfig(
+        name="unshifted",
+        description="36 patients of the usual priors, a view each: what a model tuned on shifted_uptake has forgotten",
+        seed=2043,
+        patients={"train": 4, "validation": 2, "test": 30},
+        images=36,
+    ),
+)
+"""A population outside the usual priors with patients to train on, and the usual one; no patient is in another set."""
+
 
 class PhantomBone(tfds.core.GeneratorBasedBuilder):
     """Simulated planar bone scintigrams of the thorax with exact lesion masks."""
@@ -152,6 +171,7 @@ class PhantomBone(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [  # noqa: RUF012
         *SIZES,
         *STRESS_SETS,
+        *SHIFTED_SETS,
         *(
             PhantomBoneConfig(
                 name=f"{size.name}_whole_body",

@@ -34,6 +34,7 @@ SCORES = tuple(dict.fromkeys([*COLUMNS, *(f"{score}{kind}" for score in BY_KIND 
 def results_page(content: Mapping[str, Any], comparisons: Sequence[Comparison]) -> str:
     """What results.json holds as a page to read."""
     main = [entry for entry in comparisons if entry.score in COLUMNS]
+    by_kind = [entry for entry in comparisons if entry.reference == content["reference"]]
     return render(
         _TEMPLATE,
         content=content,
@@ -43,8 +44,8 @@ def results_page(content: Mapping[str, Any], comparisons: Sequence[Comparison]) 
         kinds=KINDS,
         by_kind=BY_KIND,
         differences=markdown(main) if main else "None yet.",
-        compared=list(dict.fromkeys(entry.run for entry in comparisons)),
-        found={(entry.run, entry.score): entry for entry in comparisons},
+        compared=list(dict.fromkeys(entry.run for entry in by_kind)),
+        found={(entry.run, entry.score): entry for entry in by_kind},
         reference=next(model for model in content["models"] if model["model"] == content["reference"]),
         failures={name: run["reason"] for name, run in content["runs"].items() if run["state"] == FAILED},
     )

@@ -12,14 +12,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.files import resolved
-from msanet_jax.experiment.study import FAILED, FINISHED, STARTED, Journal, Run, Study, command
+from msanet_jax.experiment.study import EVALUATE, FAILED, FINISHED, STARTED, Journal, Run, Study, command
 
 POLL_SECONDS = 0.5
 LOCK = ".lock"
@@ -103,8 +103,9 @@ def carry_out(
     try:
         while waiting or active:
             for device in devices:
-                if waiting and device not in active:
-                    run = waiting.pop(0)
+                run = None if device in active else _next(waiting, active)
+                if run is not None:
+                    waiting.remove(run)
                     journal.begin(run)
                     process = _start(study, run, device, workdir=workdir, data_dir=data_dir)
                     active[device] = _Active(run, process, time.monotonic())
@@ -127,6 +128,12 @@ def carry_out(
     return failed
 
 
+def _next(waiting: Sequence[Run], active: Mapping[str, _Active]) -> Run | None:
+    """The first run that scores no model which is still to be trained."""
+    unfinished = {run.name for run in waiting} | {entry.run.name for entry in active.values()}
+    return next((run for run in waiting if run.scored not in unfinished), None)
+
+
 def _prepare_data(study: Study, runs: Sequence[Run], *, data_dir: Path, progress: bool) -> None:
     """Builds the runs' data sets in a process of its own: two runs starting at once would both build a missing one."""
     packages = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -143,7 +150,8 @@ def _prepare_data(study: Study, runs: Sequence[Run], *, data_dir: Path, progress
     )
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        process.communicate(json.dumps([run.arguments for run in runs]).encode())
+        recipes = [run.arguments for run in runs if run.arguments[0] != EVALUATE]  # a scoring builds its own set
+        process.communicate(json.dumps(recipes).encode())
     except KeyboardInterrupt as error:
         raise StudyInterrupted("stopped; run the same command again to continue") from error
     finally:

@@ -1,5 +1,8 @@
 """A study: models x folds x seeds, or models x pairs, its runs, and the journal of what became of them.
 
+A model is trained by a recipe, or is there already and scored on a data set: one that comes with the package, a file,
+or another model of the study.
+
 Within a pair the models have the same training patients, the same seed and the same order of images; between pairs all
 three are new. All pairs are scored on the same test patients.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -30,6 +34,11 @@ STATES = {"last": LAST, "best": "."}
 """States of a pair study's networks, and the folder within the run's that has their scores: of the last step and of the
 best validation."""
 MODEL_KEYS = {"name", "recipe", "overrides"}
+SCORED_KEYS = {"name", "scored", "on"}
+AGAINST = "against"
+"""Key of a model that names those it is compared with, where it is not the study's reference."""
+EVALUATE = "evaluate"
+"""First argument of a run that scores a model instead of training one: a command of msanet."""
 RECORD = "experiment.json"
 FINISHED: Final = "finished"
 FAILED: Final = "failed"
@@ -39,19 +48,21 @@ State = Literal["finished", "failed", "started"]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training of a study.
+    """One training of a study, or one scoring of a model.
 
     Attributes:
       model: the row of the table that it belongs to.
       replicate: number of its seed and fold, or of its pair, the same for every model.
       name: folder within the study's, e.g. `unet/fold1_seed0` or `unet/pair03`.
-      arguments: of main.py, but for folders.
+      arguments: of main.py, or of msanet where the first is `EVALUATE`; but for folders.
+      scored: name of the run that it scores; empty for a training, and for a model that is no run of the study.
     """
 
     model: str
     replicate: int
     name: str
     arguments: tuple[str, ...]
+    scored: str = ""
 
 
 @dataclasses.dataclass
@@ -60,7 +71,7 @@ class Outcome:
 
     Attributes:
       state: `started`, `finished` or `failed`.
-      arguments: of main.py, to notice a changed study.
+      arguments: of the run, to notice a changed study.
       seconds: spent on it, over all attempts.
       attempts: how often it was started.
       reason: of its last failure.
@@ -137,20 +148,32 @@ def _check(path: Path, config: Any) -> None:
     unknown = [key for key in config if key not in keys]
     if missing or unknown:
         raise RequestError(f"{path}: keys missing: {missing}, unknown: {unknown}; the keys are {', '.join(keys)}")
-    names = []
+    names: list[str] = []
     for model in config.models:
-        if set(model) != MODEL_KEYS:
-            raise RequestError(f"{path}: a model has {', '.join(sorted(MODEL_KEYS))}, not {', '.join(sorted(model))}")
+        if set(model) - {AGAINST} not in (MODEL_KEYS, SCORED_KEYS):
+            known = " or ".join(", ".join(sorted(keys)) for keys in (MODEL_KEYS, SCORED_KEYS))
+            raise RequestError(f"{path}: a model has {known}, not {', '.join(sorted(model))}")
+        if "pairs" in config and (only := {"scored", AGAINST} & set(model)):
+            raise RequestError(f"{path}: {model['name']} has {min(only)}, which a study of pairs does not know")
         names.append(model["name"])
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RequestError(f"{path}: models occur twice: {', '.join(twice)}")
+    if twice := [model["name"] for model in config.models if "scored" in _of(config, model.get("scored"))]:
+        raise RequestError(f"{path}: {twice[0]} scores a model that is scored itself; name the model that is trained")
+    if unknown := [name for model in config.models for name in model.get(AGAINST, ()) if name not in names]:
+        raise RequestError(f"{path}: {AGAINST} {unknown[0]!r} must be one of the models {', '.join(names)}")
     if config.reference not in names:
         raise RequestError(f"{path}: reference {config.reference!r} must be one of the models {', '.join(names)}")
     if "pairs" in config:
         _check_pairs(path, config)
     elif config.folds == 1 or config.folds < 0 or not config.seeds:
         raise RequestError(f"{path}: folds must be 0 or at least 2, and seeds not empty")
+
+
+def _of(config: Any, name: str | None) -> Mapping[str, Any]:
+    """The model of that name, empty if it is none of the study's."""
+    return next((model for model in config.models if model["name"] == name), {})
 
 
 def _check_pairs(path: Path, config: Any) -> None:
@@ -167,12 +190,19 @@ def _check_pairs(path: Path, config: Any) -> None:
 
 def _planned(config: ConfigDict) -> tuple[Run, ...]:
     """Replicate by replicate, not model by model: stopped at any time, what is finished can be compared in pairs."""
-    runs = []
+    names = {model["name"] for model in config.models}
+    runs: list[Run] = []
     for replicate, (name, settings) in enumerate(_replicates(config)):
         for model in config.models:
+            place = f"{model['name']}/{name}"
+            if "scored" in model:
+                scored = f"{model['scored']}/{name}" if model["scored"] in names else ""
+                arguments = (EVALUATE, scored or model["scored"], f"--on={model['on']}")
+                runs.append(Run(model["name"], replicate, place, arguments, scored))
+                continue
             overrides = [*config.overrides, *model["overrides"], *settings]
             arguments = (f"--config={model['recipe']}", *(f"--config.{entry}" for entry in overrides))
-            runs.append(Run(model["name"], replicate, f"{model['name']}/{name}", arguments))
+            runs.append(Run(model["name"], replicate, place, arguments))
     return tuple(runs)
 
 
@@ -187,7 +217,8 @@ def _replicates(config: ConfigDict) -> list[tuple[str, tuple[str, ...]]]:
             for pair in range(config.pairs)
         ]
     if config.folds == 0:
-        return [(f"seed{seed}", (f"seed={seed}",)) for seed in config.seeds]
+        # Where a model takes a part of the patients (data.subsets), another seed takes other ones.
+        return [(f"seed{seed}", (f"seed={seed}", f"data.fold_seed={seed}")) for seed in config.seeds]
     return [
         (f"fold{fold}_seed{seed}", (f"seed={seed}", f"data.folds={config.folds}", f"data.fold={fold}"))
         for seed, fold in itertools.product(config.seeds, range(config.folds))
@@ -252,5 +283,9 @@ class Journal:
 
 def command(study: Study, run: Run, *, workdir: Path, data_dir: Path) -> list[str]:
     """What is typed for one run, from `study.root`."""
-    folders = [f"--workdir={resolved(workdir) / run.name}", f"--data_dir={resolved(data_dir)}"]
-    return [sys.executable, "main.py", *run.arguments, *folders]
+    out, data = resolved(workdir) / run.name, f"--data_dir={resolved(data_dir)}"
+    if run.arguments[0] != EVALUATE:
+        return [sys.executable, "main.py", *run.arguments, f"--workdir={out}", data]
+    name, source, *rest = run.arguments
+    source = str(resolved(workdir) / run.scored) if run.scored else source
+    return [sys.executable, "-m", "msanet_jax", name, source, *rest, f"--out={out}", data]

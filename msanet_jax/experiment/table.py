@@ -20,7 +20,7 @@ from msanet_jax.evaluation.comparison import Comparison, check_same_data, compar
 from msanet_jax.evaluation.results import ImageScores
 from msanet_jax.evaluation.statistics import columns, statistics
 from msanet_jax.experiment.markdown import KINDS, SCORES, WITH_INTERVAL, results_page
-from msanet_jax.experiment.study import Journal, Study
+from msanet_jax.experiment.study import AGAINST, Journal, Study
 from msanet_jax.runs.metrics_file import Metrics, Provenance, csv_text, read_metrics
 from msanet_jax.runs.notices import public_dataset_name
 
@@ -53,7 +53,8 @@ def write_results(study: Study, journal: Journal, *, workdir: Path) -> dict[str,
         "provenance": provenance(study, journal, [metrics.provenance for metrics in finished.values()]),
     }
     write_json(workdir / "results.json", content)
-    write_text(workdir / "results.csv", _csv(models, comparisons))
+    reference = study.config.reference
+    write_text(workdir / "results.csv", _csv(models, [entry for entry in comparisons if entry.reference == reference]))
     write_text(workdir / "results.md", results_page(content, comparisons))
     return content
 
@@ -98,19 +99,23 @@ def _one_run(rows: Rows, replicate: int) -> float:
 
 
 def _comparisons(study: Study, rows: Mapping[str, Rows], samples: int) -> list[Comparison]:
-    """Differences from the reference: complete models together (Holm), incomplete ones on the runs they share."""
-    reference = study.config.reference
-    groups: dict[frozenset[int], list[str]] = {}
-    for model in study.models:
-        shared = frozenset(_replicates(rows[model]) & _replicates(rows[reference]))
-        if shared and model != reference:
-            groups.setdefault(shared, []).append(model)
+    """Differences from the reference, or from those that a model names.
+
+    Complete models are compared together (Holm), incomplete ones on the runs that they share with the reference.
+    """
+    groups: dict[tuple[str, frozenset[int]], list[str]] = {}
+    for model in study.config.models:
+        name = model["name"]
+        for reference in model.get(AGAINST, (study.config.reference,)):
+            shared = frozenset(_replicates(rows[name]) & _replicates(rows[reference]))
+            if shared and name != reference:
+                groups.setdefault((reference, shared), []).append(name)
     found: list[Comparison] = []
-    for chosen, members in groups.items():
+    for (reference, chosen), members in groups.items():
         paired = {model: [row for row in rows[model] if row.replicate in chosen] for model in (reference, *members)}
         found += compare_runs(paired, reference=reference, scores=SCORES, samples=samples)
     order = {model: place for place, model in enumerate(study.models)}
-    return sorted(found, key=lambda entry: order[entry.run])
+    return sorted(found, key=lambda entry: (order[entry.run], order[entry.reference]))
 
 
 def _replicates(rows: Rows) -> set[int]:

@@ -19,12 +19,15 @@ import numpy as np
 import pytest
 
 from configs import msanet, peers
+from data_pipeline.batches import steps_per_epoch
 from data_pipeline.errors import RequestError
+from data_pipeline.phantom_bone import SHIFTED_SETS
 from msanet_jax.cli import main
 from msanet_jax.evaluation.lesions import GROUPS
 from msanet_jax.experiment.prepare import main as prepare_sets
 from msanet_jax.experiment.runner import alone, carry_out, environment, expected_seconds
 from msanet_jax.experiment.study import Journal, read_study
+from msanet_jax.experiment.table import write_results
 from tests.fakes import image_scores, write_scores
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +54,7 @@ if pathlib.Path("needs_data").exists() and not (pathlib.Path(options["--data_dir
 STUDY = """
 from ml_collections import ConfigDict
 def get_config():
-    models = tuple(dict(name=name, recipe="configs/x.py", overrides=()) for name in {names})
+    models = tuple(dict(name=name, {more}recipe="configs/x.py", overrides=()) for name in {names})
     settings = dict(reference="a", folds=2, seeds=(0,), overrides={overrides}, bootstrap_samples=200)
     return ConfigDict(settings | dict(models=models))
 """
@@ -75,10 +78,10 @@ def study(tmp_path: Path) -> Path:
     return _write(tmp_path)
 
 
-def _write(folder: Path, *, names: str = '("a", "b", "broken")', overrides: str = "()") -> Path:
+def _write(folder: Path, *, names: str = '("a", "b", "broken")', overrides: str = "()", more: str = "") -> Path:
     path = folder / "experiments" / "study.py"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(textwrap.dedent(STUDY).format(names=names, overrides=overrides))
+    path.write_text(textwrap.dedent(STUDY).format(names=names, overrides=overrides, more=more))
     return path
 
 
@@ -284,6 +287,11 @@ def test_another_study_is_refused(study: Path, capsys: pytest.CaptureFixture[str
     [
         ({"names": '("b",)'}, "reference 'a' must be one of the models b"),
         ({"names": '("a", "a")'}, "models occur twice: a"),
+        ({"more": "against=('c',), "}, "against 'c' must be one of the models a, b, broken"),
+        (
+            {"more": "scored='default', "},
+            "a model has name, overrides, recipe or name, on, scored, not name, overrides,",
+        ),
         ({"overrides": "oops"}, "NameError"),
     ],
 )
@@ -293,6 +301,71 @@ def test_wrong_files_get_one_line(study: Path, change: dict, said: str, capsys: 
     assert said in capsys.readouterr().err
     assert main(["experiment", "absent.py", "--workdir", "x"]) == 2
     assert not Path("x").exists()
+
+
+SCORED = """
+from ml_collections import ConfigDict
+def get_config():
+    models = (
+        dict(name="there", scored="default", on="set/x"),
+        dict(name="a", recipe="configs/x.py", overrides=()),
+        dict(name="b", recipe="configs/x.py", overrides=(), against=("there", "a")),
+        dict(name="b_again", scored="b", on="set/y", against=("a",)),
+    )
+    settings = dict(reference="there", folds=0, seeds=(0, 5), overrides=("data.subsets=2",), bootstrap_samples=200)
+    return ConfigDict(settings | dict(models=models))
+"""
+# Of `msanet evaluate`: a model that is there has the scores of a, a run its own; a run that is not finished has none.
+EVALUATE = """
+import pathlib, shutil, sys, time
+command, source, on, out, _ = sys.argv[1:]
+out, source = pathlib.Path(out.removeprefix("--out=")), pathlib.Path(source)
+assert (command, on) == ("evaluate", "--on=set/x" if str(source) == "default" else "--on=set/y")
+time.sleep(0.2)
+seed = str(int(out.name == "seed5"))
+source = pathlib.Path("scores", "a", seed) if str(source) == "default" else source
+shutil.copy(source / "metrics.json", out)
+"""
+
+
+def test_models_that_are_there_are_scored(study: Path, tmp_path: Path) -> None:
+    """Each in the run's own folder, a model of the study after its training, also where a second device is free."""
+    root = study.parents[1]
+    study.write_text(SCORED)
+    (root / "main.py").write_text(
+        STAND_IN.replace('int(options["--config.data.fold"])', 'int(options["--config.seed"]) // 5').replace(
+            "content = ", "time.sleep(1); content = "
+        )
+    )
+    package = root / "msanet_jax"
+    (package / "experiment").mkdir(parents=True)
+    for file in (package / "__init__.py", package / "experiment" / "__init__.py"):
+        file.touch()
+    (package / "experiment" / "prepare.py").write_text(
+        "import json, pathlib, sys\npathlib.Path('prepared').write_text(sys.stdin.read())"
+    )
+    (package / "__main__.py").write_text(EVALUATE)
+    plan = read_study(study)
+    study.write_text(SCORED.replace('scored="b"', 'scored="there"'))
+    with pytest.raises(RequestError, match="b_again scores a model that is scored itself"):
+        read_study(study)
+    assert [run.name for run in plan.runs[:4]] == ["there/seed0", "a/seed0", "b/seed0", "b_again/seed0"]
+    # Another seed takes other patients.
+    assert plan.runs[5].arguments[1:] == tuple(
+        f"--config.{entry}" for entry in ("data.subsets=2", "seed=5", "data.fold_seed=5")
+    )
+    settings = {"workdir": tmp_path / "out", "data_dir": tmp_path, "progress": False}
+    journal = Journal(tmp_path / "out", plan)
+    assert not carry_out(plan, journal, devices=("0", "1", "2"), **settings)
+    assert len(json.loads((root / "prepared").read_text())) == 4
+    content = write_results(plan, journal, workdir=tmp_path / "out")
+    pairs = dict.fromkeys((entry["run"], entry["reference"]) for entry in content["comparisons"])
+    assert list(pairs) == [("a", "there"), ("b", "there"), ("b", "a"), ("b_again", "a")]
+    found = {(entry["run"], entry["reference"]): entry for entry in content["comparisons"] if "dsc_p" in entry["score"]}
+    assert found["a", "there"]["difference"] == 0.0
+    # TP 18 of 22 and 8 of 22, four false pixels each.
+    for pair in (("b", "there"), ("b", "a"), ("b_again", "a")):
+        assert found[pair]["difference"] == pytest.approx(2 * 8 / (8 + 4 + 22) - 2 * 18 / (18 + 4 + 22))
 
 
 def test_devices(study: Path, tmp_path: Path) -> None:
@@ -322,6 +395,24 @@ def test_time_left_from_what_is_finished(study: Path, tmp_path: Path) -> None:
         journal.end(runs[name], state="finished", seconds=seconds)
     assert expected_seconds(plan, journal, runs["b/fold1_seed0"]) == 30.0
     assert expected_seconds(plan, journal, runs["broken/fold0_seed0"]) == 20.0
+
+
+def test_few_scans_trains_as_many_steps_on_every_number_of_patients() -> None:
+    """A set of `size` patients with an image each, by data.subsets of 40; the scorings name what is trained."""
+    plan = read_study(ROOT / "experiments" / "few_scans.py")
+    (shifted,) = (config for config in SHIFTED_SETS if config.name == "shifted_uptake")
+    trained = [run for run in plan.runs if run.arguments[0].startswith("--config=")]
+    assert len(trained) == 16 and len(plan.runs) == 28
+    for run in trained:
+        given = dict(entry.removeprefix("--config.").split("=") for entry in run.arguments[1:])
+        size, batch = shifted.patients["train"] // int(given["data.subsets"]), int(given["train.batch_size"])
+        assert run.model.split("_")[1] == str(size)
+        epoch = steps_per_epoch(size, batch)
+        assert float(given["train.total_epochs"]) * epoch == 400
+        assert float(given["generator_optimizer.warmup_epochs"]) * epoch == 20
+        assert ("train.init_from" in given) == run.model.startswith("tuned")
+        assert shifted.patients["validation"] >= int(given["data.subsets"])
+    assert all(run.scored in {other.name for other in trained} for run in plan.runs if run.scored)
 
 
 def test_the_projects_studies_name_real_recipes() -> None:

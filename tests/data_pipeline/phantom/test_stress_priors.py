@@ -21,7 +21,7 @@ from data_pipeline.phantom.priors import (
 )
 from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import AIR_COUNTS, COLUMNS, ROWS
-from data_pipeline.phantom_bone import STRESS_SETS, planned_views
+from data_pipeline.phantom_bone import SHIFTED_SETS, SIZES, STRESS_SETS, planned_views
 from data_pipeline.scan import View
 
 USUAL = SHAPE | POSTURE | PHYSIOLOGY | ACQUISITION
@@ -84,3 +84,12 @@ def test_sets_have_the_same_patients_and_views() -> None:
     (tuning,) = (config for config in STRESS_SETS if config.name == "stress_tuning")
     assert tuning.seed not in {config.seed for config in STRESS_SETS if config is not tuning}
     assert set(planned_views(tuning)) == {"validation"}
+
+
+def test_shifted_patients_are_in_no_other_set() -> None:
+    """Patients of a seed and a number are the same, so the seeds must differ."""
+    shifted, unshifted = SHIFTED_SETS
+    others = {config.seed for config in (*SIZES, *STRESS_SETS)}
+    assert shifted.seed != unshifted.seed and not {shifted.seed, unshifted.seed} & others
+    assert (shifted.stress, unshifted.stress) == ("uptake", "")
+    assert {name: len(patients) for name, patients in planned_views(shifted).items()} == shifted.patients
