@@ -197,8 +197,8 @@ def _planned(config: ConfigDict) -> tuple[Run, ...]:
             place = f"{model['name']}/{name}"
             if "scored" in model:
                 scored = f"{model['scored']}/{name}" if model["scored"] in names else ""
-                arguments = (EVALUATE, scored or model["scored"], f"--on={model['on']}")
-                runs.append(Run(model["name"], replicate, place, arguments, scored))
+                scoring = (EVALUATE, scored or model["scored"], f"--on={model['on']}")
+                runs.append(Run(model["name"], replicate, place, scoring, scored))
                 continue
             overrides = [*config.overrides, *model["overrides"], *settings]
             arguments = (f"--config={model['recipe']}", *(f"--config.{entry}" for entry in overrides))
