@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from configs.msanet import get_config
 from msanet_jax.runs.folder import prepare
 from msanet_jax.trained.export import export_model
-from msanet_jax.training.checkpoints import Checkpoints, abstract_state
-from msanet_jax.training.state import Networks, TrainState, create_networks
+from msanet_jax.training.checkpoints import Checkpoints
+from msanet_jax.training.state import Networks, TrainState, abstract_state, create_networks
 from msanet_jax.training.weights import named_weights, with_weights
 
 MEMBERS = 2

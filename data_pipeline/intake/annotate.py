@@ -17,7 +17,7 @@ from data_pipeline.annotations.kinds import Annotation, Labels, WeakBox
 from data_pipeline.annotations.pixels import pages_of, read_pixel_mask
 from data_pipeline.annotations.target import Target
 from data_pipeline.errors import RequestError
-from data_pipeline.intake.pairing import ScanFile
+from data_pipeline.intake.sorting import ScanFile
 from data_pipeline.readers.names import PICTURES, suffix_of
 from data_pipeline.readers.orientation import AS_STORED, upright
 from data_pipeline.readers.sources import SourceFile

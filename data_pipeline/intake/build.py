@@ -19,7 +19,8 @@ from data_pipeline.intake.folder import PRIVATE, load_masks, read_data_set, read
 from data_pipeline.intake.kept import Kept, keeping, place, remove_finished
 from data_pipeline.intake.layouts import Layout, recognise
 from data_pipeline.intake.manifest import ImageEntry
-from data_pipeline.intake.pairing import Facts, ScanFile, pair_files, same_files
+from data_pipeline.intake.pairing import pair_files, same_files
+from data_pipeline.intake.sorting import Facts, ScanFile
 from data_pipeline.intake.splitting import check_shares, draw_splits, one_patient, place_of
 from data_pipeline.intake.taking import Taken, TakenScan, Taker
 from data_pipeline.intake.unmasked import UNMASKED, Origin

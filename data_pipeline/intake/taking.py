@@ -15,7 +15,7 @@ from data_pipeline.annotations.kinds import Labels, WeakBox
 from data_pipeline.intake import strangers, writing
 from data_pipeline.intake.annotate import annotate
 from data_pipeline.intake.kept import Kept, stamp
-from data_pipeline.intake.pairing import ScanFile
+from data_pipeline.intake.sorting import ScanFile
 from data_pipeline.readers import read_scans
 from data_pipeline.readers.settle import NO_PIXEL_SIZE, USERS_PIXEL_SIZE
 from data_pipeline.readers.sources import SourceFile

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from data_pipeline.intake.pairing import ScanFile
+from data_pipeline.intake.sorting import ScanFile
 
 UNMASKED = (
     "a scan without a lesion mask: it is left out of training and scores; add a mask (empty if there is no lesion), or "

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_pipeline.errors import ExitCode, RequestError
-from data_pipeline.phantom.camera import CAMERAS
 from data_pipeline.phantom.files import Request, is_written, write_patient
+from data_pipeline.phantom.imaging.camera import CAMERAS
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.processes import in_processes
 from data_pipeline.terminal.progress import progress

@@ -13,8 +13,8 @@ from PIL import Image
 from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_folder, write_json
 from data_pipeline.phantom import VERSION
-from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.dicom import to_dicom
+from data_pipeline.phantom.imaging.acquisition import Faults
 from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.phantom.truth import MASKS
 

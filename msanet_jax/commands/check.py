@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Checks; 1 if there is a problem."""
-    from data_pipeline.intake.check import check_data_set
-    from data_pipeline.intake.check_page import describe, write_check
+    from data_pipeline.intake.checking.check import check_data_set
+    from data_pipeline.intake.checking.check_page import describe, write_check
 
     report = check_data_set(options.dataset, progress=not options.quiet)
     out = options.dataset if options.out is None else options.out

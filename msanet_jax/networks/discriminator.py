@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import RequestError
 from msanet_jax.networks.convolution import DIMENSIONS, convolve_halving
-from msanet_jax.networks.layers import Norm, check_sides, fold_pixels
+from msanet_jax.networks.layers import Norm, check_sides
+from msanet_jax.networks.resampling import fold_pixels
 
 LEAK = 0.2
 """Negative slope of the leaky ReLU, as in SegAN."""

@@ -17,13 +17,10 @@ from msanet_jax.networks.layers import (
     MultiScaleModule,
     ResidualBlock,
     check_sides,
-    downsample2,
-    fold_pixels,
     lesion_head,
     norm_factory,
-    unfold_pixels,
-    upsample2,
 )
+from msanet_jax.networks.resampling import downsample2, fold_pixels, unfold_pixels, upsample2
 
 
 class Generator(nn.Module):

@@ -15,8 +15,7 @@ from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.model_file import read_member_recipe, read_weights
 from msanet_jax.trained.ensemble import mean_probability
 from msanet_jax.trained.restore import from_state
-from msanet_jax.training.checkpoints import abstract_state
-from msanet_jax.training.state import create_networks
+from msanet_jax.training.state import abstract_state, create_networks
 from msanet_jax.training.weights import with_weights
 
 

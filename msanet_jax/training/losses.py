@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from data_pipeline.errors import RequestError
-from msanet_jax.networks.layers import AXIS, mean_pool, upsample2
+from msanet_jax.networks.layers import AXIS
+from msanet_jax.networks.resampling import mean_pool, upsample2
 
 SMOOTH = 1.0
 """Pixels added to numerator and denominator of the soft Dice: defined and smooth for a batch without lesions."""

@@ -107,6 +107,11 @@ def create_state(networks: Networks) -> TrainState:
     return jax.jit(lambda: _draw_state(networks))()
 
 
+def abstract_state(networks: Networks) -> TrainState:
+    """Shapes and types of the state, without computing it."""
+    return jax.eval_shape(lambda: create_state(networks))
+
+
 def _draw_state(networks: Networks) -> TrainState:
     config = networks.config
     size = config.data.image_size_px

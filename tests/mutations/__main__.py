@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,10 +17,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.mutations import REPOSITORY, Mutation, read_mutations
+from tests.mutations.tested import run_tests
 
 CAUGHT, SURVIVED, EXPLAINED = "caught", "SURVIVED", "survived as explained"
 STALE, WRONG, LATE = "CAUGHT THOUGH EXPLAINED", "WRONG ENTRY", "TIMED OUT"
 PASSED, FAILED, NOT_COLLECTED = 0, 1, 2  # pytest's exit codes; the others say that the entry's tests do not exist
+
+# Imported once, by the process from which each fault's process is forked: they take longer than most tests.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["pytest", "orbax.checkpoint", "optax", "flax.linen", "tensorflow_datasets", "highdicom"]
+)
 
 
 def main() -> int:
@@ -84,7 +92,7 @@ def _outcome(mutation: Mutation, copy: Path, timeout: float) -> str:
     try:
         path.write_text(faulty)
         code = _pytest(mutation.tests, copy, timeout)
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         return LATE
     finally:
         path.write_text(text)
@@ -96,19 +104,15 @@ def _outcome(mutation: Mutation, copy: Path, timeout: float) -> str:
 
 
 def _pytest(tests: tuple[str, ...], copy: Path, timeout: float) -> int:
-    """The exit code; a run that is late leaves no process. No bytecode: a fault may keep a file's size and second."""
-    command = [sys.executable, "-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    # Programs that no fault has changed are compiled once in each copy.
-    cache = {"JAX_COMPILATION_CACHE_DIR": f"{copy}-compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    environment = {**os.environ, **cache, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    silent = subprocess.DEVNULL
-    run = subprocess.Popen(command, cwd=copy, env=environment, stdout=silent, stderr=silent, start_new_session=True)
-    try:
-        return run.wait(timeout)
-    finally:
-        if run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
+    """The exit code; a run that is late leaves no process."""
+    run = PROCESSES.Process(target=run_tests, args=(tests, copy))
+    run.start()
+    run.join(timeout)
+    if run.exitcode is None:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.join()
+        raise TimeoutError
+    return run.exitcode
 
 
 def _report(mutations: list[Mutation], outcomes: dict[Mutation, str]) -> int:

@@ -12,14 +12,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.msanet import get_config
-from msanet_jax.networks.layers import (
-    CascadeDilatedConvolution,
-    MultiScaleModule,
-    ResidualBlock,
-    downsample2,
-    norm_factory,
-    upsample2,
-)
+from msanet_jax.networks.layers import CascadeDilatedConvolution, MultiScaleModule, ResidualBlock, norm_factory
+from msanet_jax.networks.resampling import downsample2, upsample2
 from msanet_jax.training.state import create_generator
 
 COUNTS = {

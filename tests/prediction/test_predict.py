@@ -28,8 +28,8 @@ from msanet_jax.prediction.run_file import RUN_FILES
 from msanet_jax.prediction.segmentation import find_place, list_lesions, model_input, onto_scan
 from msanet_jax.runs.folder import prepare
 from msanet_jax.trained.model import from_network
-from msanet_jax.training.checkpoints import CheckpointError, Checkpoints, abstract_state
-from msanet_jax.training.state import create_networks
+from msanet_jax.training.checkpoints import CheckpointError, Checkpoints
+from msanet_jax.training.state import abstract_state, create_networks
 
 REAL_SCAN = Path(data_store.__file__).parent / "data" / "JPEG-LL.dcm"
 NAMES = ["{}_mask.png", "{}_probability.npy", "{}_overlay.png", "{}_lesions.csv", "{}.json"]

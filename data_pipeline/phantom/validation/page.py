@@ -26,7 +26,7 @@ from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.files import write_text
 from data_pipeline.pages import render
 from data_pipeline.phantom import VERSION
-from data_pipeline.phantom.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
+from data_pipeline.phantom.imaging.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
 from data_pipeline.phantom.validation.regions import REAL_BOXES, REAL_ROWS, REAL_THIGH, Person, regions, thigh
 from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.scan import View

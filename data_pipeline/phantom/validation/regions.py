@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.anatomy import Anatomy, build_anatomy
+from data_pipeline.phantom.imaging.acquisition import Faults
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.phantom.skeleton import Skeleton, load_skeleton

@@ -11,8 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from msanet_jax.networks.layers import ConvNorm, NormFactory, upsample2
+from msanet_jax.networks.layers import ConvNorm, NormFactory
 from msanet_jax.networks.peers.unet import UNet
+from msanet_jax.networks.resampling import upsample2
 
 
 class AttentionGate(nn.Module):

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from msanet_jax.networks.discriminator import LEAK, PairNetwork, pair
-from msanet_jax.networks.layers import ConvNorm, upsample2
+from msanet_jax.networks.layers import ConvNorm
 from msanet_jax.networks.peers.base import Peer
+from msanet_jax.networks.resampling import upsample2
 
 CRITIC_STAGES = ((7, 1), (5, 2), (4, 4), (4, 8), (4, 8), (3, 8))
 """Kernel side and multiple of the width of every critic stage; each halves the image."""

@@ -13,8 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from msanet_jax.networks.layers import ConvNorm, NormFactory, downsample2
+from msanet_jax.networks.layers import ConvNorm, NormFactory
 from msanet_jax.networks.peers.base import Peer
+from msanet_jax.networks.resampling import downsample2
 
 
 class DoubleConv(nn.Module):

@@ -13,9 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from msanet_jax.networks.layers import downsample2
 from msanet_jax.networks.peers.base import Peer
 from msanet_jax.networks.peers.unet import DoubleConv, UpConv
+from msanet_jax.networks.resampling import downsample2
 
 
 class UNetPlusPlus(Peer):

@@ -10,9 +10,9 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from data_pipeline.errors import RequestError
-from data_pipeline.phantom.acquisition import Faults
 from data_pipeline.phantom.anatomy import build_anatomy
-from data_pipeline.phantom.camera import (
+from data_pipeline.phantom.imaging.acquisition import Faults
+from data_pipeline.phantom.imaging.camera import (
     CAMERAS,
     FWHM_TO_SIGMA,
     SCATTER_DEPTHS_MM,
@@ -25,10 +25,11 @@ from data_pipeline.phantom.camera import (
     slab_sigmas_px,
     tissue_volume,
 )
+from data_pipeline.phantom.imaging.volumes import deposit3
 from data_pipeline.phantom.lesions import burden
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import LesionPriors, TruthRules
-from data_pipeline.phantom.simulate import SimulatedPatient, deposit3, simulate_patient
+from data_pipeline.phantom.simulate import SimulatedPatient, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.scan import View

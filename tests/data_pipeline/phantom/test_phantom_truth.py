@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from data_pipeline.phantom.acquisition import Faults, column_sensitivity, displaced
 from data_pipeline.phantom.anatomy import build_anatomy
-from data_pipeline.phantom.camera import CAMERAS, project, slab_sigmas_px
+from data_pipeline.phantom.imaging.acquisition import Faults, column_sensitivity, displaced
+from data_pipeline.phantom.imaging.camera import CAMERAS, project, slab_sigmas_px
 from data_pipeline.phantom.lesions import draw_metastases
 from data_pipeline.phantom.patients import draw_patient
 from data_pipeline.phantom.priors import LesionPriors, LogNormal, TruthRules

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.phantom import simulate
-from data_pipeline.phantom.acquisition import Faults
+from data_pipeline.phantom.imaging.acquisition import Faults
 from data_pipeline.phantom.patients import draw_patient, redrawn
 from data_pipeline.phantom.priors import (
     ACQUISITION,

@@ -10,6 +10,7 @@ import pytest
 from data_pipeline.errors import RequestError
 from data_pipeline.phantom.anatomy import Anatomy, build_anatomy
 from data_pipeline.phantom.benign import COLD_GAIN, draw_benign
+from data_pipeline.phantom.imaging.volumes import soft_texture
 from data_pipeline.phantom.lesions import draw_burden, draw_metastases
 from data_pipeline.phantom.outline import girth_mm
 from data_pipeline.phantom.parts import Part, load_parts
@@ -23,11 +24,10 @@ from data_pipeline.phantom.priors import (
     TruthRules,
     Uniform,
 )
-from data_pipeline.phantom.simulate import soft_texture
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import project_spot, scored_mask
 from data_pipeline.phantom.uptake import assign_uptake
-from data_pipeline.phantom.validation import variety
+from data_pipeline.phantom.validation import measures, variety
 
 PEOPLE = 10
 
@@ -215,17 +215,17 @@ def test_measures_of_variety_by_hand() -> None:
     random = np.random.default_rng(0)
     basis = np.linalg.qr(random.standard_normal((50, 3)))[0].T
     vectors = random.standard_normal((30, 3)) @ basis
-    assert variety.components_for(vectors, 0.999) == 3
-    assert variety.explained(vectors, 2.0 * basis[0], 3) == pytest.approx(1.0)
+    assert measures.components_for(vectors, 0.999) == 3
+    assert measures.explained(vectors, 2.0 * basis[0], 3) == pytest.approx(1.0)
     other = np.linalg.qr(np.concatenate([basis, random.standard_normal((1, 50))]).T)[0][:, 3]
-    assert variety.explained(vectors, vectors.mean(axis=0) + other, 3) == pytest.approx(0.0, abs=1e-12)
-    assert variety.nearest_distances(np.zeros((1, 4)), np.ones((1, 4))) == pytest.approx([1.0])
+    assert measures.explained(vectors, vectors.mean(axis=0) + other, 3) == pytest.approx(0.0, abs=1e-12)
+    assert measures.nearest_distances(np.zeros((1, 4)), np.ones((1, 4))) == pytest.approx([1.0])
     even = np.ones((64, 64))
     even[20:40, 10:20] = even[20:40, 44:54] = 3.0
-    assert variety.asymmetry(even.ravel()) == 0.0
+    assert measures.asymmetry(even.ravel()) == 0.0
     even[20:40, 44:54] = 1.0
-    assert variety.asymmetry(even.ravel()) > 0.05
-    spots = variety.Spots(np.array([1.5, 2.0]), np.array([1.0, 1.8]), 2)
+    assert measures.asymmetry(even.ravel()) > 0.05
+    spots = measures.Spots(np.array([1.5, 2.0]), np.array([1.0, 1.8]), 2)
     assert spots.auc() == pytest.approx(0.75)  # 3 of 4 pairs
 
 

@@ -17,11 +17,11 @@ from scipy import ndimage
 
 from data_pipeline.annotations.lesion_shape import lesion_shapes
 from data_pipeline.errors import RequestError
-from data_pipeline.intake import quality
 from data_pipeline.intake.build import ImportOptions, import_source
-from data_pipeline.intake.check import check_data_set
-from data_pipeline.intake.check_page import page
-from data_pipeline.intake.duplicates import copies, landmarks
+from data_pipeline.intake.checking import quality
+from data_pipeline.intake.checking.check import check_data_set
+from data_pipeline.intake.checking.check_page import page
+from data_pipeline.intake.checking.duplicates import copies, landmarks
 from data_pipeline.intake.folder import DataSetFolder, load_masks, read_data_set
 from data_pipeline.intake.manifest import ImageEntry
 from data_pipeline.readers import read_scans

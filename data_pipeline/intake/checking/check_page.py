@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder, write_json, write_text
-from data_pipeline.intake.check import CheckedImage, Report
+from data_pipeline.intake.checking.findings import CheckedImage, Report
 from data_pipeline.intake.folder import load_boxes, load_masks, load_scan
 from data_pipeline.pages import NOTICE, render
 from data_pipeline.pages.palette import FIELD, MASKS, WEAK_BOX, rgb

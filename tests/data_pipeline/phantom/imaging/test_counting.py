@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import poisson
 
-from data_pipeline.phantom.counting import SUMMED_BELOW, poisson_quantile
+from data_pipeline.phantom.imaging.counting import SUMMED_BELOW, poisson_quantile
 
 
 def test_equals_the_quantile_of_scipy() -> None:
