@@ -14,8 +14,8 @@ from msanet_jax.runs.folder import decided as decided_by
 from msanet_jax.runs.notices import public_dataset_name
 from msanet_jax.trained.model import Model, from_network
 from msanet_jax.training.devices import compile_probability
+from msanet_jax.training.restored_run import restore_run
 from msanet_jax.training.state import Networks, TrainState
-from msanet_jax.training.trained_run import restore_run
 
 
 def restore(run: Path, *, decided: bool = True) -> Model:

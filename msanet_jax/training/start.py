@@ -13,8 +13,8 @@ from msanet_jax.networks.catalogue import BASELINES
 from msanet_jax.runs.model_file import has_weights, model_path, read_manifest, read_member_recipe, read_weights
 from msanet_jax.runs.recipe import differing_keys, read_config
 from msanet_jax.runtime.hosts import from_primary, share
+from msanet_jax.training.restored_run import restore_run
 from msanet_jax.training.state import TrainState
-from msanet_jax.training.trained_run import restore_run
 from msanet_jax.training.weights import named_weights, with_weights
 
 LOG = logging.getLogger(__name__)
