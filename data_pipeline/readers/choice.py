@@ -12,7 +12,6 @@ from data_pipeline.files import resolved
 from data_pipeline.readers import names
 from data_pipeline.readers.sources import SourceFile
 
-PATIENT_FROM = ("auto", "header", "folder", "file")
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 _NOT_SCANS = {*names.NOT_IMAGES, ".json", ".xml"}
 

@@ -16,9 +16,11 @@ ORIENTATIONS = (
 )
 """How stored pixels lie, in the order of the EXIF numbers 1 to 8: `turned-left` must be turned right to stand."""
 
+PATIENT_FROM = ("auto", "header", "folder", "file")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the flags; `readers.stated.from_options` takes their values."""
+    """Declares the flags; `readers.stated.from_options` takes their values, except that of `--patient-from`."""
     group = parser.add_argument_group("what files do not say, or say wrongly")
     group.add_argument(
         "--view", metavar="VIEW", help="anterior or posterior; of files with two views anterior,posterior (in order)"
@@ -34,4 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--energy-window", type=int, metavar="N", help="of files with several (default: the one with the photopeak)"
+    )
+    group.add_argument(
+        "--patient-from",
+        choices=PATIENT_FROM,
+        default="auto",
+        help="how patients are identified (auto: the DICOM header, else the path of the file without the view)",
     )

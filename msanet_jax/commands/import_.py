@@ -44,12 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="left-out",
         help="left-out: not used for training and scores; no-lesion: they get an empty mask",
     )
-    parser.add_argument(
-        "--patient-from",
-        choices=("auto", "header", "folder", "file"),
-        default="auto",
-        help="how patients are identified (auto: the DICOM header, else the path of the file without the view)",
-    )
     scan_flags.add_arguments(parser)
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: a new one)")
     parser.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="of the patients")

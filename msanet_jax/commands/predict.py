@@ -57,12 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name results by pseudonym and view; pseudonyms and new UIDs in DICOM SEG",
     )
     parser.add_argument(
-        "--patient-from",
-        choices=("auto", "header", "folder", "file"),
-        default="auto",
-        help="how patients are identified (auto: the DICOM header, else the path of the file without the view)",
-    )
-    parser.add_argument(
         "--key-file", type=Path, metavar="FILE", help="key of the pseudonyms (default: $MSANET_PSEUDONYM_KEY)"
     )
     parser.add_argument(

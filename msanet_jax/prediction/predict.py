@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import resolved, writable_folder
-from data_pipeline.readers.choice import PATIENT_FROM
 from data_pipeline.readers.damage import LOG
 from data_pipeline.readers.pseudonyms import KEY_VARIABLE, own_key, pseudonym_key
 from data_pipeline.readers.stated import Stated
 from data_pipeline.terminal.progress import progress
+from data_pipeline.terminal.scan_flags import PATIENT_FROM
 from data_pipeline.text import as_line
 from msanet_jax.prediction.earlier_results import clear_earlier
 from msanet_jax.prediction.files import DEFAULT_FORMATS, DICOM_FORMATS, OutputNames, model_facts
@@ -49,7 +49,7 @@ class Request:
       threshold: probability above which a pixel is lesion; None for the recipe's.
       formats: names in `files.FORMATS`; the record STEM.json is always written.
       anonymous: no file names, and pseudonyms and keyed UIDs in DICOM SEG.
-      patient_from: what tells patients apart, one of `choice.PATIENT_FROM`.
+      patient_from: what tells patients apart, one of `scan_flags.PATIENT_FROM`.
       key_file: holds the key of the pseudonyms; None for the environment's, else the one that everybody knows.
       compare: results folder of an earlier time.
       progress: whether several files show a progress bar.

@@ -81,7 +81,7 @@ class Naming:
     Attributes:
       names: keeps names apart.
       anonymous: names results after pseudonym and view.
-      patient_from: one of `choice.PATIENT_FROM`; `auto` is the DICOM header, else the path.
+      patient_from: one of `scan_flags.PATIENT_FROM`; `auto` is the DICOM header, else the path.
     """
 
     names: OutputNames
