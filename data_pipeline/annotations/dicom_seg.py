@@ -13,7 +13,7 @@ import pydicom
 
 from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, combine, connected_instances, kind_of_label
 from data_pipeline.annotations.words import Says, meaning
-from data_pipeline.readers.dicom_file import quiet, read_dicom_file
+from data_pipeline.readers.formats.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.values import check_pixels
 from data_pipeline.scan import ScanError
 

@@ -13,7 +13,7 @@ import numpy as np
 from skimage.draw import disk, polygon
 
 from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, Reading, WeakBox, kind_of_label
-from data_pipeline.readers.images import open_picture
+from data_pipeline.readers.formats.images import open_picture
 from data_pipeline.readers.values import MAX_SIDE_PX
 from data_pipeline.scan import ScanError
 

@@ -11,7 +11,7 @@ from data_pipeline.annotations.kinds import IGNORED, MAX_LESIONS, Annotation, La
 from data_pipeline.annotations.nifti_mask import read_nifti_mask, slices_of
 from data_pipeline.annotations.target import Target
 from data_pipeline.readers.damage import read_or_refuse
-from data_pipeline.readers.images import open_picture
+from data_pipeline.readers.formats.images import open_picture
 from data_pipeline.readers.values import check_size
 from data_pipeline.scan import ScanError
 

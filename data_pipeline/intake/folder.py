@@ -24,7 +24,7 @@ from data_pipeline.annotations.kinds import KINDS, WeakBox, connected_instances
 from data_pipeline.annotations.lesion_facts import LesionFacts
 from data_pipeline.errors import RequestError
 from data_pipeline.intake.manifest import MANIFEST, ImageEntry, read_entries
-from data_pipeline.readers.images import open_picture
+from data_pipeline.readers.formats.images import open_picture
 from data_pipeline.readers.values import check_size
 from data_pipeline.reading import as_record, read_json
 from data_pipeline.scan import Scan

@@ -12,7 +12,7 @@ from data_pipeline.annotations import coco, outlines
 from data_pipeline.errors import RequestError
 from data_pipeline.intake import strangers
 from data_pipeline.readers import names
-from data_pipeline.readers.dicom_file import quiet, read_dicom_file
+from data_pipeline.readers.formats.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.sources import SourceFile
 from data_pipeline.reading import as_record
 from data_pipeline.scan import ScanError, View

@@ -71,17 +71,17 @@ def _read(path: Path, stated: Stated) -> list[Scan]:
     if kind == "archive":
         raise ScanError(f"{path}: is an archive; unpack it and name the files (of an NPZ, save one array as NPY)")
     if kind == "picture":
-        from data_pipeline.readers.images import read_picture
+        from data_pipeline.readers.formats.images import read_picture
 
         return [read_picture(path, stated)]
     if kind == "nifti":
-        from data_pipeline.readers.nifti import read_nifti
+        from data_pipeline.readers.formats.nifti import read_nifti
 
         return [read_nifti(path, stated)]
     if kind == "numpy":
-        from data_pipeline.readers.images import read_numpy
+        from data_pipeline.readers.formats.images import read_numpy
 
         return read_numpy(path, stated)
-    from data_pipeline.readers.dicom import read_dicom
+    from data_pipeline.readers.formats.dicom import read_dicom
 
     return read_dicom(path, stated)

@@ -37,7 +37,7 @@ def choose_scans(files: Sequence[SourceFile]) -> Choice:
     Where there are DICOM files, it is an export of them, and files of other formats are left out. A lone file of
     another modality stays, so that its reader can say what is wrong with it.
     """
-    from data_pipeline.readers.dicom import read_modality  # loads pydicom
+    from data_pipeline.readers.formats.dicom import read_modality  # loads pydicom
 
     marked = {file.name for file in files if _has_dicom_mark(file.path)}
     named = {file.name for file in files}

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
-from data_pipeline.readers.nifti import nifti_stem
+from data_pipeline.readers.formats.nifti import nifti_stem
 from data_pipeline.readers.views import view_and_guess, without_view
 from data_pipeline.scan import View
 

@@ -173,7 +173,7 @@ def _dicomdir(source: Path) -> Source:
 
 def _referenced(source: Path) -> list[list[str]]:
     """Parts of the path of every file that a DICOMDIR lists."""
-    from data_pipeline.readers.dicom_file import quiet, read_dicom_file, sequence, texts
+    from data_pipeline.readers.formats.dicom_file import quiet, read_dicom_file, sequence, texts
 
     with quiet():
         records = sequence(read_dicom_file(source), "DirectoryRecordSequence")

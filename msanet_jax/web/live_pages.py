@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.pages import render
-from data_pipeline.readers.dicom_file import EntryError, entry
+from data_pipeline.readers.formats.dicom_file import EntryError, entry
 from msanet_jax.prediction.files import model_facts
 from msanet_jax.prediction.index_page import TEMPLATES, index_patient
 from msanet_jax.prediction.overlay import black_level

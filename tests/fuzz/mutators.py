@@ -14,7 +14,7 @@ from typing import Any
 import pydicom
 from pydicom.dataelem import DataElement, RawDataElement
 
-from data_pipeline.readers.dicom_file import quiet
+from data_pipeline.readers.formats.dicom_file import quiet
 
 Mutate = Callable[[bytes, random.Random], bytes]
 

@@ -25,7 +25,7 @@ from data_pipeline.intake.folder import load_boxes, load_facts, load_masks, load
 from data_pipeline.intake.layouts import recognise
 from data_pipeline.intake.pairing import pair_files
 from data_pipeline.readers import read_scans
-from data_pipeline.readers.dicom_file import quiet
+from data_pipeline.readers.formats.dicom_file import quiet
 from data_pipeline.readers.sources import open_source
 from data_pipeline.scan import Scan, View
 from msanet_jax.prediction.follow_up import read_results

@@ -28,7 +28,7 @@ from data_pipeline.pages import render
 from data_pipeline.phantom import VERSION
 from data_pipeline.phantom.imaging.camera import CAMERAS, SCATTER_PER_MM, project, slab_sigmas_px
 from data_pipeline.phantom.validation.regions import REAL_BOXES, REAL_ROWS, REAL_THIGH, Person, regions, thigh
-from data_pipeline.readers.dicom import read_dicom
+from data_pipeline.readers.formats.dicom import read_dicom
 from data_pipeline.scan import View
 from data_pipeline.terminal.progress import progress
 

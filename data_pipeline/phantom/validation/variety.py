@@ -36,8 +36,8 @@ from data_pipeline.phantom.validation.measures import (
     planar_contrasts,
     thorax_vector,
 )
-from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.readers.example import packaged_scan
+from data_pipeline.readers.formats.dicom import read_dicom
 from data_pipeline.scan import Scan, View
 from data_pipeline.terminal.progress import progress
 

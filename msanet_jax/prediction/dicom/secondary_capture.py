@@ -11,7 +11,7 @@ import pydicom
 from matplotlib.image import imread
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from data_pipeline.readers.dicom_file import quiet
+from data_pipeline.readers.formats.dicom_file import quiet
 from msanet_jax.prediction.dicom.seg_header import TAKEN_OVER, series_number
 from msanet_jax.prediction.dicom.write_dicom_seg import content_uid, planar_source
 from msanet_jax.prediction.overlay import Drawing, save_overlay

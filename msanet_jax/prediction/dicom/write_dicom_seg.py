@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 from scipy import ndimage
 
-from data_pipeline.readers.dicom_file import entry, quiet, read_dicom_file, sequence
+from data_pipeline.readers.formats.dicom_file import entry, quiet, read_dicom_file, sequence
 from data_pipeline.readers.orientation import AS_STORED, inverse, upright
 from data_pipeline.readers.pseudonyms import keyed_digest
 from data_pipeline.scan import View

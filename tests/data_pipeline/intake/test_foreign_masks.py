@@ -17,7 +17,7 @@ from PIL import Image
 from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.annotations.target import Target
 from data_pipeline.readers import read_scans
-from data_pipeline.readers.images import open_picture
+from data_pipeline.readers.formats.images import open_picture
 from data_pipeline.scan import ScanError, View
 from tests.foreign import HOT, SHAPE, TRUTH, imported, is_refused, labelme, shapes
 from tests.user_files import COLUMNS, LESIONS, ROWS, body_scan, lesion_mask, nm_header, save_dicom, save_picture

@@ -17,7 +17,7 @@ from PIL import Image
 from data_pipeline.phantom import __main__ as phantom_command
 from data_pipeline.phantom.__main__ import main
 from data_pipeline.phantom.simulate import simulate_patient
-from data_pipeline.readers.dicom import read_dicom
+from data_pipeline.readers.formats.dicom import read_dicom
 from data_pipeline.scan import View
 
 FILES = {"patient.json"} | {

@@ -19,7 +19,7 @@ from data_pipeline.annotations.dicom_seg import read_segmentation
 from data_pipeline.annotations.pixels import read_pixel_mask
 from data_pipeline.readers import budget, read_scans
 from data_pipeline.readers.damage import read_or_refuse
-from data_pipeline.readers.dicom import read_modality
+from data_pipeline.readers.formats.dicom import read_modality
 from data_pipeline.scan import ScanError
 from tests.user_files import body_scan, nm_header, save_dicom, save_picture
 

@@ -25,8 +25,8 @@ from pydicom.dataset import Dataset
 from data_pipeline.errors import RequestError
 from data_pipeline.files import resolved
 from data_pipeline.readers import archives
-from data_pipeline.readers.dicom_file import quiet, read_dicom_file
-from data_pipeline.readers.images import open_picture
+from data_pipeline.readers.formats.dicom_file import quiet, read_dicom_file
+from data_pipeline.readers.formats.images import open_picture
 from data_pipeline.readers.pseudonyms import read_or_draw_key
 from data_pipeline.readers.sources import open_source
 from data_pipeline.text import as_file_name, as_line, last_bytes, printable, table_cell

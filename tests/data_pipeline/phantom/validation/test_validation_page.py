@@ -7,8 +7,8 @@ import pytest
 
 from data_pipeline.phantom.validation import page
 from data_pipeline.phantom.validation.regions import REAL_ROWS, Person
-from data_pipeline.readers.dicom import read_dicom
 from data_pipeline.readers.example import packaged_scan
+from data_pipeline.readers.formats.dicom import read_dicom
 
 PEOPLE = 6
 """Fewer than on the page, which takes 16: the median moves by less than the bands' width."""

@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from data_pipeline.readers.dicom_file import EntryError, entry, numbers, quiet, read_dicom_file, texts
-from data_pipeline.readers.dicom_frames import choose_frames, orientation_of_frame, views_of
+from data_pipeline.readers.formats.dicom_file import EntryError, entry, numbers, quiet, read_dicom_file, texts
+from data_pipeline.readers.formats.dicom_frames import choose_frames, orientation_of_frame, views_of
 from data_pipeline.readers.pseudonyms import pseudonym
 from data_pipeline.readers.settle import StoredImage, settle
 from data_pipeline.readers.stated import Stated

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 
 from data_pipeline.readers import orientation
-from data_pipeline.readers.dicom_file import entry, numbers, sequence, texts
+from data_pipeline.readers.formats.dicom_file import entry, numbers, sequence, texts
 from data_pipeline.readers.settle import OTHER_VIEW_REMEDY, VIEW_NOT_STATED, stated_views
 from data_pipeline.readers.stated import Stated
 from data_pipeline.readers.views import guess_note, other_projection, view_and_guess, view_of_text
