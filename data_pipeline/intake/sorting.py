@@ -94,7 +94,7 @@ class Sorted:
             self._take_json(file)
         elif suffix == ".xml":
             self.voc.append(file)
-        elif suffix in names.PICTURES or suffix in (".npy", ".nii"):
+        elif suffix in names.NOT_DICOM:
             kind = names.mask_kind(file.name)
             if kind is None:
                 self.scans.append(ScanFile(file))

@@ -86,7 +86,7 @@ def _is_no_scan(name: str, beside: set[str]) -> bool:
     suffix = names.suffix_of(name)
     if names.is_derived(name) or suffix in _NOT_SCANS:
         return True
-    if suffix in names.PICTURES or suffix in (".npy", ".nii"):
+    if suffix in names.NOT_DICOM:
         return names.mask_kind(name) is not None or _is_copied_scan(name, beside)
     return False
 

@@ -75,7 +75,10 @@ NOT_IMAGES = {".txt", ".md", ".csv", ".tsv", ".pdf", ".html", ".htm", ".log", ".
     ".key",
 }
 # Of two files of one name the one that is nearer to the camera is read.
-_RANKS = {".dcm": 0, "": 0, ".ima": 0, ".nii": 1, ".npy": 2, ".tif": 3, ".tiff": 3, ".png": 4, ".bmp": 5, ".jpg": 6}
+_RANKS = {".dcm": 0, "": 0, ".ima": 0, ".nii": 1, ".npy": 2, ".tif": 3, ".tiff": 3, ".png": 4, ".bmp": 5}
+_RANKS |= {".jpg": 6, ".jpeg": 6}
+NOT_DICOM = _RANKS.keys() - {".dcm", "", ".ima"}
+"""Suffixes of scans that may be masks by their names; a DICOM says itself what it is."""
 
 
 def stem_of(name: str) -> str:
@@ -84,7 +87,7 @@ def stem_of(name: str) -> str:
     if base.lower().endswith((".nii", ".nii.gz")):
         return nifti_stem(base)
     suffix = PurePosixPath(base).suffix.lower()
-    known = suffix in _RANKS or suffix in PICTURES or suffix in (".json", ".xml", ".nrrd", ".nhdr")
+    known = suffix in _RANKS or suffix in (".json", ".xml", ".nrrd", ".nhdr")
     return base[: len(base) - len(suffix)] if known and suffix else base
 
 
