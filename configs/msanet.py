@@ -189,22 +189,15 @@ def _cpu(config: ConfigDict) -> None:
 
 def _released(config: ConfigDict) -> None:
     """The model that comes with the package: 320 virtual patients, 128 px, three quarters of an hour on one core."""
+    _cpu(config)
     config.data.dataset = "phantom_bone/medium"
-    config.data.image_size_px = 128
     config.generator.width = 16
     config.generator.max_width = 224
-    config.generator.cascade_level = 2
-    config.discriminator.width = 8
-    config.discriminator.depth = 3
-    config.train.batch_size = 8
-    config.train.total_epochs = 60.0
     config.train.validate_every_epochs = 4.0
     config.train.checkpoint_every_epochs = 4.0
-    config.train.image_every_epochs = 30.0
     config.adversary.warmup_epochs = 4.0
     config.generator_optimizer.warmup_epochs = 1.0
     config.discriminator_optimizer.warmup_epochs = 1.0
-    config.evaluate.threshold_rule = config.evaluate.calibration = "validation"
 
 
 def _smoke(config: ConfigDict) -> None:
