@@ -26,7 +26,7 @@ PASSED, FAILED, NOT_COLLECTED = 0, 1, 2  # pytest's exit codes; the others say t
 # Imported once, by the process from which each fault's process is forked: they take longer than most tests.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["pytest", "orbax.checkpoint", "optax", "flax.linen", "tensorflow_datasets", "highdicom"]
+    ["pytest", "orbax.checkpoint", "optax", "flax.linen", "tensorflow", "tensorflow_datasets", "highdicom"]
 )
 
 
