@@ -211,10 +211,10 @@ def _scatter_figures() -> list[Figure]:
     return figures
 
 
-def draw_sheet(real: Scan, path: Path, *, patients: int = 12) -> None:
+def draw_sheet(real: Scan, path: Path) -> None:
     """Anterior views beside the real scan, one grey scale."""
     images = [("real scan", real.counts)]
-    for index in range(patients):
+    for index in range(12):
         made = simulate_patient(seed=SEED, index=index, counts=3.6e6, views=(View.ANTERIOR,))
         images.append((f"simulated {index}", made.views[View.ANTERIOR].scan.counts))
     columns = 7
