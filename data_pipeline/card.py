@@ -28,7 +28,7 @@ from data_pipeline.features import BoneScans
 from data_pipeline.files import write_text
 from data_pipeline.pages import render
 from data_pipeline.phantom.patients import draw_patient
-from data_pipeline.phantom.priors import TruthRules
+from data_pipeline.phantom.priors.lesions import TruthRules
 from data_pipeline.reading import read_text
 from data_pipeline.splits import SPLITS
 

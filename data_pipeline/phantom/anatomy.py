@@ -11,12 +11,10 @@ import dataclasses
 import numpy as np
 
 from data_pipeline.phantom.deformation import REFERENCE_HEIGHT_MM, Deformation
-from data_pipeline.phantom.outline import COVERED, ROWS, Column, Grid, covering, girth_mm, outline
+from data_pipeline.phantom.outline import COVERED, Column, Grid, covering, girth_mm, outline
 from data_pipeline.phantom.patients import COLUMNS, Patient, stream
 from data_pipeline.phantom.posture import pose
 from data_pipeline.phantom.skeleton import Skeleton
-
-__all__ = ["COLUMNS", "ROWS", "Anatomy", "Column", "build_anatomy"]
 
 TOP_Z = 1752.0
 

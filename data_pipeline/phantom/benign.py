@@ -12,7 +12,7 @@ from data_pipeline.phantom.anatomy import Anatomy
 from data_pipeline.phantom.lesions import MAX_SPOTS, Grower, Spot
 from data_pipeline.phantom.parts import Part, load_parts
 from data_pipeline.phantom.patients import draw_log_normal, stream
-from data_pipeline.phantom.priors import LesionPriors
+from data_pipeline.phantom.priors.lesions import LesionPriors
 from data_pipeline.phantom.skeleton import Skeleton
 
 FLAT_MM = 9.0

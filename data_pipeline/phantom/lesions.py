@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipeline.phantom.anatomy import Anatomy
 from data_pipeline.phantom.patients import draw, draw_log_normal, stream
-from data_pipeline.phantom.priors import LesionPriors
+from data_pipeline.phantom.priors.lesions import LesionPriors
 from data_pipeline.phantom.skeleton import Skeleton
 
 ELONGATED = ("rib", "clavicle", "humerus", "femur", "tibia")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.phantom.priors import (
+from data_pipeline.phantom.priors.distributions import LogNormal, Normal, Prior
+from data_pipeline.phantom.priors.patient import (
     ACQUISITION,
     ARM_SIDE_DEG,
     BREAST_MM,
@@ -25,9 +26,6 @@ from data_pipeline.phantom.priors import (
     SHAPE,
     SHOULDER_SCALE,
     SIDED,
-    LogNormal,
-    Normal,
-    Prior,
 )
 
 COLUMNS = 256

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import RequestError
-from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy, build_anatomy
+from data_pipeline.phantom.anatomy import Anatomy, build_anatomy
 from data_pipeline.phantom.benign import draw_benign
 from data_pipeline.phantom.imaging.acquisition import Faults, column_sensitivity, displaced, draw_motion
 from data_pipeline.phantom.imaging.camera import CAMERAS, on_the_cpu, project, slab_sigmas_px
 from data_pipeline.phantom.imaging.counting import poisson_quantile
 from data_pipeline.phantom.imaging.volumes import SLAB_MM, SLABS, Volumes, soft_texture
 from data_pipeline.phantom.lesions import Spot, draw_burden, draw_metastases
-from data_pipeline.phantom.patients import Patient, draw_patient, redrawn, stream
-from data_pipeline.phantom.priors import LesionPriors, Prior, TruthRules
+from data_pipeline.phantom.outline import ROWS
+from data_pipeline.phantom.patients import COLUMNS, Patient, draw_patient, redrawn, stream
+from data_pipeline.phantom.priors.distributions import Prior
+from data_pipeline.phantom.priors.lesions import LesionPriors, TruthRules
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import MASKS, Masks, draw_masks, project_spot
 from data_pipeline.phantom.uptake import assign_uptake

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_pipeline.phantom.priors import FILLED
+from data_pipeline.phantom.priors.uptake import FILLED
 
 UNIT_MM = 0.5
 """Resolution of the stored coordinates."""

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from data_pipeline.phantom.lesions import Spot, SpotFacts
-from data_pipeline.phantom.priors import TruthRules
+from data_pipeline.phantom.priors.lesions import TruthRules
 
 MASKS = ("lesions", "lesions_all", "lesions_isocontour", "reader_1", "reader_2", "benign")
 """All masks of a view, by the names of `Masks`."""

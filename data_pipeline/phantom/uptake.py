@@ -12,14 +12,14 @@ import numpy as np
 
 from data_pipeline.phantom.parts import load_parts
 from data_pipeline.phantom.patients import Patient, stream
-from data_pipeline.phantom.priors import (
+from data_pipeline.phantom.priors.lesions import SUPERSCAN_SOFT_SHARE
+from data_pipeline.phantom.priors.uptake import (
     BONE_GROUPS,
     BONE_TO_SOFT,
     BONE_UPTAKE,
     OTHER_BONE_UPTAKE,
     PARTS,
     SPINE_MEMORY,
-    SUPERSCAN_SOFT_SHARE,
     SURFACE_MM,
     UptakeSpreads,
 )

@@ -17,7 +17,7 @@ from data_pipeline import datasets, phantom_examples
 from data_pipeline.datasets import load_split
 from data_pipeline.errors import RequestError
 from data_pipeline.folds import load_splits
-from data_pipeline.phantom.priors import LesionPriors
+from data_pipeline.phantom.priors.lesions import LesionPriors
 from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import SimulatedPatient
 from data_pipeline.scan import View

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
-from data_pipeline.phantom.anatomy import COLUMNS, ROWS, Anatomy
+from data_pipeline.phantom.anatomy import Anatomy
 from data_pipeline.phantom.imaging.camera import on_the_cpu, tissue_volume
 from data_pipeline.phantom.lesions import Spot
-from data_pipeline.phantom.patients import Patient
-from data_pipeline.phantom.priors import MU_BONE_EXTRA_PER_MM, MU_LUNG_PER_MM, MU_SOFT_PER_MM
+from data_pipeline.phantom.outline import ROWS
+from data_pipeline.phantom.patients import COLUMNS, Patient
+from data_pipeline.phantom.priors.uptake import MU_BONE_EXTRA_PER_MM, MU_LUNG_PER_MM, MU_SOFT_PER_MM
 from data_pipeline.phantom.uptake import Uptake
 
 SLABS = 44

@@ -28,7 +28,7 @@ from data_pipeline.phantom.imaging.camera import (
 from data_pipeline.phantom.imaging.volumes import deposit3
 from data_pipeline.phantom.lesions import burden
 from data_pipeline.phantom.patients import draw_patient
-from data_pipeline.phantom.priors import LesionPriors, TruthRules
+from data_pipeline.phantom.priors.lesions import LesionPriors, TruthRules
 from data_pipeline.phantom.simulate import SimulatedPatient, simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import MASKS

@@ -14,7 +14,8 @@ from data_pipeline.phantom.imaging.acquisition import Faults, column_sensitivity
 from data_pipeline.phantom.imaging.camera import CAMERAS, project, slab_sigmas_px
 from data_pipeline.phantom.lesions import draw_metastases
 from data_pipeline.phantom.patients import draw_patient
-from data_pipeline.phantom.priors import LesionPriors, LogNormal, TruthRules
+from data_pipeline.phantom.priors.distributions import LogNormal
+from data_pipeline.phantom.priors.lesions import LesionPriors, TruthRules
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import Projection, project_spot

@@ -10,15 +10,9 @@ import pytest
 from data_pipeline.phantom import simulate
 from data_pipeline.phantom.imaging.acquisition import Faults
 from data_pipeline.phantom.patients import draw_patient, redrawn
-from data_pipeline.phantom.priors import (
-    ACQUISITION,
-    COUNTS_PER_VIEW,
-    PHYSIOLOGY,
-    POSTURE,
-    SHAPE,
-    LesionPriors,
-    Uniform,
-)
+from data_pipeline.phantom.priors.distributions import Uniform
+from data_pipeline.phantom.priors.lesions import LesionPriors
+from data_pipeline.phantom.priors.patient import ACQUISITION, COUNTS_PER_VIEW, PHYSIOLOGY, POSTURE, SHAPE
 from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import AIR_COUNTS, COLUMNS, ROWS
 from data_pipeline.phantom_bone import SHIFTED_SETS, SIZES, STRESS_SETS, planned_views

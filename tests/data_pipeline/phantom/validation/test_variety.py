@@ -15,15 +15,10 @@ from data_pipeline.phantom.lesions import draw_burden, draw_metastases
 from data_pipeline.phantom.outline import girth_mm
 from data_pipeline.phantom.parts import Part, load_parts
 from data_pipeline.phantom.patients import Patient, draw_patient, stream
-from data_pipeline.phantom.priors import (
-    EDGE_COLUMNS,
-    PARTS,
-    POSTURE,
-    SUPERSCAN_SOFT_SHARE,
-    LesionPriors,
-    TruthRules,
-    Uniform,
-)
+from data_pipeline.phantom.priors.distributions import Uniform
+from data_pipeline.phantom.priors.lesions import SUPERSCAN_SOFT_SHARE, LesionPriors, TruthRules
+from data_pipeline.phantom.priors.patient import EDGE_COLUMNS, POSTURE
+from data_pipeline.phantom.priors.uptake import PARTS
 from data_pipeline.phantom.skeleton import load_skeleton
 from data_pipeline.phantom.truth import project_spot, scored_mask
 from data_pipeline.phantom.uptake import assign_uptake
