@@ -237,6 +237,13 @@ def _tpu(config: ConfigDict) -> None:
     config.adversary.pyramid_levels = 2
 
 
+def _gpu(config: ConfigDict) -> None:
+    """Made for a GPU's tensor cores: bfloat16, channels in multiples of 8; not trained yet."""
+    config.generator.width = 32
+    config.generator.dtype = "bfloat16"
+    config.discriminator.dtype = "bfloat16"
+
+
 def _no_cdc(config: ConfigDict) -> None:
     """Without the cascade dilated convolutions."""
     config.generator.cascade_dilations = ()
@@ -283,6 +290,7 @@ VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
     "cpu": _cpu,
     "smoke": _smoke,
     "tpu": _tpu,
+    "gpu": _gpu,
     "released": _released,
     "no_cdc": _no_cdc,
     "no_msm": _no_msm,

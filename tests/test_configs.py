@@ -31,7 +31,7 @@ def test_variants_combine() -> None:
     assert get_config("cpu").generator.cascade_dilations == (1, 2, 4, 8)
 
 
-@pytest.mark.parametrize("variants", ["help", "gpu", "cpu,gpu"])
+@pytest.mark.parametrize("variants", ["help", "npu", "cpu,npu"])
 def test_unknown_variant_lists_the_known(variants: str) -> None:
     with pytest.raises(ValueError, match="no_deep_supervision"):
         get_config(variants)

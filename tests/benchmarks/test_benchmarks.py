@@ -96,7 +96,7 @@ def test_help_does_without_what_is_not_installed(capsys: pytest.CaptureFixture[s
     [
         ("configs/absent.py", "no such recipe"),
         ("README.md", "not a Python file"),
-        ("configs/msanet.py:gpu", "unknown variant gpu"),
+        ("configs/msanet.py:npu", "unknown variant npu"),
     ],
 )
 def test_a_recipe_that_does_not_exist(recipe: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,7 @@ def test_another_config_is_refused(finished: Path, data_dir: Path, environment: 
     ("arguments", "code", "said"),
     [
         (["--config=configs/msanet.py:help"], 0, "no_deep_supervision"),
-        (["--config=configs/msanet.py:gpu", "--workdir=x"], 2, "unknown variant gpu"),
+        (["--config=configs/msanet.py:npu", "--workdir=x"], 2, "unknown variant npu"),
         (["--config=configs/msanet.py:cpu", "--workdir=x", "--config.train.epochs=3"], 2, "no such key: 'epochs'"),
         (["--config=configs/msanet.py:cpu", "--workdir=x", "--config.train.batch_size=2.5"], 2, "batch_size"),
         (["--config=configs/msanet.py:cpu"], 2, "--workdir is missing"),
