@@ -118,6 +118,18 @@ def match_lesions(
     )
 
 
+def touching(ids: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The predicted components that touch a lesion, `[rows, columns]` bool; the others are the false positives.
+
+    Example:
+      >>> ids = np.array([[1, 1, 0, 0, 0, 0]])
+      >>> touching(ids, np.array([[0, 1, 1, 0, 0, 1]], bool)).astype(int).tolist()
+      [[0, 1, 1, 0, 0, 0]]
+    """
+    components, _ = ndimage.label(prediction, structure=EIGHT_CONNECTED)
+    return prediction & np.isin(components, components[ids > 0])
+
+
 def share_out(ids: np.ndarray, components: np.ndarray, *, pixel_size_mm: tuple[float, float]) -> np.ndarray:
     """The lesion each predicted pixel belongs to, 0 for pixels of components that touch none.
 

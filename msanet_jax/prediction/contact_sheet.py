@@ -14,9 +14,10 @@ from matplotlib.transforms import Bbox, TransformedBbox
 from PIL import Image
 from scipy import ndimage
 
+from data_pipeline.normalize import black_level
 from data_pipeline.pages.palette import FAINT, FIELD, INK, LESION, rgb
 from data_pipeline.windows import crop
-from msanet_jax.prediction.overlay import black_level, save_picture
+from msanet_jax.prediction.overlay import save_picture
 from msanet_jax.prediction.segmentation import Segmentation
 
 SHOWN_MAX = 60

@@ -200,7 +200,7 @@ def model_name(provenance: Mapping[str, Any]) -> str:
 
 def model_facts(provenance: Mapping[str, Any], threshold: float) -> str:
     """One line on what marked the lesions."""
-    return f"Model {model_name(provenance)}, step {provenance.get('step')}; a pixel is marked above {threshold:g}."
+    return f"Model {model_name(provenance)}, step {provenance.get('step')}; a pixel is marked above {threshold:.3g}."
 
 
 def lesion_table(*scans: tuple[str, ScanRecord], heading: bool = True) -> str:

@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Affine2D, Bbox, BboxTransformTo, TransformedBbox
 from PIL import Image
 
+from data_pipeline.normalize import black_level
 from data_pipeline.pages.palette import FAINT, FIELD, INK, LESION, LINE
 from data_pipeline.scan import Scan, View
 from data_pipeline.windows import ThoraxBox, crop
@@ -29,8 +30,6 @@ _PANEL_HEIGHT_IN, _WHOLE_WIDTH_MAX_IN, _LIST_WIDTH_IN = 6.6, 3.3, 2.9
 _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.75, 0.45, 0.3
 _DPI = 130
 _PNG_LEVEL = 2  # a third of the time of matplotlib's level, and files as large
-# Black is where this share of the patient's pixels ends, so that one bladder does not pale the bones.
-_WINDOW_PERCENTILE = 99.3
 _LIST_ROWS_MAX = 22
 _SCALE_BAR_MM = 100.0
 
@@ -204,7 +203,7 @@ def _draw_list(figure: Figure, place: Bbox, drawing: Drawing) -> None:
     number = len(drawing.lesions)
     heading = {0: "No lesion marked", 1: "1 lesion marked"}.get(number, f"{number} lesions marked")
     words(0, 1, heading, fontsize=12, weight="bold", color=LESION if number else INK)
-    words(0, 0.955, f"probability above {drawing.threshold:g}", fontsize=9, color=FAINT)
+    words(0, 0.955, f"probability above {drawing.threshold:.3g}", fontsize=9, color=FAINT)
     if not number:
         return
     in_mm = drawing.scan.pixel_size_mm is not None
@@ -226,12 +225,6 @@ def _outline(panel: _Panel, probability: np.ndarray, threshold: float, *, linewi
     if framed.max() > threshold:
         found = cast("list[np.ndarray]", contour_generator(z=framed, line_type=LineType.Separate).lines(threshold))
         panel.lines([line - 1.0 for line in found], color=LESION, linewidth=linewidth)
-
-
-def black_level(counts: np.ndarray) -> float:
-    """Counts that are shown black."""
-    inside = counts[counts > counts.mean()]
-    return max(float(np.percentile(inside, _WINDOW_PERCENTILE)), 1.0) if inside.size else 1.0
 
 
 def _title(drawing: Drawing) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from data_pipeline.readers.names import split_view, stem_of
@@ -65,7 +66,10 @@ def patient_label(patient: str, scans: Sequence[tuple[str, ScanRecord]]) -> str:
       'ward7'
     """
     labels: dict[str, None] = {}
-    for stem, record in scans:
+    stems = {stem for stem, _ in scans}
+    for named, record in scans:
+        first = re.sub(r"-\d+$", "", named)
+        stem = first if first in stems else named
         own = stem_of(record.source)
         # A stem of the file's own name may have a number behind it that keeps results apart.
         if label := split_view(own if stem.startswith(own) else stem)[1]:

@@ -1,7 +1,7 @@
 """FROC, precision-recall, calibration, scores by lesion size and training curves, drawn once for PNG and report page.
 
 A drawing takes axes and runs, labels its lines where there is a single run, and returns what the picture shows in
-words. The report page makes SVG of it, every run a colour, with the letters as outlines: it prints and needs no font.
+words. The report page holds it as SVG, every run a colour, with the letters as outlines: it prints and needs no font.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from data_pipeline.files import nan_to_null
 from data_pipeline.pages import number
-from data_pipeline.pages.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW
+from data_pipeline.pages.palette import BLUE, FAINT, GREEN, GREY, INK, LINE, ORANGE, PURPLE, SKY, YELLOW
 from msanet_jax.evaluation.results import Curves, Evaluation, LesionBins, LesionScores, SizeBin, Summary
 from msanet_jax.report.data import Run, Scored
 from msanet_jax.report.figure import line_of, save, style
@@ -34,6 +36,8 @@ FALSE_POSITIVES_SHOWN = 10.0
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY)
 _LINES = ("-", "--", ":")
 _LEGEND_RUNS_MAX = 8
+_PAGE_COLOURS = {INK: "ink", FAINT: "faint", LINE: "line", GREY: "ink"}
+"""What is drawn in a colour of the page follows it into the dark."""
 Drawing = Callable[[Axes, Sequence[Scored]], str]
 
 
@@ -44,7 +48,7 @@ class Plot:
     Attributes:
       title: above it.
       alt: what it shows, in words.
-      svg: the picture.
+      svg: the picture, an element of the page.
     """
 
     title: str
@@ -94,12 +98,12 @@ def size_text(row: SizeBin) -> str:
 def write_curves(path: Path, history: Path, footer: str) -> None:
     """Draws every training curve of a run over epochs as one PNG."""
     rows = read_history(history)
-    figure = Figure(figsize=(13.5, 6.6), layout="constrained")
+    figure = Figure(figsize=(13.5, 6.8), layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.03))
     for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         drawn = draw_history(style(axes), [rows], panel)
         _legend_above(axes, columns=3, title=panel.title)
         if not drawn:
-            axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color="0.5")
+            axes.text(0.5, 0.5, "not in this run", transform=axes.transAxes, ha="center", color=FAINT)
     save(figure, path, footer)
 
 
@@ -176,7 +180,7 @@ def draw_history(axes: Axes, histories: Sequence[Sequence[HistoryRow]], panel: P
         if drawn:
             text = _label(key)
             shown.append(text)
-            line, ink = (_LINES[order], "0.3") if many else ("-", colour(order))
+            line, ink = (_LINES[order], FAINT) if many else ("-", colour(order))
             axes.plot([], [], line, color=ink, label=text)
     axes.set_xlabel("epoch")
     if len(shown) > 1 and panel.log:
@@ -207,7 +211,7 @@ def draw_froc(axes: Axes, runs: Sequence[Scored]) -> str:
         found = line_of(point.sensitivity for point in known)
         axes.plot(at, found, "o", color=ink, markersize=3.5, label="operating points, 95 % intervals")
         if not math.isnan(scores["lesion_recall"]):
-            label = f"components at threshold {scores['threshold']:g}"
+            label = f"components at threshold {scores['threshold']:.3g}"
             _diamond(axes, scores["false_positives_per_image"], scores["lesion_recall"], ink, label)
     axes.set_xscale("symlog", linthresh=0.25, linscale=0.5)
     axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
@@ -224,15 +228,15 @@ def draw_precision_recall(axes: Axes, runs: Sequence[Scored]) -> str:
     """Precision over recall of pixels at all thresholds, on lines of equal DSC."""
     for dsc in (0.2, 0.4, 0.6, 0.8):
         recall = np.linspace(dsc / (2 - dsc), 1.0, 500)
-        axes.plot(recall, dsc * recall / (2 * recall - dsc), color="0.85", linewidth=1, zorder=0)
-        axes.text(1.0, dsc / (2 - dsc), f"DSC {dsc:g} ", color="0.5", fontsize=7, ha="right", va="bottom")
+        axes.plot(recall, dsc * recall / (2 * recall - dsc), color=LINE, linewidth=1, zorder=0)
+        axes.text(1.01, dsc / (2 - dsc), f"DSC {dsc:g}", color=FAINT, fontsize=7, va="center")
     for place, run in enumerate(runs):
         curve, scores = run.curves.precision_recall, run.scores
         if curve.recall:
             ink, label = colour(place), f"{run.name}, all thresholds"
             axes.plot(curve.recall, curve.precision, color=ink, linewidth=1.4, label=label)
         if not math.isnan(scores["precision_pooled"] + scores["recall_pooled"]):
-            label = f"threshold {scores['threshold']:g}: DSC {number(scores['dsc_pooled'])}"
+            label = f"threshold {scores['threshold']:.3g}: DSC {number(scores['dsc_pooled'])}"
             _diamond(axes, scores["recall_pooled"], scores["precision_pooled"], colour(place), label)
     axes.set(xlabel="recall (pixels)", ylabel="precision (pixels)", xlim=(0, 1), ylim=(0, 1.02))
     return (
@@ -243,7 +247,7 @@ def draw_precision_recall(axes: Axes, runs: Sequence[Scored]) -> str:
 
 def draw_calibration(axes: Axes, runs: Sequence[Scored]) -> str:
     """Share of lesion pixels over mean probability, a point per bin."""
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="perfect")
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--", label="perfect")
     for place, run in enumerate(runs):
         bins = [row for row in run.curves.calibration if row.pixels]
         across, up = line_of(row.probability_mean for row in bins), line_of(row.lesion_share for row in bins)
@@ -306,7 +310,9 @@ def _legend_above(axes: Axes, handles: Sequence[Any] = (), *, columns: int = 2, 
     shown = list(handles) or axes.get_legend_handles_labels()[0]
     if shown:
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns, "borderaxespad": 0.2}
-        axes.legend(handles=shown, frameon=False, fontsize=8, handlelength=1.6, columnspacing=1.2, **place)
+        axes.legend(
+            handles=shown, frameon=False, fontsize=8, labelcolor=INK, handlelength=1.6, columnspacing=1.2, **place
+        )
     axes.set_title(title, fontsize=10, pad=6 + 13 * math.ceil(len(shown) / columns))
 
 
@@ -332,7 +338,7 @@ def _bar(axes: Axes, place: float, ends: Sequence[float | None], ink: str) -> No
 
 
 def _diamond(axes: Axes, x: float, y: float, ink: str, label: str) -> None:
-    axes.plot(x, y, "D", color=ink, markeredgecolor="k", label=label)
+    axes.plot(x, y, "D", color=ink, markeredgecolor=INK, label=label)
 
 
 def _svg(figure: Figure, axes: Axes, runs: Sequence[Scored], title: str, keys: Sequence[Any]) -> str:
@@ -342,7 +348,22 @@ def _svg(figure: Figure, axes: Axes, runs: Sequence[Scored], title: str, keys: S
         lines += [axes.plot([], [], color=colour(place), label=run.name)[0] for place, run in enumerate(runs)]
     if lines:
         _legend_above(axes, lines)
+    figure.patch.set_visible(False)
+    axes.patch.set_visible(False)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "path"}):
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+    return _inline(text.getvalue(), re.sub(r"\W+", "-", title.lower()))
+
+
+def _inline(svg: str, name: str) -> str:
+    """An SVG file as an element of a page: it takes the page's colours, and its ids are its own."""
+    element = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    element = re.sub(r' xmlns(:xlink)?="[^"]*"| (width|height)="[0-9.]+pt"', "", element)
+    element = element.replace("xlink:href", "href")
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', element))
+    element = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", element)
+    element = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", element)
+    for colour, variable in _PAGE_COLOURS.items():
+        element = element.replace(colour.lower(), f"var(--{variable})")
+    return element

@@ -12,20 +12,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_pipeline.files import write_bytes
+from data_pipeline.pages.palette import FAINT, INK, LINE
 
 
 def style(axes: Axes) -> Axes:
-    """A faint grid behind the curves, without a frame above and on the right."""
-    axes.grid(alpha=0.25)
+    """A faint grid behind the curves, without a frame above and on the right; the colours of the pages."""
+    axes.grid(color=LINE, alpha=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(which="both", color=FAINT, labelcolor=INK)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_color(INK)
     return axes
 
 
 def save(figure: Figure, path: Path, footer: str = "") -> None:
     """Writes a whole PNG; `footer` is the line below it."""
     if footer:
-        figure.supxlabel(footer, fontsize=8, color="0.4")
+        figure.supxlabel(footer, fontsize=8, color=FAINT)
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
     write_bytes(path, picture.getvalue())

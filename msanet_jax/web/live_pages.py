@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.normalize import black_level
 from data_pipeline.pages import render
 from data_pipeline.readers.formats.dicom_file import EntryError, entry
 from msanet_jax.prediction.files import model_facts
 from msanet_jax.prediction.index_page import TEMPLATES, index_patient
-from msanet_jax.prediction.overlay import black_level
 from msanet_jax.prediction.patient_page import sheet_values
 from msanet_jax.prediction.records import ScanRecord
 from msanet_jax.runs.notices import model_notice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from data_pipeline.pages.palette import FAINT, INK
 from msanet_jax.evaluation.results import (
     CalibrationBin,
     Curves,
@@ -123,14 +125,19 @@ def test_training_that_never_ran_is_left_out_and_a_score_of_zero_is_not() -> Non
 def test_of_many_runs_each_has_a_colour_and_only_the_first_key_is_drawn() -> None:
     lines, axes = _lines(draw_history, PANELS[0], runs=(ROWS, ROWS))
     assert [line.get_color() for line in axes.lines if len(line.get_xdata())] == [colour(0), colour(1)]
-    assert lines["supervised loss"].get_color() == "0.3" and axes.get_yscale() == "linear"
+    assert lines["supervised loss"].get_color() == FAINT and axes.get_yscale() == "linear"
 
 
 def test_legends_cover_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every legend, of one run and of several, lies above its axes, and below the title."""
     figures: list[Figure] = []
     monkeypatch.setattr(curves, "save", lambda figure, path, footer: figures.append(figure))
-    monkeypatch.setattr(curves.FigureCanvasSVG, "print_svg", lambda canvas, *_, **__: figures.append(canvas.figure))
+
+    def drawn(canvas: Any, file: Any, **_: Any) -> None:
+        figures.append(canvas.figure)
+        file.write("<svg>")
+
+    monkeypatch.setattr(curves.FigureCanvasSVG, "print_svg", drawn)
     monkeypatch.setattr(curves, "read_history", lambda path: ROWS)
     curves.write_curves(Path(), Path(), "")
     two = [SimpleNamespace(name=name, history=ROWS, scores=SCORES, bins=BINS, curves=CURVES) for name in "ab"]
@@ -161,3 +168,17 @@ def test_words_beside_the_pictures() -> None:
     assert words["Calibration"].endswith("ECE of one: 0.0123.")
     assert "mean DSC of lesions in each bin" in words["DSC by lesion size"]
     assert words["Generator: validation patients"] == "Generator: validation patients over epochs: DSC."
+
+
+def test_pictures_of_a_page_take_its_colours_and_share_no_id() -> None:
+    plots = score_curves([RUN])
+    page = "".join(plot.svg for plot in plots)
+    assert not re.search(f"{INK}|{FAINT}|#000|#fff|http|<metadata", page, re.IGNORECASE)
+    assert {found for plot in plots for found in re.findall(r"var\((--\w+)\)", plot.svg)} == {
+        "--ink",
+        "--faint",
+        "--line",
+    }
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) > 0
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) == set(ids)

@@ -20,10 +20,12 @@ from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.pages import interval_text, number
 from msanet_jax import cli
 from msanet_jax.evaluation.field_maps import Probability, field_probability
+from msanet_jax.evaluation.lesions import touching
 from msanet_jax.report.data import paired_differences, read_runs
 from msanet_jax.report.page import page
 from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
 from msanet_jax.training import outcome
+from tests.colours import contrast
 from tests.fakes import fake_split
 
 SPLITS = {"train": fake_split(8), "validation": fake_split(6, seed=1), "test": fake_split(10, seed=2)}
@@ -115,7 +117,7 @@ def test_page_of_one_run(runs: list[Path]) -> None:
     text = page(read_runs(runs[:1]))
     metrics = json.loads((runs[0] / "metrics.json").read_text())
     low, high = metrics["test"]["intervals"]["dsc_pooled"]
-    assert text.count("not comparable with the 0.6671") == 2
+    assert text.count("not comparable with the 0.6671") == 1
     assert f"<b>{metrics['test']['dsc_pooled']:.3f}</b><span>pooled DSC" in text
     assert f"95 % interval {low:.3f} to {high:.3f}" in text
     titles = re.findall(r'<figure class="plot"><figcaption>([^<]+)', text)
@@ -220,6 +222,10 @@ def test_the_page_needs_no_networks() -> None:
 
 @pytest.fixture
 def opened(browser: Any, runs: list[Path], tmp_path: Path) -> Any:
+    return _open(browser, runs, tmp_path)
+
+
+def _open(browser: Any, runs: list[Path], tmp_path: Path) -> Any:
     from selenium.webdriver.support.ui import WebDriverWait
 
     (tmp_path / "page.html").write_text(page(read_runs(runs)), encoding="utf-8")
@@ -285,6 +291,51 @@ def test_the_threshold_slider_counts_again(opened: Any, runs: list[Path]) -> Non
     assert opened.get_log("browser") == []
 
 
+def _borders(mask: np.ndarray) -> int:
+    """Sides of pixels of a mask that border on something else."""
+    framed = np.pad(mask, 1).astype(int)
+    return int(np.abs(np.diff(framed, axis=0)).sum() + np.abs(np.diff(framed, axis=1)).sum())
+
+
+def test_marks_and_missed_lesions_are_outlined_and_nothing_is_filled(
+    browser: Any, runs: list[Path], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    cases = read_cases(run)
+    assert cases is not None
+    # A false mark in a corner, one more at its corner, so that both are one, and one at the edge that is its own.
+    for pixels in ((0, 0), (0, 1), (1, 2), (0, 15)):
+        assert cases.instances[0][pixels] == 0
+        cases.level[0][pixels] = 900
+    write_cases(run, cases)
+    opened = _open(browser, [run], tmp_path)
+    seen = set()
+    for threshold in (0.05, 0.3, 0.7, 0.95):
+        _choose(opened, "threshold", round(1000 * threshold))
+        expected = dict.fromkeys(("truth", "missed", "hit", "false"), 0)
+        for ids, level in zip(cases.instances, cases.level, strict=True):
+            marked = level > round(1000 * threshold)
+            hit = touching(ids, marked)
+            expected["hit"] += _borders(hit)
+            expected["false"] += _borders(marked & ~hit)
+            for lesion in np.unique(ids[ids > 0]):
+                expected["truth"] += _borders(ids == lesion)
+                # A lesion is found from this share of its pixels on.
+                if marked[ids == lesion].mean() < _config().evaluate.lesion_overlap_min:
+                    expected["missed"] += _borders(ids == lesion)
+        drawn = opened.execute_script(
+            "const sides = (path) => (path.getAttribute('d').match(/M/g) ?? []).length, found = {};"
+            "for (const path of document.querySelectorAll('.case path')) {"
+            "  const name = path.getAttribute('class'); found[name] = (found[name] ?? 0) + sides(path);"
+            "} return found"
+        )
+        assert drawn == expected
+        seen |= {name for name, sides in drawn.items() if sides}
+    assert seen == set(expected)
+    styles = "return [...document.querySelectorAll('.case path')].map((path) => getComputedStyle(path).fill)"
+    assert set(opened.execute_script(styles)) == {"none"}
+
+
 def test_filters_sorting_and_fading(opened: Any) -> None:
     _choose(opened, "bone", "sternum")
     assert (_sums(opened)["images"], _sums(opened)["found"].split()[-1]) == ("1", "1")
@@ -311,10 +362,27 @@ def test_filters_sorting_and_fading(opened: Any) -> None:
     assert opened.get_log("browser") == []
 
 
-def test_a_phone_does_not_scroll_sideways(opened: Any) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_a_picture_in_full_width_and_curves_that_can_be_read(opened: Any, scheme: str) -> None:
     metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    opened.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
     try:
         assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
+        assert opened.find_element("css selector", ".case .stack").rect["width"] > 330
+        curve = opened.find_element("css selector", ".plot svg")
+        assert curve.rect["width"] > 330
+        ink = curve.find_element("css selector", "use").value_of_css_property("fill")
+        paper = opened.find_element("tag name", "body").value_of_css_property("background-color")
+        assert contrast(ink, paper) > 4.5
+        # Nothing lies behind the curves but the page.
+        filled = (
+            "return [...arguments[0].querySelectorAll('path')].filter((path) => getComputedStyle(path).fill !== 'none')"
+            ".map((path) => path.getBoundingClientRect().width)"
+        )
+        assert max(opened.execute_script(filled, curve)) < 50
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from msanet_jax.web.server import served
 from msanet_jax.web.visit_folder import visit_folder
+from tests.colours import contrast, luminance
 from tests.user_files import LESIONS, body_scan, nm_header, save_dicom
 
 
@@ -232,9 +232,8 @@ def test_it_fits_and_can_be_read(driven: Any, both: Path, width: int, scheme: st
             driven.execute_script(f"return getComputedStyle(document.body).{name}")
             for name in ("color", "backgroundColor")
         )
-        light, dark = sorted((_luminance(ink), _luminance(paper)), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) > 7
-        assert (_luminance(paper) < 0.1) == (scheme == "dark")
+        assert contrast(ink, paper) > 7
+        assert (luminance(paper) < 0.1) == (scheme == "dark")
 
     check()
     assert not driven.find_element("id", "all").is_displayed()  # nothing to download yet
@@ -246,8 +245,34 @@ def test_it_fits_and_can_be_read(driven: Any, both: Path, width: int, scheme: st
     assert (tops[0] == tops[1]) == (width == 1400)
 
 
-def _luminance(colour: str) -> float:
-    """Relative luminance of `rgb(r, g, b)` by WCAG 2."""
-    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+@pytest.mark.parametrize("width", [1400, 390])
+def test_four_views_and_their_sliders_are_seen_together(driven: Any, both: Path, tmp_path: Path, width: int) -> None:
+    """Nothing scrolls by itself; on a wide screen all views fit it, on a phone the sliders stay below the pictures."""
+    height = 900 if width == 1400 else 844
+    driven.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 640},
+    )
+    early = np.stack([body_scan(2), body_scan(3)])
+    earlier = save_dicom(nm_header(early, views=("Anterior", "Posterior")), tmp_path / "early.dcm")
+    driven.execute_script("document.getElementById('time').value = 'earlier'")
+    _upload(driven, earlier)
+    driven.execute_script("document.getElementById('time').value = 'now'")
+    driven.find_element("id", "files").send_keys(str(both))
+    _until(driven, lambda page: page.find_elements("css selector", "#patients tbody tr"))
+    driven.get(driven.find_element("css selector", "#patients tbody th a").get_attribute("href"))
+    _until(driven, lambda page: page.execute_script("return document.body.dataset.ready"))
+    assert len(driven.find_elements("tag name", "canvas")) == 4
+    assert driven.execute_script("return document.documentElement.scrollWidth") <= width
+    scrolling = (
+        "return [...document.querySelectorAll('body *')].filter((each) => each.scrollHeight > each.clientHeight"
+        " && ['auto', 'scroll'].includes(getComputedStyle(each).overflowY)).map((each) => each.className)"
+    )
+    assert driven.execute_script(scrolling) == []
+    box = "const box = document.getElementById(arguments[0]).getBoundingClientRect(); return [box.top, box.bottom]"
+    if width == 1400:
+        top, bottom = driven.execute_script(box, "views")
+        assert 500 < bottom - top <= height
+    else:
+        top, bottom = driven.execute_script(box, "controls")
+        assert height / 2 < top < bottom <= height

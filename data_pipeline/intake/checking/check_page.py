@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from data_pipeline.errors import RequestError
 from data_pipeline.files import writable_folder, write_json, write_text
 from data_pipeline.intake.checking.findings import CheckedImage, Report
 from data_pipeline.intake.folder import load_boxes, load_masks, load_scan
+from data_pipeline.normalize import black_level
 from data_pipeline.pages import NOTICE, render
 from data_pipeline.pages.palette import FIELD, MASKS, WEAK_BOX, rgb
 from data_pipeline.windows import crop
@@ -28,7 +30,7 @@ PICTURE_ROWS = 400
 PICTURES_MAX = 600
 """Of larger sets the page shows those with problems first, then as many others as fit."""
 
-_BLACK_PERCENTILE, _GAP_PX = 99.3, 6
+_GAP_PX = 6
 Box = tuple[float, float, float, float]
 """Row, column, rows and columns in pixels of the scan."""
 
@@ -86,7 +88,11 @@ def page(report: Report) -> str:
     bad = {image.entry.patient for image in report.images if image.problems}
     for image in sorted(report.images, key=lambda image: image.entry.patient not in bad)[:PICTURES_MAX]:
         patients.setdefault(image.entry.patient, []).append((image, _picture(report.data_set.folder, image)))
-    figures = {name: _figure_text(value) for name, value in report.fingerprint.items() if value not in (None, {})}
+    figures = {
+        re.sub(r" (mm|px)$", r", \1", name.replace("_", " ")): _figure_text(value)
+        for name, value in report.fingerprint.items()
+        if value not in (None, {})
+    }
     return render(
         _TEMPLATE,
         report=report,
@@ -131,7 +137,7 @@ def _picture(folder: Path, image: CheckedImage) -> bytes:
     boxes: list[tuple[Box, str]] = []
     with contextlib.suppress(RequestError):
         boxes = [((weak.row, weak.column, weak.rows, weak.columns), WEAK_BOX) for weak in load_boxes(folder, entry)]
-    black = _black(scan.counts)
+    black = black_level(scan.counts)
     moved = [((a - box.row, b - box.column, rows, columns), colour) for (a, b, rows, columns), colour in boxes]
     picture = _panel(crop(scan.counts, box), black, [(crop(ids, box), colour) for ids, colour in outlines], moved)
     if max(scan.counts.shape) > box.size_px:
@@ -165,19 +171,14 @@ def _panel(
     return drawn
 
 
-def _black(counts: np.ndarray) -> float:
-    inside = counts[counts > counts.mean()]
-    return max(float(np.percentile(inside, _BLACK_PERCENTILE)), 1.0) if inside.size else 1.0
-
-
 def _outline(pixels: np.ndarray, ids: np.ndarray, colour: tuple[int, int, int]) -> None:
-    """Colours the pixels just outside the mask; a lesion smaller than a pixel of the picture still shows."""
+    """Colours two pixels just outside the mask; a lesion smaller than a pixel of the picture still shows."""
     rows, columns = pixels.shape[:2]
     nearest = np.ix_(np.arange(rows) * ids.shape[0] // rows, np.arange(columns) * ids.shape[1] // columns)
     region = ids[nearest] > 0
     row, column = np.nonzero(ids)
     region[row * rows // ids.shape[0], column * columns // ids.shape[1]] = True
-    pixels[ndimage.binary_dilation(region, np.ones((3, 3), bool)) & ~region] = colour
+    pixels[ndimage.binary_dilation(region, np.ones((3, 3), bool), iterations=2) & ~region] = colour
 
 
 def _rectangle(draw: ImageDraw.ImageDraw, box: Box, scale: float, colour: str) -> None:

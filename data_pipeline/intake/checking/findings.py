@@ -140,7 +140,7 @@ def fingerprint(data_set: DataSetFolder, images: Sequence[CheckedImage]) -> dict
         "scans": len(images),
         "patients": len({image.entry.patient for image in images}),
         "patients_by_split": {split: len(patients) for split, patients in data_set.splits.items()},
-        "scans_by_split": dict(by_split),
+        "scans_by_split": {split: by_split[split] for split in data_set.splits if split in by_split},
         "views": _tally(str(image.entry.view) for image in images),
         "matrices_px": _tally(f"{image.shape[0]} x {image.shape[1]}" for image in read),
         "pixel_sizes_mm": _tally(f"{np.sqrt(np.prod(image.entry.pixel_size_mm)):.2f}" for image in images),

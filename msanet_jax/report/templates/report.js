@@ -2,8 +2,6 @@
 (async () => {
   const byId = (name) => document.getElementById(name);
   const data = JSON.parse(byId("gallery-data").textContent);
-  const COLOURS = { hit: {{ palette.HIT|rgb|list }}, missed: {{ palette.MISSED|rgb|list }}, false: {{ palette.FALSE|rgb|list }}, truth: {{ palette.TRUTH|rgb|list }} };
-  const LINE_SCALE = 6;
   if (typeof DecompressionStream === "undefined") {
     byId("gallery-problem").textContent = "This browser is too old for the gallery: it has no DecompressionStream.";
     byId("gallery-problem").hidden = false;
@@ -40,13 +38,13 @@
       if (!id) { outside[level[i]]++; continue; }
       inside[level[i]]++;
       pixels++;
-      if (!lesions.has(id)) lesions.set(id, { histogram: new Uint32Array(data.levels + 1), pixels: 0 });
+      if (!lesions.has(id)) lesions.set(id, { histogram: new Uint32Array(data.levels + 1), places: [] });
       lesions.get(id).histogram[level[i]]++;
-      lesions.get(id).pixels++;
+      lesions.get(id).places.push(i);
     }
     const found = image.lesions.map((fact) => {
       const counted = lesions.get(fact.id);
-      return { ...fact, pixels: counted.pixels, above: above(counted.histogram) };
+      return { ...fact, pixels: counted.places.length, places: counted.places, above: above(counted.histogram) };
     });
     return { ...image, uptake, instances, level, pixels, lesions: found, hits: above(inside), alarms: above(outside) };
   }
@@ -56,13 +54,13 @@
     return mm !== null && mm >= (size.from ?? -Infinity) && mm <= (size.to ?? Infinity)
       && mm < (size.below ?? Infinity) && mm > (size.above ?? -Infinity);
   }
-  // "rib 5 left 12, 18 mm": a place once, with all its sizes.
+  // "rib 5 left (12, 18 mm)": a place once, with all its sizes.
   function sites(lesions) {
     const sizes = new Map();
     for (const lesion of lesions) sizes.set(lesion.place, [...(sizes.get(lesion.place) ?? []), lesion]);
     return [...sizes].map(([place, those]) => {
       const mm = those.filter((lesion) => lesion.size_mm !== null).map((lesion) => lesion.size_mm.toFixed(0));
-      const many = mm.length ? ` ${mm.join(", ")} mm` : those.length > 1 ? ` (${those.length})` : "";
+      const many = mm.length ? ` (${mm.join(", ")} mm)` : those.length > 1 ? ` (${those.length})` : "";
       return `${place}${many}`.trim() || `${those.length}`;
     }).join(", ");
   }
@@ -82,55 +80,76 @@
     parent.append(made);
     return made;
   }
-  function canvas(parent, columns, rows, classes) {
-    const made = element("canvas", parent, classes);
-    made.width = columns;
-    made.height = rows;
-    return made;
+  function outlines(parent, image, layer, names) {
+    const paths = names.map((name) => `<path class="${name}"/>`).join("");
+    parent.insertAdjacentHTML("beforeend", `<svg class="layer ${layer}" viewBox="0 0 ${image.columns} ${image.rows}">${paths}</svg>`);
+    return Object.fromEntries(names.map((name) => [name, parent.lastElementChild.querySelector(`.${name}`)]));
   }
 
+  // Black as in every picture: of the patient's pixels 99.3 % are paler. Counts rise with the square of uptake.
+  function blackLevel(uptake) {
+    const mean = uptake.reduce((sum, value) => sum + value * value, 0) / uptake.length;
+    const inside = uptake.filter((value) => value * value > mean).sort();
+    return inside.length ? inside[Math.round(0.993 * (inside.length - 1))] : 255;
+  }
   function drawScan(target, image) {
     const context = target.getContext("2d"), picture = context.createImageData(image.columns, image.rows);
-    image.uptake.forEach((value, i) => picture.data.set([255 - value, 255 - value, 255 - value, 255], 4 * i));
+    const black = blackLevel(image.uptake);
+    image.uptake.forEach((value, i) => picture.data.fill(255 - (255 * value) / black, 4 * i, 4 * i + 3));
+    for (let i = 3; i < picture.data.length; i += 4) picture.data[i] = 255;
     context.putImageData(picture, 0, 0);
   }
 
-  function drawTruth(target, image) {
-    const context = target.getContext("2d"), { rows, columns, instances } = image;
-    const at = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? 0 : instances[r * columns + c]);
-    context.scale(LINE_SCALE, LINE_SCALE);
-    context.beginPath();
-    for (let r = 0; r <= rows; r++) {
-      for (let c = 0; c <= columns; c++) {
-        if (at(r, c) !== at(r - 1, c)) { context.moveTo(c, r); context.lineTo(c + 1, r); }
-        if (at(r, c) !== at(r, c - 1)) { context.moveTo(c, r); context.lineTo(c, r + 1); }
+  // Path along the borders of the pixels in `those`; `inside` tells whether a neighbour is one of them.
+  function edges(those, inside, { rows, columns }) {
+    const steps = [];
+    for (const i of those) {
+      const c = i % columns, r = (i - c) / columns;
+      if (!r || !inside(i - columns)) steps.push(`M${c} ${r}h1`);
+      if (r === rows - 1 || !inside(i + columns)) steps.push(`M${c} ${r + 1}h1`);
+      if (!c || !inside(i - 1)) steps.push(`M${c} ${r}v1`);
+      if (c === columns - 1 || !inside(i + 1)) steps.push(`M${c + 1} ${r}v1`);
+    }
+    return steps.join("");
+  }
+  function lesionEdges(lesions, image) {
+    return lesions.map((lesion) => edges(lesion.places, (i) => image.instances[i] === lesion.id, image)).join("");
+  }
+
+  // Marks that touch a lesion, by way of the eight neighbours of a pixel, and those that touch none.
+  function split(image, threshold) {
+    const { rows, columns, level, instances } = image, state = new Uint8Array(level.length), marked = [], hit = [];
+    for (let i = 0; i < level.length; i++) {
+      if (level[i] <= threshold) continue;
+      marked.push(i);
+      state[i] = instances[i] ? 2 : 1;
+      if (instances[i]) hit.push(i);
+    }
+    for (let n = 0; n < hit.length; n++) {
+      const c = hit[n] % columns, r = (hit[n] - c) / columns;
+      for (let y = Math.max(0, r - 1); y <= Math.min(rows - 1, r + 1); y++) {
+        for (let x = Math.max(0, c - 1); x <= Math.min(columns - 1, c + 1); x++) {
+          const i = y * columns + x;
+          if (state[i] === 1) { state[i] = 2; hit.push(i); }
+        }
       }
     }
-    context.strokeStyle = `rgb(${COLOURS.truth})`;
-    context.lineWidth = image.columns / 220;
-    context.lineCap = "round";
-    context.stroke();
+    return { hit, alarm: marked.filter((i) => state[i] === 1), state };
   }
 
-  function drawPrediction(target, image, threshold) {
-    const context = target.getContext("2d"), picture = context.createImageData(image.columns, image.rows);
-    const words = new Uint32Array(picture.data.buffer);
-    const word = ([r, g, b]) => new Uint32Array(new Uint8Array([r, g, b, 215]).buffer)[0];
-    const hit = word(COLOURS.hit), missed = word(COLOURS.missed), alarm = word(COLOURS.false);
-    for (let i = 0; i < words.length; i++) {
-      const marked = image.level[i] > threshold;
-      if (image.instances[i]) words[i] = marked ? hit : missed;
-      else if (marked) words[i] = alarm;
-    }
-    context.putImageData(picture, 0, 0);
+  function drawPrediction(paths, image, threshold, detected) {
+    const { hit, alarm, state } = split(image, threshold);
+    paths.hit.setAttribute("d", edges(hit, (i) => state[i] === 2, image));
+    paths.false.setAttribute("d", edges(alarm, (i) => state[i] === 1, image));
+    paths.missed.setAttribute("d", lesionEdges(image.lesions.filter((lesion) => !detected(lesion)), image));
   }
 
   function makeCard(image) {
     const figure = element("figure", byId("gallery"), "case");
     const stack = element("button", figure, "stack");
-    const scan = canvas(stack, image.columns, image.rows, "scan");
-    const prediction = canvas(stack, image.columns, image.rows, "layer prediction");
-    const truth = canvas(stack, LINE_SCALE * image.columns, LINE_SCALE * image.rows, "layer truth");
+    const scan = Object.assign(element("canvas", stack, "scan"), { width: image.columns, height: image.rows });
+    const { truth } = outlines(stack, image, "truth", ["truth"]);
+    const prediction = outlines(stack, image, "prediction", ["missed", "false", "hit"]);
     stack.type = "button";
     stack.setAttribute("aria-pressed", "false");
     stack.addEventListener("click", () => stack.setAttribute("aria-pressed", String(figure.classList.toggle("large"))));
@@ -138,7 +157,7 @@
     const score = element("div", caption), counts = element("div", caption, "faint"), name = element("div", caption);
     name.textContent = image.id;
     drawScan(scan, image);
-    drawTruth(truth, image);
+    truth.setAttribute("d", lesionEdges(image.lesions, image));
     return { image, figure, stack, prediction, score, counts, list: element("div", caption, "faint"), drawn: -1 };
   }
 
@@ -164,11 +183,11 @@
       const healthy = !image.lesions.length;
       card.score.firstChild.textContent = healthy ? "no lesion" : `DSC ${text(now.dsc)}`;
       card.score.append(healthy ? (now.fp ? ", marked all the same" : ", none marked") : `, ${found} of ${wanted.length} lesions`);
-      card.counts.textContent = `TP ${now.tp}, FP ${now.fp}, FN ${now.fn}`;
+      card.counts.textContent = `TP ${now.tp}, FP ${now.fp}, FN ${now.fn} pixels`;
       const told = [["found", wanted.filter(now.detected)], ["missed", wanted.filter((lesion) => !now.detected(lesion))]];
       card.list.textContent = told.filter(([, lesions]) => lesions.length).map(([what, lesions]) => `${what}: ${sites(lesions)}`).join("; ");
       card.stack.setAttribute("aria-label", `${image.id}: DSC ${text(now.dsc)}, ${found} of ${wanted.length} lesions found`);
-      if (card.drawn !== threshold) drawPrediction(card.prediction, image, threshold);
+      if (card.drawn !== threshold) drawPrediction(card.prediction, image, threshold, now.detected);
       card.drawn = threshold;
     }
     byId("threshold-value").textContent = (threshold / data.levels).toFixed(3);
