@@ -42,6 +42,7 @@ class Desk(contextlib.AbstractContextManager["Desk"]):
         self.models, self.limit = models, limit
         self.visit = Visit(folder)
         self.drops: dict[int, Drop] = {}
+        self._dropped = 0
         self.drawing = threading.Lock()
         self._forget_after_s = forget_after_s
         self._asked = time.monotonic()
@@ -73,9 +74,9 @@ class Desk(contextlib.AbstractContextManager["Desk"]):
         if len(files) > FILES_MAX:
             raise RequestError(f"{len(files)} files at once are too many; drop at most {FILES_MAX}")
         with self._lock:
-            number = len(self.drops) + 1
-            drop = Drop(number, self._folder(number), model=model, earlier=earlier)
-            self.drops[number] = drop
+            self._dropped += 1
+            drop = Drop(self._dropped, self._folder(self._dropped), model=model, earlier=earlier)
+            self.drops[drop.number] = drop
         return drop, drop.announce(files, limit=self.limit)
 
     def start(self, drop: Drop) -> None:
@@ -91,10 +92,13 @@ class Desk(contextlib.AbstractContextManager["Desk"]):
             self._end(drop)
 
     def clear(self) -> None:
-        """Cancels every drop and forgets every scan."""
+        """Cancels every drop and forgets every scan, and the names of what was dropped."""
         for drop in list(self.drops.values()):
             self.cancel(drop)
         self.visit.clear()
+        with self._lock:
+            self.drops = {number: drop for number, drop in self.drops.items() if not drop.is_over}
+        self._names = OutputNames(reserved=RUN_FILES)
 
     def _folder(self, number: int) -> Path:
         return self.visit.folder / f"drop{number}"
@@ -135,11 +139,13 @@ class Desk(contextlib.AbstractContextManager["Desk"]):
             LOG.debug("drop %d", drop.number, exc_info=True)
             drop.failures.append(f"stopped: failed ({type(error).__name__}); msanet serve --debug prints where")
 
-    @staticmethod
-    def _until_cancelled(drop: Drop, scans: Iterator[NamedScan]) -> Iterator[NamedScan]:
+    def _until_cancelled(self, drop: Drop, scans: Iterator[NamedScan]) -> Iterator[NamedScan]:
         for item in scans:
             if drop.cancelled.is_set():
                 return
+            if (twin := self.visit.twin(item.scan, model=drop.model, earlier=drop.earlier)) is not None:
+                drop.report(item.file, f"is here already, as {twin}")
+                continue
             drop.current = item.stem
             yield item
 

@@ -36,6 +36,7 @@ class Guard:
       token: first part of every path.
       port: of the server.
       proxies: ends of host names that may lead here too, as `.googleusercontent.com` of a notebook; they may frame it.
+        An empty one stands for any name, where a hub checks who asks.
     """
 
     def __init__(self, app: Application, *, token: str, port: int, proxies: tuple[str, ...] = ()) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
 import secrets
 import socket
 import tempfile
@@ -79,23 +81,43 @@ def served(models: Models, folder: Path, *, proxies: tuple[str, ...] = (), **opt
 def show_in_notebook(models: Sequence[Path] = (), *, height_px: int = 900) -> contextlib.ExitStack:
     """Shows the page below a cell of Colab or Jupyter, and returns what ends it: `.close()`.
 
+    On a JupyterHub the browser runs on another machine than the page: jupyter-server-proxy leads there. Where it is not
+    installed, a line says what to do.
+
     Args:
       models: see `serve`.
       height_px: of the frame.
     """
+    hub = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
     stack = contextlib.ExitStack()
     folder = stack.enter_context(visit_folder())
-    address = stack.enter_context(served(Models(models), folder, proxies=_NOTEBOOK_PROXIES))
+    # The hub lets nobody in but its user, under a name that only it knows.
+    proxies = ("",) if hub else _NOTEBOOK_PROXIES
+    address = stack.enter_context(served(Models(models), folder, proxies=proxies))
     port, path = int(address.split(":")[2].split("/")[0]), "/" + address.split("/", 3)[3]
     try:
         from google.colab import output
     except ImportError:
-        from IPython.display import IFrame, display
-
-        display(IFrame(address, width="100%", height=height_px))
+        _show_frame(address, port, path, hub, height_px)
     else:
         output.serve_kernel_port_as_iframe(port, path=path, height=height_px)
     return stack
+
+
+def _show_frame(address: str, port: int, path: str, hub: str, height_px: int) -> None:
+    from IPython.display import IFrame, display
+
+    tunnel = f"ssh -L {port}:127.0.0.1:{port} HOST on your own machine, then open {address} there"
+    if not hub:
+        print(f"No page below? The notebook runs on another machine: {tunnel}.")
+    elif importlib.util.find_spec("jupyter_server_proxy") is None:
+        print(
+            "The page runs on the hub's machine, which your browser does not reach: pip install jupyter-server-proxy, "
+            f"restart your server and run this cell again. Or: {tunnel}."
+        )
+        return
+    shown = f"{hub.rstrip('/')}/proxy/{port}{path}" if hub else address
+    display(IFrame(shown, width="100%", height=height_px))
 
 
 def _server(desk: Desk, listening: socket.socket, proxies: tuple[str, ...] = ()) -> tuple[Any, str]:

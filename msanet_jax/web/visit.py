@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ class Kept:
     Attributes:
       stem: of its files, its name within the visit.
       model: number of the model.
+      pixels: hash of view and counts: dropped twice, a scan is kept once.
       patient: key of the patient's page: of the same patient and model.
       earlier: whether it is of an earlier time.
       facts: of the scan, but for the counts.
@@ -38,6 +40,7 @@ class Kept:
 
     stem: str
     model: int
+    pixels: str
     patient: str
     earlier: bool
     facts: dict[str, Any]
@@ -85,8 +88,8 @@ class Visit:
         (self._pixels / f"{stem}.png").write_bytes(thumbnail(result))
         facts = {field.name: getattr(result.scan, field.name) for field in dataclasses.fields(Scan)}
         del facts["counts"]
-        patient = result.scan.patient if model == 0 else f"{result.scan.patient}-model{model}"
-        kept = Kept(stem, model, patient, earlier, facts, result.box, result.window, result.record, header)
+        pixels, patient = _pixels(result.scan), _patient(result.scan, model)
+        kept = Kept(stem, model, pixels, patient, earlier, facts, result.box, result.window, result.record, header)
         with self._lock:
             self._kept[stem] = kept
             self.version += 1
@@ -104,6 +107,13 @@ class Visit:
         """A scan by its name; KeyError if there is none."""
         with self._lock:
             return self._kept[stem]
+
+    def twin(self, scan: Scan, *, model: int, earlier: bool) -> str | None:
+        """The name of a scan with the same pixels of the same patient, model and time; None if there is none."""
+        wanted = (_pixels(scan), _patient(scan, model), earlier)
+        with self._lock:
+            kept = list(self._kept.values())
+        return next((one.stem for one in kept if (one.pixels, one.patient, one.earlier) == wanted), None)
 
     def picture(self, stem: str) -> bytes:
         """The small picture of a scan, PNG."""
@@ -156,6 +166,14 @@ class Visit:
         if threshold is None or threshold == kept.record.threshold:
             return kept.record
         return self.load(kept, threshold).record
+
+
+def _pixels(scan: Scan) -> str:
+    return hashlib.sha256(scan.view.encode() + scan.counts.tobytes()).hexdigest()
+
+
+def _patient(scan: Scan, model: int) -> str:
+    return scan.patient if model == 0 else f"{scan.patient}-model{model}"
 
 
 def _by_patient(scans: Sequence[tuple[str, ScanRecord]]) -> dict[str, list[ScanRecord]]:

@@ -60,7 +60,7 @@ class Page:
         return self.wait(made["drop"])
 
     def state(self, number: int) -> dict[str, Any]:
-        return self.client.get("state").json()["drops"][number - 1]
+        return next(drop for drop in self.client.get("state").json()["drops"] if drop["number"] == number)
 
     def wait(self, number: int, *states: str) -> dict[str, Any]:
         """The drop's state once it is one of `states`, else over."""

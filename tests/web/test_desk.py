@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -22,7 +24,7 @@ import pytest
 from data_pipeline.errors import ExitCode
 from msanet_jax import cli
 from msanet_jax.web.visit_folder import visit_folder
-from tests.user_files import body_scan
+from tests.user_files import body_scan, nm_header, save_dicom
 
 
 def _npy(seed: int) -> bytes:
@@ -97,7 +99,9 @@ def test_forgetting(page: Any) -> None:
     page.client.delete("scans")
     assert "<tr>" not in page.client.get("rows").text
     assert not [path for path in page.desk.visit.folder.rglob("*") if path.is_file()]
-    page.drop({"b.npy": _npy(1)})
+    assert page.client.get("state").json()["drops"] == [], "names of files are forgotten, too"
+    page.drop({"a.npy": _npy(1)})
+    assert "scans/a/picture" in page.client.get("rows").text
     page.desk._forget_after_s = 0.0
     page.desk._look_after()
     assert page.desk.visit.patients() == {}
@@ -110,6 +114,24 @@ def test_many_scans_stay_on_the_disk(page: Any) -> None:
     assert len(kept) == 3
     for scan in kept:
         assert not any(isinstance(value, np.ndarray) for value in (*vars(scan).values(), *scan.facts.values()))
+
+
+def test_a_scan_leaves_a_small_part_of_its_file_in_memory(page: Any, tmp_path: Path) -> None:
+    files = {}
+    for k in range(12):
+        header = nm_header(body_scan(k))
+        header.PatientID = f"p{k}"
+        files[f"{k}.dcm"] = save_dicom(header, tmp_path / f"{k}.dcm").read_bytes()
+    page.drop({"0.dcm": files.pop("0.dcm")})
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for name, content in files.items():
+        page.drop({name: content})
+    gc.collect()
+    left = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert left < 0.3 * sum(map(len, files.values())), left / len(files)
 
 
 def test_the_folder_goes_with_its_process(tmp_path: Path) -> None:

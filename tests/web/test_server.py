@@ -41,6 +41,31 @@ def test_the_page_in_a_cell(models: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
         _asked(address, "127.0.0.1")
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_on_a_hub_the_page_is_reached_through_its_proxy(
+    models: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installed: bool
+) -> None:
+    """The browser runs on another machine than the page: 127.0.0.1 leads nowhere there."""
+    frames: list[str] = []
+    monkeypatch.setattr(server, "Models", lambda paths: models)
+    monkeypatch.setattr(IPython.display, "display", lambda frame: frames.append(frame.src))
+    monkeypatch.setitem(sys.modules, "google.colab", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ann/")
+    with server.show_in_notebook():
+        told = capsys.readouterr().out
+        if not installed:
+            assert frames == [] and told.count("\n") == 1
+            assert "pip install jupyter-server-proxy" in told and "ssh -L" in told
+            return
+        assert told == ""
+        prefix, port, token = frames[0].removeprefix("/user/ann/").strip("/").split("/")
+        assert prefix == "proxy"
+        for path, status in ((f"{token}/", 200), ("state", 404)):
+            with _asked(f"http://127.0.0.1:{port}/{path}", "hub.example") as answer:
+                assert answer.status == status
+
+
 def _asked(address: str, host: str) -> Any:
     try:
         return urllib.request.urlopen(urllib.request.Request(address, headers={"Host": host}))

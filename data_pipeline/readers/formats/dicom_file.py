@@ -59,7 +59,10 @@ def read_dicom_file(
     if (inflated := _inflated(file, path)) is not None:
         return inflated
     file.seek(0)
-    return pydicom.dcmread(file, stop_before_pixels=not pixels, force=force, specific_tags=only)
+    header = pydicom.dcmread(file, stop_before_pixels=not pixels, force=force, specific_tags=only)
+    if not pixels:
+        header.buffer = None  # the whole file, which would stay in memory for as long as the header
+    return header
 
 
 def _inflated(file: io.BytesIO, path: Path) -> pydicom.Dataset | None:

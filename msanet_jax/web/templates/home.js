@@ -150,6 +150,8 @@ async function refresh() {
     const state = await (await ask("state")).json();
     busy = state.drops.some((facts) => facts.state !== "done" && facts.state !== "cancelled");
     state.drops.forEach(show);
+    const known = new Set(state.drops.map((facts) => `drop-${facts.number}`));
+    for (const box of [...jobs.children]) if (!known.has(box.id)) box.remove();
     // The longer the list is, the less often it is asked for while scans come.
     const pause = busy ? 1000 + 10 * patients.tBodies[0].rows.length : 0;
     if (state.version !== version && performance.now() - fetched >= pause) {
