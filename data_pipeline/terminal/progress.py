@@ -17,13 +17,15 @@ class _Lines:
     """Turns a bar that returns to the start of its line into lines of their own."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream, self._last = stream, ""
         self.encoding = stream.encoding
 
     def write(self, text: str) -> None:
-        """One line, unless it is empty."""
-        if line := text.replace("\r", "").strip():
+        """One line, unless it is empty or says what the one before said, as the last of a bar does when it closes."""
+        line = text.replace("\r", "").strip()
+        if line and line != self._last:
             self._stream.write(line + "\n")
+            self._last = line
 
     def flush(self) -> None:
         """At once, so that a log can be followed."""
