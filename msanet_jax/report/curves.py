@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import msgspec
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator, ScalarFormatter
@@ -29,15 +25,13 @@ from data_pipeline.pages import number
 from data_pipeline.pages.palette import BLUE, FAINT, GREEN, GREY, INK, LINE, ORANGE, PURPLE, SKY, YELLOW
 from msanet_jax.evaluation.results import Curves, Evaluation, LesionBins, LesionScores, SizeBin, Summary
 from msanet_jax.report.data import Run, Scored
-from msanet_jax.report.figure import line_of, save, style
+from msanet_jax.report.figure import as_element, line_of, save, style
 from msanet_jax.runs.history import HistoryRow, read_history
 
 FALSE_POSITIVES_SHOWN = 10.0
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY)
 _LINES = ("-", "--", ":")
 _LEGEND_RUNS_MAX = 8
-_PAGE_COLOURS = {INK: "ink", FAINT: "faint", LINE: "line", GREY: "ink"}
-"""What is drawn in a colour of the page follows it into the dark."""
 Drawing = Callable[[Axes, Sequence[Scored]], str]
 
 
@@ -348,22 +342,5 @@ def _svg(figure: Figure, axes: Axes, runs: Sequence[Scored], title: str, keys: S
         lines += [axes.plot([], [], color=colour(place), label=run.name)[0] for place, run in enumerate(runs)]
     if lines:
         _legend_above(axes, lines)
-    figure.patch.set_visible(False)
     axes.patch.set_visible(False)
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return _inline(text.getvalue(), re.sub(r"\W+", "-", title.lower()))
-
-
-def _inline(svg: str, name: str) -> str:
-    """An SVG file as an element of a page: it takes the page's colours, and its ids are its own."""
-    element = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    element = re.sub(r' xmlns(:xlink)?="[^"]*"| (width|height)="[0-9.]+pt"', "", element)
-    element = element.replace("xlink:href", "href")
-    used = set(re.findall(r'(?:href="|url\()#([^")]+)', element))
-    element = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", element)
-    element = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", element)
-    for colour, variable in _PAGE_COLOURS.items():
-        element = element.replace(colour.lower(), f"var(--{variable})")
-    return element
+    return as_element(figure, title)

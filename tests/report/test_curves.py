@@ -24,6 +24,7 @@ from msanet_jax.evaluation.results import (
     Summary,
 )
 from msanet_jax.report import curves
+from msanet_jax.report import figure as figure_module
 from msanet_jax.report.curves import (
     PANELS,
     colour,
@@ -137,7 +138,7 @@ def test_legends_cover_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
         figures.append(canvas.figure)
         file.write("<svg>")
 
-    monkeypatch.setattr(curves.FigureCanvasSVG, "print_svg", drawn)
+    monkeypatch.setattr(figure_module.FigureCanvasSVG, "print_svg", drawn)
     monkeypatch.setattr(curves, "read_history", lambda path: ROWS)
     curves.write_curves(Path(), Path(), "")
     two = [SimpleNamespace(name=name, history=ROWS, scores=SCORES, bins=BINS, curves=CURVES) for name in "ab"]
