@@ -182,6 +182,19 @@ def test_every_control_changes_the_picture(driven: Any, both: Path) -> None:
     assert len(set(pictures)) == 7 and pictures[-1] == pictures[4]
 
 
+def test_a_ruler_in_mm_follows_the_zoom(driven: Any, both: Path) -> None:
+    """The longest of a few round lengths that is shorter than a third of the picture's width."""
+    _look(driven, both)
+    canvas = driven.find_element("tag name", "canvas")
+    # Pixels of 4.52 mm. The field of 128 pixels fills the width: 579 mm. The scan of 512 rows fills the height, 1.25 of
+    # the width, which is then 1851 mm. Eight steps of 1.25 leave 97 mm of the 579.
+    shown = [canvas.get_attribute("data-ruler")]
+    for keys in ("9", "0", "++++++++"):
+        canvas.send_keys(keys)
+        shown.append(canvas.get_attribute("data-ruler"))
+    assert shown == ["100", "500", "100", "20"]
+
+
 def test_table_and_picture_are_linked_by_keyboard_and_pointer(driven: Any, both: Path) -> None:
     from selenium.webdriver import ActionChains
 

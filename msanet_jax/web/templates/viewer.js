@@ -1,7 +1,8 @@
 "use strict";
 const byId = (name) => document.getElementById(name);
 const data = JSON.parse(byId("viewer-data").textContent);
-const MARK = "{{ palette.LESION }}", RING = "{{ palette.BLUE }}", FIELD = "{{ palette.FIELD }}";
+const MARK = "{{ palette.LESION }}", RING = "{{ palette.BLUE }}", FIELD = "{{ palette.FIELD }}", INK = "{{ palette.INK }}";
+const night = matchMedia("screen and (prefers-color-scheme: dark)");
 const look = { threshold: data.threshold, opacity: 1, window: 1, gamma: 0.5 };
 let chosen = null, asked = null, wait = null;
 
@@ -97,6 +98,8 @@ class View {
     pen.setTransform(this.scale, 0, 0, this.scale, this.x, this.y);
     pen.imageSmoothingEnabled = this.scale < 8 * ratio;
     pen.drawImage(this.grey, 0, 0);
+    // As `.scan` in the stylesheet, but for the outlines.
+    if (night.matches) { pen.fillStyle = "rgb(0 0 0 / 0.2)"; pen.fillRect(-1e4, -1e4, 1e5, 1e5); }
     const line = ratio / this.scale;
     pen.strokeStyle = FIELD;
     pen.lineWidth = line;
@@ -109,12 +112,25 @@ class View {
     pen.font = `600 ${12 * ratio}px system-ui, sans-serif`;
     for (const lesion of this.lesions) this.number(lesion, ratio);
     pen.globalAlpha = 1;
+    this.ruler(width, height, ratio);
     const sides = { anterior: ["R", "L"], posterior: ["L", "R"] }[this.facts.view];
     if (!sides) return;
-    pen.fillStyle = "#1c2126";
+    pen.fillStyle = INK;
     pen.fillText(sides[0], 8 * ratio, 18 * ratio);
     pen.fillText(sides[1], width - 18 * ratio, 18 * ratio);
   }
+
+  // A length in mm, at most a third of the width.
+  ruler(width, height, ratio) {
+    if (!this.facts.pixel_mm) return;
+    const pen = this.pen, mm = [500, 200, 100, 50, 20, 10, 5].find((each) => this.length(each) < width / 3);
+    this.canvas.dataset.ruler = mm ?? "";
+    if (!mm) return;
+    pen.fillStyle = INK;
+    pen.fillRect(8 * ratio, height - 10 * ratio, this.length(mm), 2 * ratio);
+    pen.fillText(`${mm} mm`, 8 * ratio, height - 15 * ratio);
+  }
+  length(mm) { return (this.scale * mm) / this.facts.pixel_mm[1]; }
 
   number(lesion, ratio) {
     const pen = this.pen, x = this.x + this.scale * (lesion.column + 0.5), y = this.y + this.scale * (lesion.row + 0.5);
@@ -268,6 +284,7 @@ for (const link of document.querySelectorAll("#downloads a")) {
   link.addEventListener("click", (event) => { event.preventDefault(); download(link); });
 }
 
+night.addEventListener("change", () => views.forEach((view) => view.draw()));
 function label() {
   byId("threshold-value").textContent = look.threshold.toFixed(3);
   byId("opacity-value").textContent = `${Math.round(100 * look.opacity)} %`;
