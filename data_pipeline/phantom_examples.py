@@ -51,10 +51,12 @@ class PatientStore:
         # A damaged one is made again.
         unreadable = contextlib.suppress(FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
         with unreadable, path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return [
+            kept = [
                 {key.split("/", 1)[1]: stored[key][()] for key in stored.files if key.startswith(f"{view}/")}
                 for view in views
             ]
+            if all(kept):  # a plan of other views may have made it
+                return kept
         shifted: dict[str, Any] = {}
         if self.stress:
             shifted = {"priors": STRESSES[self.stress].lesions, "changed": STRESSES[self.stress].patient}

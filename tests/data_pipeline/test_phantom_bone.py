@@ -199,3 +199,12 @@ def test_a_damaged_patient_is_made_again(calls: list[int], tmp_path: Path) -> No
         (again,) = store.examples(3, (View.ANTERIOR,))
         np.testing.assert_array_equal(again["counts"], made[0]["counts"])
     assert calls == [3, 3, 3, 3]
+
+
+def test_a_patient_of_other_views_is_made_again(calls: list[int], tmp_path: Path) -> None:
+    """What an unfinished build left that planned the other view of the patient."""
+    store = phantom_examples.PatientStore(tmp_path, seed=0, field="thorax")
+    store.examples(3, (View.ANTERIOR,))
+    (again,) = store.examples(3, (View.POSTERIOR,))
+    assert again["view"] == "posterior" and calls == [3, 3]
+    assert str(store.examples(3, (View.POSTERIOR,))[0]["view"]) == "posterior" and calls == [3, 3]
