@@ -24,7 +24,6 @@ STALE, WRONG, LATE = "CAUGHT THOUGH EXPLAINED", "WRONG ENTRY", "TIMED OUT"
 PASSED, FAILED, NOT_COLLECTED = 0, 1, 2  # pytest's exit codes; the others say that the entry's tests do not exist
 
 # Imported once, by the process from which each fault's process is forked: they take longer than most tests.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     ["pytest", "orbax.checkpoint", "optax", "flax.linen", "tensorflow", "tensorflow_datasets", "highdicom"]
