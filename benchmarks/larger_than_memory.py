@@ -5,17 +5,22 @@ python -m benchmarks.larger_than_memory [--images=1000,10000,100000] [--config=c
 A few patients are simulated; their thorax images are written again and again under new names, until the set is as large
 as asked. Every size is measured in a process of its own, whose peak memory stands in the table. `train`: iterations fed
 from disk and on one cached batch, in turn; `pipeline`: the reading alone; `score`: what `msanet evaluate` does, with
-metrics.json and pictures, on the first --scored images, by their uptake in place of a network.
+metrics.json and pictures, on the first --scored images, by their uptake in place of a network. --imports measures
+`msanet import` instead, on so many PNG scans and as many masks.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import json
 import multiprocessing
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
@@ -30,12 +35,14 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
+from PIL import Image
 
 from benchmarks.pipeline import Batch, load_recipe, pipeline_rate
 from benchmarks.tables import markdown_table, write_results
+from data_pipeline import grid
 from data_pipeline.batches import train_batches
-from data_pipeline.features import StoredScans, image_features
-from data_pipeline.grid import on_field
+from data_pipeline.features import Lazy, StoredScans, image_features
+from data_pipeline.grid import GridSplit, on_field
 from data_pipeline.pages.palette import BLUE
 from data_pipeline.phantom.simulate import simulate_patient
 from data_pipeline.phantom_examples import SET_MASKS, view_example
@@ -47,6 +54,7 @@ from msanet_jax.training.outcome import score_and_write
 from msanet_jax.training.state import create_networks, create_state
 
 IMAGES_PER_FILE = 10_000
+ON_DISK = "BENCHMARK_ON_DISK"
 UPTAKE_MAX = 10.0
 """Normalised uptake that counts as probability 1."""
 DECIDING = 32
@@ -62,11 +70,22 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=THORAX_SIZE_PX, help="pixels of an image's side (default: 256)")
     parser.add_argument("--config", default="configs/msanet.py:cpu", help="recipe and variants")
     parser.add_argument("--steps", type=int, default=20, help="iterations of either kind; 0 for none (default: 20)")
+    parser.add_argument("--on_disk", action="store_true", help="small sets, too, are scored from disk")
+    parser.add_argument("--imports", default="", help="numbers of scans to import (default: none)")
     parser.add_argument("--folder", type=Path, help="where the sets are written (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the results")
     options = parser.parse_args()
     load_recipe(options.config)
     records = simulate_records(options.patients, options.side)
+    if options.imports:
+        imports = [
+            measure_import(int(word), records, options.side, options.folder) for word in options.imports.split(",")
+        ]
+        write_results(options.out, "import", data={"imports": imports}, page=markdown_table(imports))
+        print(json.dumps(imports, indent=2))
+        return
+    if options.on_disk:
+        os.environ[ON_DISK] = "1"  # the processes that measure inherit it
     rows = []
     for images in (int(word) for word in options.images.split(",")):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -136,7 +155,9 @@ def score(config: ConfigDict, stored: StoredScans, images: int) -> dict[str, Any
     """Images per second of the whole protocol, up to the files of `msanet evaluate`, and the peak."""
     begin, uptake = time.perf_counter(), uptake_maps(config.data.image_size_px)
     few = on_field(stored.part(range(min(DECIDING, len(stored)))), config.data)
-    scored = on_field(stored.part(range(images)), config.data)
+    if os.environ.get(ON_DISK):
+        grid.IN_MEMORY_BYTES = 0
+    scored = _varied(on_field(stored.part(range(images)), config.data))
     with tempfile.TemporaryDirectory() as folder:
         metrics = score_and_write(
             lambda counts: np.minimum(uptake(counts) / UPTAKE_MAX, 1.0),
@@ -182,6 +203,48 @@ def train(config: ConfigDict, stored: StoredScans, *, steps: int) -> dict[str, A
         "pipeline_images_per_second": batch * pipeline_rate(batches, count=steps),
         **{f"{name}_images_per_second": batch * steps / value for name, value in seconds.items()},
     }
+
+
+def _varied(split: GridSplit) -> GridSplit:
+    """Every image gets noise of its own: of repeated images the scores would be repeated, too."""
+
+    def noisy(number: int) -> np.ndarray:
+        counts = split.counts[number]
+        return counts + np.random.default_rng(number).integers(0, 2, counts.shape, np.uint8)
+
+    counts = Lazy(len(split), noisy)
+    return dataclasses.replace(split, counts=counts if isinstance(split.counts, Lazy) else np.stack([*counts]))
+
+
+def measure_import(scans: int, records: Sequence[bytes], side: int, place: Path | None) -> dict[str, Any]:
+    """Seconds and peak of `msanet import` of so many scans of 16 bit, each with a mask."""
+    features, random = image_features((side, side), SET_MASKS), np.random.default_rng(0)
+    examples = [features.deserialize_example_np(record) for record in records]
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        source = Path(folder, "scans")
+        source.mkdir()
+        for number in range(scans):
+            example = examples[number % len(examples)]
+            counts = random.poisson(example["counts"]).astype(np.uint16)
+            Image.fromarray(counts).save(source / f"patient{number // 2:05d}_{example['view'].decode()}.png")
+            Image.fromarray(example["lesions"]).save(
+                source / f"patient{number // 2:05d}_{example['view'].decode()}_mask.png"
+            )
+        begin = time.perf_counter()
+        command = [sys.executable, "-c", _IMPORT, "import", str(source), f"--out={folder}/set", "--quiet"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds = time.perf_counter() - begin
+    processor, peak = (float(word) for word in ended.stdout.split())
+    return {"scans": scans, "files": 2 * scans, "seconds": seconds, "processor_seconds": processor, "peak_mib": peak}
+
+
+_IMPORT = """
+import sys, time
+from msanet_jax.cli import main
+main(sys.argv[1:])
+status = open("/proc/self/status").read()
+print(time.process_time(), int(status.split("VmHWM:")[1].split()[0]) / 1024)
+"""
 
 
 def peak_mib() -> float:

@@ -18,7 +18,8 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -60,9 +61,25 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON as a whole file, NaN as null; raises as `write_bytes`."""
-    write_text(path, json.dumps(nan_to_null(content), indent=2) + "\n")
+def write_json(path: Path, content: Any, *, rows: tuple[str, Iterable[Any]] | None = None) -> None:
+    """Writes indented JSON as a whole file, NaN as null; raises as `write_bytes`.
+
+    Args:
+      path: of the file.
+      content: of it.
+      rows: the last key of an object, and its records, which are written one after the other.
+    """
+    text = json.dumps(nan_to_null(content), indent=2) + "\n"
+    with whole_files(path.parent, [path.name]) as beside, (beside / path.name).open("w", encoding="utf-8") as file:
+        if rows is None:
+            file.write(text)
+            return
+        name, records = rows
+        file.write(text.removesuffix("\n}\n") + f",\n  {json.dumps(name)}: [")
+        for number, record in enumerate(records):
+            shown = textwrap.indent(json.dumps(nan_to_null(record), indent=2), "    ")
+            file.write(f"{',' if number else ''}\n{shown}")
+        file.write("\n  ]\n}\n")
 
 
 def as_builtins(record: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from msanet_jax.evaluation.bootstrap import interval, ratio, sampled, value
+from msanet_jax.evaluation.bootstrap import intervals, ratio, value
 from msanet_jax.evaluation.results import BoneBin, ImageScores, LesionBins, LesionScores, SizeBin
 
 SIZE_EDGES_MM = (0.0, 10.0, 15.0, 20.0, 30.0, 45.0, float("inf"))
@@ -28,41 +28,38 @@ def lesion_bins(
       lesions: rows of lesions.csv.
       weights: `[samples, images]` of the bootstrap, in parts.
     """
-    known = [(row, row.size_mm) for row in lesions if row.size_mm is not None]
-    sizes = []
-    for low, high in itertools.pairwise(SIZE_EDGES_MM):
-        chosen = [row for row, size in known if low <= size < high]
-        sizes.append(SizeBin(low, None if high == float("inf") else high, *_scores(images, chosen, weights)))
-    by_kind: dict[str, list[LesionScores]] = {}
+    place = {row.image_id: number for number, row in enumerate(images)}
+    sums: dict[float | str, np.ndarray] = {low: np.zeros((3, len(images))) for low in SIZE_EDGES_MM[:-1]}
     for row in lesions:
-        if row.bone:
-            by_kind.setdefault(bone_kind(row.bone), []).append(row)
-    ordered = sorted(by_kind.items(), key=lambda entry: (-len(entry[1]), entry[0]))
-    bones = (BoneBin(name, *_scores(images, chosen, weights)) for name, chosen in ordered)
-    return LesionBins(sizes=tuple(sizes), bones=tuple(bones))
+        groups: list[float | str] = [bone_kind(row.bone)] if row.bone else []
+        if row.size_mm is not None:
+            groups += [low for low, high in itertools.pairwise(SIZE_EDGES_MM) if low <= row.size_mm < high]
+        for group in groups:
+            total, detected, dsc = sums.setdefault(group, np.zeros((3, len(images))))
+            number = place[row.image_id]
+            total[number] += 1
+            detected[number] += row.detected
+            dsc[number] += row.dsc
+    scores = {
+        (group, name): functools.partial(ratio, numerator=numerator, denominator=total)
+        for group, (total, detected, dsc) in sums.items()
+        for name, numerator in (("recall", detected), ("dsc_mean", dsc))
+    }
+    ends = intervals(scores, weights)
+
+    def scored(group: float | str) -> tuple[int, float, tuple[float, float], float, tuple[float, float]]:
+        """Number of lesions; recall and its interval; mean DSC and its interval."""
+        recall, dsc_mean = (value(scores[group, name], len(images)) for name in ("recall", "dsc_mean"))
+        return int(sums[group][0].sum()), recall, ends[group, "recall"], dsc_mean, ends[group, "dsc_mean"]
+
+    sizes = tuple(
+        SizeBin(low, None if high == float("inf") else high, *scored(low))
+        for low, high in itertools.pairwise(SIZE_EDGES_MM)
+    )
+    bones = [BoneBin(group, *scored(group)) for group in sums if isinstance(group, str)]
+    return LesionBins(sizes=sizes, bones=tuple(sorted(bones, key=lambda row: (-row.lesions, row.bone))))
 
 
 def bone_kind(bone: str) -> str:
     """`thoracic_7` -> `thoracic`, `rib_5_left` -> `rib`: the name without number and side."""
     return "_".join(part for part in bone.split("_") if not part.isdigit() and part not in ("left", "right"))
-
-
-def _scores(
-    images: Sequence[ImageScores], lesions: Sequence[LesionScores], weights: Iterable[np.ndarray]
-) -> tuple[int, float, tuple[float, float], float, tuple[float, float]]:
-    """Number of lesions; recall and its interval; mean DSC and its interval."""
-    place = {row.image_id: number for number, row in enumerate(images)}
-    total, detected, dsc = np.zeros((3, len(images)))
-    for row in lesions:
-        number = place[row.image_id]
-        total[number] += 1
-        detected[number] += row.detected
-        dsc[number] += row.dsc
-    recall, dsc_mean = (functools.partial(ratio, numerator=sums, denominator=total) for sums in (detected, dsc))
-    return (
-        len(lesions),
-        value(recall, len(images)),
-        interval(sampled(recall, weights)),
-        value(dsc_mean, len(images)),
-        interval(sampled(dsc_mean, weights)),
-    )

@@ -12,13 +12,15 @@ bootstrap of Owen, Ann Appl Stat 1:386, 2007).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
 
 from msanet_jax.evaluation.pixels import quotient
 
+K = TypeVar("K", bound=Hashable)
 LEVEL = 0.95
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -60,7 +62,7 @@ def draws(things: int, *, samples: int, random: np.random.Generator) -> np.ndarr
 
 
 class PatientWeights:
-    """Those of `bootstrap_weights`, a few samples at a time: of 20,000 images they take 160 MB in one piece.
+    """Those of `bootstrap_weights`, a few samples at a time, drawn anew each time: of 20,000 images they take 160 MB.
 
     Args:
       patients: patient of every image, as for the next two.
@@ -75,13 +77,13 @@ class PatientWeights:
 
     def __init__(self, patients: Sequence[str], *, samples: int, seed: int) -> None:
         names, self._owner = np.unique(np.asarray(patients, str), return_inverse=True)
-        self._drawn = draws(len(names), samples=samples, random=np.random.default_rng(seed))
+        self._patients, self._samples, self._seed = len(names), samples, seed
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Weights `[some samples, images]` int64, all samples in order."""
-        step = max(1, CELLS // max(len(self._owner), 1))
-        for begin in range(0, len(self._drawn), step):
-            yield self._drawn[begin : begin + step][:, self._owner]
+        step, random = max(1, CELLS // max(len(self._owner), 1)), np.random.default_rng(self._seed)
+        for begin in range(0, self._samples, step):
+            yield draws(self._patients, samples=min(step, self._samples - begin), random=random)[:, self._owner]
 
 
 class CrossedWeights:
@@ -125,6 +127,17 @@ def sampled(statistic: Statistic, weights: Iterable[np.ndarray]) -> np.ndarray:
       [2.0, 11.0]
     """
     return np.concatenate([statistic(part) for part in weights])
+
+
+def sampled_each(statistics: Mapping[K, Statistic], weights: Iterable[np.ndarray]) -> dict[K, np.ndarray]:
+    """As `sampled`, of several statistics by name; every part of the weights is made once for all of them."""
+    parts = [{name: statistic(part) for name, statistic in statistics.items()} for part in weights]
+    return {name: np.concatenate([part[name] for part in parts]) for name in statistics}
+
+
+def intervals(statistics: Mapping[K, Statistic], weights: Iterable[np.ndarray]) -> dict[K, tuple[float, float]]:
+    """The 95 % interval of each statistic, by name."""
+    return {name: interval(values) for name, values in sampled_each(statistics, weights).items()}
 
 
 def expanded_level(trainings: int) -> float:

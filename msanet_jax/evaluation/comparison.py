@@ -27,7 +27,7 @@ from data_pipeline.errors import RequestError
 from msanet_jax.evaluation.bootstrap import (
     LEVEL,
     CrossedWeights,
-    bootstrap_weights,
+    PatientWeights,
     expanded_level,
     expanded_p,
     interval,
@@ -129,7 +129,7 @@ def compare_runs(
         raise RequestError(f"a comparison needs two runs or more, one of them the reference; got {', '.join(names)}")
     ordered = {name: _in_order(name, runs[name], reference, runs[reference]) for name in names}
     patients = [row.patient for row in ordered[reference]]
-    weights: Weights = [bootstrap_weights(patients, samples=samples, seed=seed)]
+    weights: Weights = PatientWeights(patients, samples=samples, seed=seed)
     if crossed:
         replicates = [_key(row)[0] for row in ordered[reference]]
         weights = CrossedWeights(replicates, patients, samples=samples, seed=seed)

@@ -133,7 +133,7 @@ def froc_curve(images: Sequence[Candidates]) -> Curve:
       >>> curve.false_positives_per_scan.tolist(), curve.sensitivity.tolist()
       ([0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0])
     """
-    ranked = _ranked(images)
+    ranked = rank_candidates(images)
     false, found = ranked.reaching(np.ones(len(images)))
     total = ranked.lesions.sum()
     sensitivity = found / total if total else np.full(len(ranked.thresholds), np.nan)
@@ -158,35 +158,34 @@ def froc_score(curve: Curve, operating_points: Sequence[float]) -> float:
     return float(np.mean(np.interp(operating_points, curve.false_positives_per_scan, curve.sensitivity)))
 
 
-def froc_scores(weights: np.ndarray, images: Sequence[Candidates], operating_points: Sequence[float]) -> np.ndarray:
-    """`froc_score` of bootstrap samples.
+def sensitivities(weights: np.ndarray, ranked: RankedCandidates, operating_points: Sequence[float]) -> np.ndarray:
+    """Sensitivity of bootstrap samples at the given false positives per scan; their mean is the `froc_score`.
 
     Args:
       weights: `[samples, images]`, how often an image enters a sample.
-      images: candidates of each.
+      ranked: candidates of all images.
       operating_points: false positives per scan.
 
     Returns:
-      `[samples]` in [0, 1]; NaN for a sample without lesions.
+      `[samples, points]` in [0, 1]; NaN for a sample without lesions.
 
     Example:
       >>> nothing = np.array([])
       >>> images = [Candidates({1: 0.9}, nothing), Candidates({1: 0.0}, np.array([0.6])), Candidates({}, nothing)]
-      >>> froc_scores(np.array([[1, 1, 1], [0, 2, 1], [0, 0, 3]]), images, (0.5,)).tolist()
-      [0.5, 0.0, nan]
+      >>> weights = np.array([[1, 1, 1], [0, 2, 1], [0, 0, 3]])
+      >>> sensitivities(weights, rank_candidates(images), (0.5, 1.0)).tolist()
+      [[0.5, 0.5], [0.0, 0.0], [nan, nan]]
     """
-    ranked = _ranked(images)
     total, scans = weights @ ranked.lesions, weights.sum(axis=1)
-    scores = np.full(len(weights), np.nan)
+    reached = np.full((len(weights), len(operating_points)), np.nan)
     for sample in np.flatnonzero(total > 0):
         false, found = ranked.reaching(weights[sample])
-        curve = Curve(ranked.thresholds, false / scans[sample], found / total[sample])
-        scores[sample] = froc_score(curve, operating_points)
-    return scores
+        reached[sample] = np.interp(operating_points, false / scans[sample], found / total[sample])
+    return reached
 
 
 @dataclasses.dataclass(frozen=True)
-class _Ranked:
+class RankedCandidates:
     """Candidates of all images together.
 
     Attributes:
@@ -213,7 +212,8 @@ class _Ranked:
         return false, found
 
 
-def _ranked(images: Sequence[Candidates]) -> _Ranked:
+def rank_candidates(images: Sequence[Candidates]) -> RankedCandidates:
+    """The candidates of all images by their score."""
     scores = [np.array([*image.lesion_scores.values(), *image.false_scores], float) for image in images]
     lesions = np.array([len(image.lesion_scores) for image in images], int)
     every = np.concatenate([np.zeros(0), *scores])
@@ -221,4 +221,4 @@ def _ranked(images: Sequence[Candidates]) -> _Ranked:
     false = np.concatenate([np.zeros(0, bool), *(np.arange(len(s)) >= n for s, n in zip(scores, lesions, strict=True))])
     kept = every > 0  # a lesion of score 0 is missed at every threshold
     levels, place = np.unique(-every[kept], return_inverse=True)
-    return _Ranked(np.append(np.inf, -levels), place + 1, owner[kept], false[kept], lesions.astype(float))
+    return RankedCandidates(np.append(np.inf, -levels), place + 1, owner[kept], false[kept], lesions.astype(float))

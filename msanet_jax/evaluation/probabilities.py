@@ -9,13 +9,17 @@ given too. Average precision: sum over thresholds of precision times gain in rec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from msanet_jax.evaluation.pixels import quotient
+from msanet_jax.evaluation.rows import Rows
 
+IMAGES_AT_A_TIME = 1024
+"""Of whose rank bins sums are taken together."""
+SCORES_AT_A_TIME = 1 << 20
+"""Of lesion pixels, from which precision and recall are computed together."""
 RANK_BINS = 400
 """Score bins from which average precision is bootstrapped; the value itself is exact."""
 CURVE_POINTS = 101
@@ -38,6 +42,14 @@ class CalibrationTable:
     lesion: np.ndarray
     squared_error: np.ndarray
 
+    def fill(self, number: int, probability: np.ndarray, truth: np.ndarray) -> None:
+        """Writes the sums of an image."""
+        flat, lesion = probability.ravel().astype(float), truth.ravel().astype(float)
+        place = np.searchsorted(self.edges[1:-1], flat)
+        for sums, weight in ((self.pixels, None), (self.probability, flat), (self.lesion, lesion)):
+            sums[number] = np.bincount(place, weight, minlength=sums.shape[1])
+        self.squared_error[number] = np.square(flat - lesion).sum()
+
 
 def calibration_table(probabilities: np.ndarray, truths: np.ndarray, *, bins: int) -> CalibrationTable:
     """Sums for maps `[images, rows, columns]` in [0, 1] and masks of the same shape.
@@ -54,30 +66,16 @@ def calibration_table(probabilities: np.ndarray, truths: np.ndarray, *, bins: in
       >>> table.squared_error.tolist()  # 0.25^2 + 0.25^2 + 1
       [1.125]
     """
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    sums = np.zeros((3, len(probabilities), bins))
-    squared = np.zeros(len(probabilities))
+    table = empty_table(len(probabilities), bins)
     for number, (probability, truth) in enumerate(zip(probabilities, truths, strict=True)):
-        flat, lesion = probability.ravel().astype(float), truth.ravel().astype(float)
-        place = np.searchsorted(edges[1:-1], flat)
-        for entry, weight in enumerate((None, flat, lesion)):
-            sums[entry, number] = np.bincount(place, weight, minlength=bins)
-        squared[number] = np.square(flat - lesion).sum()
-    return CalibrationTable(edges, sums[0], sums[1], sums[2], squared)
+        table.fill(number, probability, truth)
+    return table
 
 
-def join_tables(tables: Sequence[CalibrationTable]) -> CalibrationTable:
-    """The table of all images from those of parts of them, in the same bins.
-
-    Example:
-      >>> one = calibration_table(np.array([[[0.25, 0.75]]]), np.array([[[0, 1]]]), bins=2)
-      >>> join_tables([one, one]).lesion.tolist()
-      [[0.0, 1.0], [0.0, 1.0]]
-    """
-    parts = ("pixels", "probability", "lesion", "squared_error")
-    return CalibrationTable(
-        tables[0].edges, *(np.concatenate([getattr(one, name) for one in tables]) for name in parts)
-    )
+def empty_table(images: int, bins: int) -> CalibrationTable:
+    """A table of so many images whose sums are still to be filled in."""
+    pixels, probability, lesion = np.zeros((3, images, bins))
+    return CalibrationTable(np.linspace(0.0, 1.0, bins + 1), pixels, probability, lesion, np.zeros(images))
 
 
 def calibration_errors(weights: np.ndarray, table: CalibrationTable, *, first_bin: int = 0) -> np.ndarray:
@@ -135,13 +133,13 @@ class Ranking:
       scores: `[s]` ascending, every score that a lesion pixel has, and the highest of all.
       lesion: `[s]` lesion pixels of that score.
       other: `[s]` other pixels from that score up to the next.
-      binned: `[2, images, b]` lesion and other pixels per image by rank bin, from the lowest scores up.
+      binned: of every image `[2, b]` lesion and other pixels by rank bin, from the lowest scores up.
     """
 
     scores: np.ndarray
     lesion: np.ndarray
     other: np.ndarray
-    binned: np.ndarray
+    binned: Rows[np.ndarray]
 
 
 def rank_pixels(
@@ -166,10 +164,10 @@ def rank_pixels(
         pairs = zip(probabilities, truths, strict=True)
         lesion_scores = np.concatenate([np.zeros(0, np.float32), *(values[truth > 0] for values, truth in pairs)])
     if not len(lesion_scores):
-        return Ranking(scores=np.zeros(0), lesion=np.zeros(0), other=np.zeros(0), binned=np.zeros((2, 0, 1)))
+        return Ranking(scores=np.zeros(0), lesion=np.zeros(0), other=np.zeros(0), binned=Rows())
     scores, lesion = np.unique(lesion_scores, return_counts=True)
     edges = np.unique(np.quantile(lesion_scores, np.linspace(0.0, 1.0, RANK_BINS + 1)))
-    other, above, highest, binned = np.zeros(len(scores), int), 0, scores[-1], []
+    other, above, highest, binned = np.zeros(len(scores), int), 0, scores[-1], Rows[np.ndarray]()
     for values, truth in zip(probabilities, truths, strict=True):
         healthy = values[truth == 0]
         place, pixels = np.unique(
@@ -179,21 +177,22 @@ def rank_pixels(
         above += int((healthy > scores[-1]).sum())
         highest = max(highest, healthy.max(initial=0.0))
         bins = (np.searchsorted(edges, part, side="right") for part in (values[truth > 0], healthy))
-        binned.append([np.bincount(one, minlength=len(edges) + 1) for one in bins])
+        binned.append(np.array([np.bincount(one, minlength=len(edges) + 1) for one in bins], np.uint32))
     if above:
         other[-1] -= above
         scores, lesion, other = np.append(scores, highest), np.append(lesion, 0), np.append(other, above)
-    return Ranking(scores, lesion, other, np.array(binned, np.uint32).swapaxes(0, 1))
+    return Ranking(scores, lesion, other, binned)
 
 
-def _pixels(ranking: Ranking) -> dict[str, np.ndarray]:
-    """As scikit-learn takes them: lesion pixels, then others, every score as often as there are pixels."""
-    truth = np.repeat([True, False], len(ranking.scores))
-    return {
-        "y_true": truth,
-        "y_score": np.tile(ranking.scores, 2),
-        "sample_weight": np.concatenate([ranking.lesion, ranking.other]),
-    }
+def _falling(ranking: Ranking) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Thresholds, precision and recall at every score, from the highest down, a part of the scores at a time."""
+    total, found, wrong = ranking.lesion.sum(), 0, 0
+    for end in range(len(ranking.scores), 0, -SCORES_AT_A_TIME):
+        part = slice(max(end - SCORES_AT_A_TIME, 0), end)
+        true, false = (np.cumsum(pixels[part][::-1]) for pixels in (ranking.lesion, ranking.other))
+        true, false = true + found, false + wrong
+        found, wrong = true[-1], false[-1]
+        yield ranking.scores[part][::-1], true / (true + false), true / total
 
 
 def average_precision(ranking: Ranking) -> float:
@@ -210,7 +209,14 @@ def average_precision(ranking: Ranking) -> float:
       >>> round(average_precision(ranking), 4)  # 1 x 1/2 + 2/3 x 1/2
       0.8333
     """
-    return float(average_precision_score(**_pixels(ranking))) if ranking.lesion.any() else float("nan")
+    if not ranking.lesion.any():
+        return float("nan")
+    area, before = 0.0, 0.0
+    for _, precision, recall in _falling(ranking):
+        # In the order of scikit-learn, so that the sum is the same to the last bit.
+        area += float(np.ascontiguousarray((np.diff(recall, prepend=before) * precision)[::-1]).sum())
+        before = recall[-1]
+    return area
 
 
 def precision_recall_points(ranking: Ranking) -> dict[str, np.ndarray]:
@@ -227,12 +233,16 @@ def precision_recall_points(ranking: Ranking) -> dict[str, np.ndarray]:
     """
     if not ranking.lesion.any():
         return {key: np.zeros(0) for key in ("threshold", "precision", "recall")}
-    precision, recall, threshold = precision_recall_curve(**_pixels(ranking), drop_intermediate=True)
-    # scikit-learn appends (1, 0) without a threshold and runs from the lowest threshold up.
-    precision, recall, threshold = precision[-2::-1], recall[-2::-1], threshold[::-1]
-    reached = np.searchsorted(recall, np.linspace(0.0, 1.0, CURVE_POINTS), side="left")
-    chosen = np.unique(np.clip(reached, 0, len(recall) - 1))
-    return {"threshold": threshold[chosen], "precision": precision[chosen], "recall": recall[chosen]}
+    columns: list[list[np.ndarray]] = [[], [], []]
+    before = -1.0
+    for part in _falling(ranking):
+        wanted = np.linspace(0.0, 1.0, CURVE_POINTS)
+        wanted = wanted[(wanted > before) & (wanted <= part[2][-1])]
+        chosen = np.unique(np.searchsorted(part[2], wanted, side="left"))
+        for column, values in zip(columns, part, strict=True):
+            column.append(values[chosen])
+        before = part[2][-1]
+    return dict(zip(("threshold", "precision", "recall"), map(np.concatenate, columns), strict=True))
 
 
 def average_precisions(weights: np.ndarray, ranking: Ranking) -> np.ndarray:
@@ -253,7 +263,14 @@ def average_precisions(weights: np.ndarray, ranking: Ranking) -> np.ndarray:
     """
     if not ranking.lesion.any():
         return np.full(len(weights), np.nan)
-    true, false = ((weights @ sums)[:, ::-1] for sums in ranking.binned)
+    # Whole numbers, which float64 holds exactly.
+    true, false = np.zeros((2, len(weights), ranking.binned[0].shape[1]))
+    for begin in range(0, len(ranking.binned), IMAGES_AT_A_TIME):
+        part = np.array(ranking.binned[begin : begin + IMAGES_AT_A_TIME], float)
+        own = weights[:, begin : begin + len(part)].astype(float)
+        true += own @ part[:, 0]
+        false += own @ part[:, 1]
+    true, false = true[:, ::-1], false[:, ::-1]
     found, wrong = np.cumsum(true, axis=1), np.cumsum(false, axis=1)
     precision = np.nan_to_num(quotient(found, found + wrong))
     gain = quotient(true, np.broadcast_to(found[:, -1:], true.shape))

@@ -6,7 +6,7 @@ In memory an undefined score is NaN. A file has null or an empty cell there, whi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -288,8 +288,8 @@ class Evaluation:
     """
 
     summary: Summary
-    images: list[ImageScores]
-    lesions: list[LesionScores]
+    images: Sequence[ImageScores]
+    lesions: Sequence[LesionScores]
     probabilities: Images
     curves: Curves | None = None
     lesion_bins: LesionBins | None = None

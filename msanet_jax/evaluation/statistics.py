@@ -40,12 +40,13 @@ def columns(rows: Sequence[ImageScores]) -> Columns:
       >>> table["tp"].tolist(), table["dsc"].tolist(), "image_id" in table
       ([3.0, 0.0], [0.5, nan], False)
     """
-    return {name: np.array([number(getattr(row, name)) for row in rows], float) for name in _measured(rows)}
-
-
-def _measured(rows: Sequence[ImageScores]) -> list[str]:
-    names = [field.name for field in dataclasses.fields(ImageScores)]
-    return [name for name in names if name not in _TEXTS and not any(getattr(row, name) is UNSET for row in rows)]
+    names = [field.name for field in dataclasses.fields(ImageScores) if field.name not in _TEXTS]
+    table, measured = np.empty((len(names), len(rows))), set(names)
+    for place, row in enumerate(rows):
+        cells = [getattr(row, name) for name in names]
+        measured -= {name for name, cell in zip(names, cells, strict=True) if cell is UNSET}
+        table[:, place] = [float("nan") if cell is UNSET else number(cell) for cell in cells]
+    return {name: column for name, column in zip(names, table, strict=True) if name in measured}
 
 
 def number(cell: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +41,12 @@ class Cases:
     level: np.ndarray
 
 
-def compact_cases(
-    image_ids: list[str], uptake: np.ndarray, instances: np.ndarray, probabilities: np.ndarray, *, threshold: float
-) -> Cases:
-    """Rounds to what is kept.
+def compact_cases(images: Iterable[tuple[str, np.ndarray, np.ndarray, np.ndarray]], *, threshold: float) -> Cases:
+    """Rounds to what is kept, image by image.
 
     Args:
-      image_ids: of the images.
-      uptake: `[n, rows, columns]` normalised.
-      instances: `[n, rows, columns]` lesion numbers, at most 255.
-      probabilities: `[n, rows, columns]` float32 in [0, 1].
+      images: of each, its name, and `[rows, columns]` normalised uptake, lesion numbers of at most 255, and float32
+        probabilities in [0, 1].
       threshold: takes the place of the thousandth nearest to it: a calibrated one need not be such a number.
 
     Returns:
@@ -58,14 +55,14 @@ def compact_cases(
     """
     steps = _THRESHOLDS.copy()
     steps[round(LEVELS * threshold)] = threshold
-    scaled = np.clip(np.round(255.0 * uptake / UPTAKE_MAX), 0.0, 255.0)
-    level = np.searchsorted(steps, np.asarray(probabilities, np.float32), side="left")
-    return Cases(
-        image_ids=np.array(image_ids, dtype=np.str_),
-        uptake=scaled.astype(np.uint8),
-        instances=instances.astype(np.uint8),
-        level=np.minimum(level, LEVELS).astype(np.uint16),
-    )
+    names, uptakes, instances, levels = [], [], [], []
+    for name, uptake, ids, probability in images:
+        level = np.searchsorted(steps, np.asarray(probability, np.float32), side="left")
+        names.append(name)
+        uptakes.append(np.clip(np.round(255.0 * uptake / UPTAKE_MAX), 0.0, 255.0).astype(np.uint8))
+        instances.append(ids.astype(np.uint8))
+        levels.append(np.minimum(level, LEVELS).astype(np.uint16))
+    return Cases(np.array(names, dtype=np.str_), np.stack(uptakes), np.stack(instances), np.stack(levels))
 
 
 def write_cases(folder: Path, cases: Cases) -> None:

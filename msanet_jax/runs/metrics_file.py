@@ -157,10 +157,9 @@ def write_metrics(
         "threshold_baseline": threshold_baseline.summary.flat(),
         "zero_input_dsc_pooled": zero_input_dsc_pooled,
         "provenance": provenance,
-        "images": scored.images,
     }
     write_tables(folder, scored)
-    write_json(folder / "metrics.json", content)
+    write_json(folder / "metrics.json", content, rows=("images", scored.images))
     return read_metrics(folder)
 
 

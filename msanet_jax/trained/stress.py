@@ -14,7 +14,7 @@ from data_pipeline.files import writable_folder, write_json, write_text
 from data_pipeline.grid import GridSplit, on_field
 from data_pipeline.pages import render
 from data_pipeline.phantom.priors.stress import STRESSES
-from msanet_jax.evaluation.bootstrap import bootstrap_weights, interval
+from msanet_jax.evaluation.bootstrap import PatientWeights, interval, sampled
 from msanet_jax.evaluation.evaluate import evaluate
 from msanet_jax.evaluation.field_maps import Probability, marks
 from msanet_jax.evaluation.reliability import largest_gap
@@ -95,9 +95,9 @@ def _scores(
 ) -> dict[str, Any]:
     result = evaluate(probability, split, config=config, threshold=threshold, thorough=False)
     rules, maps = config.evaluate, np.asarray(result.probabilities)
-    weights = bootstrap_weights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
+    weights = PatientWeights([row.patient for row in split.rows], samples=rules.bootstrap_samples, seed=config.seed)
     found: dict[str, Any] = {name: result.summary[name] for name in SCORES}
-    found["dsc_pooled_interval"] = interval(statistics(columns(result.images))["dsc_pooled"](weights))
+    found["dsc_pooled_interval"] = interval(sampled(statistics(columns(result.images))["dsc_pooled"], weights))
     found["healthy_false_pixels_per_image"] = healthy_false_pixels(marks(maps, threshold), split)
     if gap:
         found["gap"] = largest_gap(maps, np.asarray(split.masks), bins=rules.calibration_bins)

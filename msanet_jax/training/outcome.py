@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 from msgspec import UNSET, UnsetType
 
@@ -67,7 +66,9 @@ def score_and_write(
     result = evaluate(probability, scored, config=config, threshold=chosen.value)
     # A network that has learned from the pixels finds nothing in an empty image; one that has learned an order or a
     # position would go on scoring.
-    blank = evaluate(probability, scored, config=config, threshold=chosen.value, input_zeroed=True, thorough=False)
+    blank = evaluate(
+        probability, scored, config=config, threshold=chosen.value, input_zeroed=True, thorough=False
+    ).summary
     if not is_primary():
         return None
     simulated = is_simulated(config.data.dataset)
@@ -78,14 +79,14 @@ def score_and_write(
         threshold=chosen,
         calibration=decided.calibration if calibration is UNSET else calibration,
         threshold_baseline=threshold_baseline(splits["train"], scored, config=config),
-        zero_input_dsc_pooled=blank.summary["dsc_pooled"],
+        zero_input_dsc_pooled=blank["dsc_pooled"],
         config=config,
         provenance=_provenance(config, dataset_version=scored.version, step=step, begin=begin),
         simulated=simulated,
     )
-    image_ids = [row.image_id for row in itertools.islice(scored.rows, KEPT_MAX)]
-    kept = (np.stack([*itertools.islice(one, KEPT_MAX)]) for one in (scored.images, scored.ids, result.probabilities))
-    write_cases(folder, compact_cases(image_ids, *kept, threshold=chosen.value))
+    cases = zip(scored.rows, scored.images, scored.ids, result.probabilities, strict=True)
+    kept = ((row.image_id, *pixels) for row, *pixels in itertools.islice(cases, KEPT_MAX))
+    write_cases(folder, compact_cases(kept, threshold=chosen.value))
     write_pictures(folder / "pictures", result, scored, picture_notice(simulated=simulated))
     write_score_plots(folder / "pictures", result, picture_notice(simulated=simulated))
     return metrics

@@ -151,6 +151,9 @@ def test_a_set_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (result["scored"], result["scored_from"]) == (3, "memory")
     assert result["score_peak_mib"] >= result["opened_peak_mib"] > 0.0
     larger_than_memory.draw([{"images": 5, **result}], tmp_path / "memory.png")
+    found = larger_than_memory.measure_import(3, records, 16, tmp_path)
+    assert (found["scans"], found["files"]) == (3, 6)
+    assert found["peak_mib"] > 10.0
     assert _size(tmp_path / "memory.png")[0] > 500
 
 

@@ -49,6 +49,16 @@ def test_the_error_is_one_line_and_the_systems(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_rows_of_a_json_file_are_written_as_in_one_piece(tmp_path: Path, count: int) -> None:
+    rows = [{"name": "a\n\u2028" * n, "values": [n, float("nan")], "none": {}} for n in range(count)]
+    write_json(tmp_path / "a.json", {"first": {"b": 1}, "last": [2]}, rows=("rows", iter(rows)))
+    whole = {"first": {"b": 1}, "last": [2], "rows": nan_to_null(rows)}
+    if count:
+        assert (tmp_path / "a.json").read_text() == json.dumps(whole, indent=2) + "\n"
+    assert json.loads((tmp_path / "a.json").read_text()) == whole
+
+
 def test_names_as_long_as_the_system_allows_and_ordinary_permissions(tmp_path: Path) -> None:
     write_text(tmp_path / ("a" * 255), "x")
     (tmp_path / "ordinary").write_text("x")

@@ -13,8 +13,9 @@ from msanet_jax.evaluation.froc import (
     find_peaks,
     froc_curve,
     froc_score,
-    froc_scores,
     hit_zones,
+    rank_candidates,
+    sensitivities,
 )
 
 
@@ -93,13 +94,13 @@ def test_score_of_samples_is_the_score_of_repeated_images() -> None:
         froc_score(froc_curve([image for image, times in zip(images, row, strict=True) for _ in range(times)]), points)
         for row in weights
     ]
-    np.testing.assert_allclose(froc_scores(weights, images, points), expected)
+    np.testing.assert_allclose(sensitivities(weights, rank_candidates(images), points).mean(axis=1), expected)
 
 
 def test_without_lesions_and_without_candidates() -> None:
     healthy = [Candidates({}, np.array([0.7]))]
     assert np.isnan(froc_score(froc_curve(healthy), (1.0,)))
-    assert np.isnan(froc_scores(np.ones((2, 1)), healthy, (1.0,))).all()
+    assert np.isnan(sensitivities(np.ones((2, 1)), rank_candidates(healthy), (1.0,))).all()
     blind = [Candidates({1: 0.0}, np.zeros(0))]
     assert froc_score(froc_curve(blind), (1.0, 2.0)) == 0.0
 

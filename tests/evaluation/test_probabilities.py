@@ -15,6 +15,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from msanet_jax.evaluation import probabilities
 from msanet_jax.evaluation.probabilities import (
     average_precision,
     average_precisions,
@@ -85,8 +86,11 @@ def test_samples_are_repeated_images() -> None:
         assert precision == pytest.approx(average_precision(rank_pixels(maps, masks)), abs=0.01)
 
 
+@pytest.mark.parametrize("at_a_time", [1, 7, 1 << 20])
 @pytest.mark.parametrize("seed", range(3))
-def test_average_precision_agrees_with_scikit_learn(seed: int) -> None:
+def test_average_precision_agrees_with_scikit_learn(seed: int, at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probabilities, "SCORES_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(probabilities, "IMAGES_AT_A_TIME", at_a_time)
     probability, truth = _maps(seed)
     expected = average_precision_score(truth.ravel(), probability.ravel())
     assert average_precision(rank_pixels(probability, truth)) == pytest.approx(expected, rel=1e-13)
@@ -94,7 +98,7 @@ def test_average_precision_agrees_with_scikit_learn(seed: int) -> None:
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 9])
-def test_a_ranking_gives_the_curve_of_all_pixels(decimals: int) -> None:
+def test_a_ranking_gives_the_curve_of_all_pixels(decimals: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """scikit-learn on the pixels themselves, with ties and with pixels above and below all lesion pixels."""
     probability, truth = _maps()
     probability = np.round(0.9 * probability, decimals)
@@ -105,6 +109,10 @@ def test_a_ranking_gives_the_curve_of_all_pixels(decimals: int) -> None:
     assert ranking.other.sum() == (probability[~truth] >= probability[truth].min()).sum()
     precision, recall, threshold = precision_recall_curve(truth.ravel(), probability.ravel())
     curve = precision_recall_points(ranking)
+    monkeypatch.setattr(probabilities, "SCORES_AT_A_TIME", 3)
+    assert {name: values.tolist() for name, values in precision_recall_points(ranking).items()} == {
+        name: values.tolist() for name, values in curve.items()
+    }
     for value, wanted, found in zip(curve["threshold"], curve["precision"], curve["recall"], strict=True):
         (place,) = np.flatnonzero(threshold == value)
         assert (precision[place], recall[place]) == pytest.approx((wanted, found), rel=1e-13)

@@ -23,7 +23,7 @@ from msanet_jax.evaluation.field_maps import Probability, field_probability
 from msanet_jax.evaluation.lesions import touching
 from msanet_jax.report.data import paired_differences, read_runs
 from msanet_jax.report.page import page
-from msanet_jax.runs.cases import compact_cases, read_cases, write_cases
+from msanet_jax.runs.cases import Cases, compact_cases, read_cases, write_cases
 from msanet_jax.training import outcome
 from tests.colours import contrast
 from tests.fakes import fake_split
@@ -71,13 +71,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
+def _cases(name: str, *pixels: np.ndarray, threshold: float) -> Cases:
+    """The cases of one image, from arrays `[1, rows, columns]`."""
+    (one,) = zip(*pixels, strict=True)
+    return compact_cases([(name, *one)], threshold=threshold)
+
+
 def test_levels_mark_what_the_probabilities_mark() -> None:
     """At every thousandth, for values on it, just beside it, and at random."""
     thousandths = (np.arange(1001) / 1000).astype(np.float32)
     beside = np.concatenate([np.nextafter(thousandths, np.float32(2)), np.nextafter(thousandths, np.float32(-1))])
     values = np.concatenate([thousandths, beside, np.random.default_rng(0).random(1000, np.float32)])
     values = np.clip(values, 0, 1)[None, None]
-    cases = compact_cases(["a"], np.zeros_like(values), np.zeros_like(values), values, threshold=0.25)
+    cases = _cases("a", np.zeros_like(values), np.zeros_like(values), values, threshold=0.25)
     for k in range(1000):
         np.testing.assert_array_equal(cases.level > k, values > k / 1000)
 
@@ -86,14 +92,14 @@ def test_levels_mark_what_the_probabilities_mark() -> None:
 def test_one_level_marks_what_a_threshold_between_thousandths_marks(threshold: float) -> None:
     values = np.random.default_rng(0).random((1, 100, 100), np.float32)
     values[0, 0] = np.linspace(threshold - 1e-3, threshold + 1e-3, 100).clip(0, 1)
-    cases = compact_cases(["a"], np.zeros_like(values), np.zeros_like(values), values, threshold=threshold)
+    cases = _cases("a", np.zeros_like(values), np.zeros_like(values), values, threshold=threshold)
     np.testing.assert_array_equal(cases.level > round(1000 * threshold), values > threshold)
 
 
 def test_cases_come_back(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     uptake = np.array([[[0.0, 1.0], [3.0, 7.0]]])
-    cases = compact_cases(["x"], uptake, np.array([[[0, 1], [2, 255]]]), random.random((1, 2, 2)), threshold=0.5)
+    cases = _cases("x", uptake, np.array([[[0, 1], [2, 255]]]), random.random((1, 2, 2)), threshold=0.5)
     assert cases.uptake.tolist() == [[[0, 85], [255, 255]]]
     assert read_cases(tmp_path) is None
     write_cases(tmp_path, cases)
