@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import RequestError
+from msanet_jax.runtime.compiler_options import compiler_options
 from msanet_jax.trained import trial
 
 MAX_TRIAL_SECONDS = 300.0
@@ -96,7 +97,7 @@ def _signature_problem(exported: Any, takes: Sequence[int], gives: Sequence[int]
 def _tried(program: bytes, shape: tuple[int, ...]) -> dict[str, str]:
     """What `trial` says of a program in a process of its own; how that ended, where it says nothing."""
     # Without the current folder in the path, in which anything may lie; the caller's device stays free.
-    command = [sys.executable, "-P", str(Path(trial.__file__)), *map(str, shape)]
+    command = [sys.executable, "-P", str(Path(trial.__file__)), json.dumps(compiler_options()), *map(str, shape)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as answer:
         source.write(program)

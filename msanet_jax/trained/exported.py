@@ -26,6 +26,7 @@ from msanet_jax.runs.model_file import (
     read_member,
     read_member_recipe,
 )
+from msanet_jax.runtime.compiler_options import compiler_options
 from msanet_jax.runtime.cores import over_cores, usable_cores
 from msanet_jax.trained.admission import UnreadableError, admitted
 from msanet_jax.trained.model import Model
@@ -104,7 +105,8 @@ def _program(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probabil
 
     @functools.cache
     def compiled(shape: tuple[int, ...]) -> Any:
-        made = function.lower(jax.ShapeDtypeStruct(shape, np.float32)).compile()
+        lowered = function.lower(jax.ShapeDtypeStruct(shape, np.float32))
+        made = lowered.compile(compiler_options=compiler_options())
         if reason := too_large(made, shape[0]):
             raise RequestError(f"{path}: its program is not run: {reason}")
         return made

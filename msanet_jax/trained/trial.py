@@ -62,8 +62,8 @@ def too_large(compiled: Any, fields: int) -> str:
     return f"it needs {needed / 2**20:.0f} MiB for {fields} field(s); {MAX_BYTES_A_FIELD >> 20} MiB each are allowed"
 
 
-def tried(program: bytes, shape: Sequence[int]) -> dict[str, str]:
-    """Parses, compiles and runs a program on one field of counts; what is wrong, or nothing."""
+def tried(program: bytes, options: dict[str, bool | str], shape: Sequence[int]) -> dict[str, str]:
+    """Parses, compiles (with the options of the caller) and runs a program on one field; what is wrong, or nothing."""
     import jax
     import jax.export
     import numpy as np
@@ -79,7 +79,7 @@ def tried(program: bytes, shape: Sequence[int]) -> dict[str, str]:
     except Exception as error:  # flatbuffers and jaxlib raise many types
         return {"unreadable": unreadable(error)}
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=options)
         if reason := too_large(compiled, 1):
             return {"problem": reason}
         np.asarray(compiled(counts))
@@ -101,4 +101,4 @@ def one_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(tried(sys.stdin.buffer.read(), [int(side) for side in sys.argv[1:]])))
+    print(json.dumps(tried(sys.stdin.buffer.read(), json.loads(sys.argv[1]), [int(side) for side in sys.argv[2:]])))

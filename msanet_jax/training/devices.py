@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipeline.errors import RequestError
 from msanet_jax.networks.layers import AXIS
+from msanet_jax.runtime.compiler_options import compiled_with_options
 from msanet_jax.runtime.cores import over_cores, padded, usable_cores
 from msanet_jax.runtime.hosts import gather
 from msanet_jax.training.state import Networks, TrainState, Tree
@@ -121,7 +122,9 @@ def compile_probability(networks: Networks) -> Callable[[TrainState, np.ndarray]
     The batch is padded with zeros to a multiple of the devices and the padding dropped again. With several processes
     all call it with the same images; each computes its share and gets the whole.
     """
-    mapped = jax.pmap(functools.partial(evaluation_step, networks), axis_name=AXIS, in_axes=(None, 0))
+    mapped = compiled_with_options(
+        jax.pmap(functools.partial(evaluation_step, networks), axis_name=AXIS, in_axes=(None, 0))
+    )
     # Simulated devices share the cores already; an accelerator has its own.
     cores = usable_cores() if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,9 @@ from msanet_jax.training.telemetry import Telemetry
 LOG = logging.getLogger(__name__)
 
 Iterate = Callable[[TrainState, HostBatch], tuple[TrainState, Metrics]]
+
+COMPILING_EVERY_S = 30.0
+"""How often a compilation says that it still goes on."""
 
 PROBE_STEPS = 5
 """Iterations timed after compilation, each on its own, before the time to the end is announced on a CPU."""
@@ -132,8 +136,8 @@ def _loop(
     return state
 
 
-def announced(iterate: Iterate, say: Callable[[str], None]) -> Iterate:
-    """`iterate`, with a line before its first call, which compiles, and another one after it."""
+def announced(iterate: Iterate, say: Callable[[str], None], *, every_s: float = COMPILING_EVERY_S) -> Iterate:
+    """`iterate`, with a line before its first call, which compiles, one every `every_s` seconds, and one after it."""
     calls = 0
 
     def call(state: TrainState, batch: HostBatch) -> tuple[TrainState, Metrics]:
@@ -142,8 +146,19 @@ def announced(iterate: Iterate, say: Callable[[str], None]) -> Iterate:
         if calls > 1:
             return iterate(state, batch)
         say("compiling the training step; without a kept program this takes a minute or two on a CPU")
-        begin = time.perf_counter()
-        outputs = jax.block_until_ready(iterate(state, batch))
+        begin, over = time.perf_counter(), threading.Event()
+
+        def tell() -> None:
+            while not over.wait(every_s):
+                say(f"compiling ... {time.perf_counter() - begin:.0f} s")
+
+        teller = threading.Thread(target=tell, name="compiling", daemon=True)
+        teller.start()
+        try:
+            outputs = jax.block_until_ready(iterate(state, batch))
+        finally:
+            over.set()
+            teller.join()
         say(f"compiled, first step done, in {time.perf_counter() - begin:.0f} s")
         return outputs
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -213,6 +214,26 @@ def test_the_first_call_alone_is_announced() -> None:
     assert [call(1, 2), call(3, 4)] == [(3, {"lines": 1}), (7, {"lines": 2})]
     assert said[0].startswith("compiling the training step")
     assert said[1] == "compiled, first step done, in 0 s"
+
+
+def test_a_long_compilation_says_that_it_goes_on() -> None:
+    """One that waits for the second of these lines has heard them from another thread; a failure ends them, too."""
+    said: list[str] = []
+    twice = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if said.count("compiling ... 0 s") == 2:
+            twice.set()
+
+    def compile_until(state: int, batch: int) -> tuple[int, int]:
+        assert twice.wait(60)
+        raise ValueError("no such program")
+
+    with pytest.raises(ValueError, match="no such program"):
+        announced(compile_until, say, every_s=0.01)(1, 2)  # type: ignore[arg-type]
+    assert said[1] == "compiling ... 0 s"
+    assert "compiling" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize(
