@@ -55,7 +55,7 @@ def compiler_options() -> Options:
 
 
 def compiled_with_options(function: Any) -> Callable[..., Any]:
-    """`function` of `jax.jit` or `jax.pmap`, compiled with `compiler_options`; itself where that gives nothing.
+    """`function`, jitted or mapped, compiled with `compiler_options`; itself where that gives nothing.
 
     Args:
       function: its first argument is a state of one shape; it is compiled once for every shape of the last argument.
@@ -74,7 +74,7 @@ def compiled_with_options(function: Any) -> Callable[..., Any]:
         key = (getattr(state[0], "sharding", None), *((leaf.shape, str(leaf.dtype)) for leaf in last))
         with lock:  # pieces of one shape wait for one compilation
             if key not in programs:
-                # `jax.pmap` takes no options; `compile` does.
+                # A mapped function takes no options; `compile` does.
                 programs[key] = function.lower(*arguments).compile(compiler_options=options)
         return programs[key](*arguments)
 
