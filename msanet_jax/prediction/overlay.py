@@ -17,6 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import BboxImage
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Affine2D, Bbox, BboxTransformTo, TransformedBbox
 from PIL import Image
 
@@ -191,7 +192,8 @@ def _draw_thorax(figure: Figure, place: Bbox, drawing: Drawing, black: float) ->
         row, column, length = 0.965 * size, 0.02 * size, _SCALE_BAR_MM / scan.pixel_size_mm[1]
         bar = np.array([[column, row], [column + length, row]])
         panel.lines([bar], color=INK, linewidth=2, capstyle="butt")
-        words(column, row - 0.012 * size, f"{_SCALE_BAR_MM:g} mm", fontsize=8, color=INK, va="bottom")
+        rim = [withStroke(linewidth=2.5, foreground="white")]  # so that it can be read on a dark body
+        words(column, row - 0.012 * size, f"{_SCALE_BAR_MM:g} mm", fontsize=8, color=INK, va="bottom", path_effects=rim)
 
 
 def _draw_list(figure: Figure, place: Bbox, drawing: Drawing) -> None:

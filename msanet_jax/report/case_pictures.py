@@ -50,13 +50,14 @@ def write_pictures(folder: Path, evaluation: Evaluation, split: GridSplit, foote
     chosen = _choose_cases(evaluation)
     cases = {number: _case(evaluation, split, number) for _, number in chosen}
     for label, number in chosen:
-        figure = Figure(figsize=(9.6, 4.0), layout=_layout())
+        figure = Figure(figsize=(9.6, 4.2), layout=_layout(4.2))
         axes = figure.subplots(1, 3)
         _draw_case(axes, cases[number])
         _legend(axes)
         _title(axes, evaluation.images[number], label)
         save(figure, folder / f"{label}.png", footer)
-    figure = Figure(figsize=(9.6, 3.5 * len(chosen) + 0.5), layout=_layout())
+    height = 3.6 * len(chosen) + 0.5
+    figure = Figure(figsize=(9.6, height), layout=_layout(height))
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for axes, (label, number) in zip(grid, chosen, strict=True):
         _draw_case(axes, cases[number])
@@ -134,9 +135,9 @@ def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
         axis.contour(columns, rows, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour], linewidths=1.3)
 
 
-def _layout() -> ConstrainedLayoutEngine:
-    """With room above for the title, of which the layout knows nothing."""
-    return ConstrainedLayoutEngine(h_pad=0.14)
+def _layout(height: float) -> ConstrainedLayoutEngine:
+    """With room above for the title, of which the layout knows nothing; `height` in inches."""
+    return ConstrainedLayoutEngine(h_pad=0.1, rect=(0.0, 0.0, 1.0, 1.0 - 0.15 / height))
 
 
 def _title(axes: np.ndarray, row: ImageScores, label: str) -> None:

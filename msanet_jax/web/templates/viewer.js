@@ -101,6 +101,7 @@ class View {
     // As `.scan` in the stylesheet, but for the outlines.
     if (night.matches) { pen.fillStyle = "rgb(0 0 0 / 0.2)"; pen.fillRect(-1e4, -1e4, 1e5, 1e5); }
     const line = ratio / this.scale;
+    pen.lineJoin = "round";
     pen.strokeStyle = FIELD;
     pen.lineWidth = line;
     pen.strokeRect(this.facts.box.column, this.facts.box.row, this.facts.box.size_px, this.facts.box.size_px);
@@ -115,9 +116,8 @@ class View {
     this.ruler(width, height, ratio);
     const sides = { anterior: ["R", "L"], posterior: ["L", "R"] }[this.facts.view];
     if (!sides) return;
-    pen.fillStyle = INK;
-    pen.fillText(sides[0], 8 * ratio, 18 * ratio);
-    pen.fillText(sides[1], width - 18 * ratio, 18 * ratio);
+    this.words(sides[0], 8 * ratio, 18 * ratio, INK, ratio);
+    this.words(sides[1], width - 18 * ratio, 18 * ratio, INK, ratio);
   }
 
   // A length in mm, at most a third of the width.
@@ -126,20 +126,28 @@ class View {
     const pen = this.pen, mm = [500, 200, 100, 50, 20, 10, 5].find((each) => this.length(each) < width / 3);
     this.canvas.dataset.ruler = mm ?? "";
     if (!mm) return;
+    pen.fillStyle = "#fff";
+    pen.fillRect(7 * ratio, height - 11 * ratio, this.length(mm) + 2 * ratio, 4 * ratio);
     pen.fillStyle = INK;
     pen.fillRect(8 * ratio, height - 10 * ratio, this.length(mm), 2 * ratio);
-    pen.fillText(`${mm} mm`, 8 * ratio, height - 15 * ratio);
+    this.words(`${mm} mm`, 8 * ratio, height - 15 * ratio, INK, ratio);
   }
   length(mm) { return (this.scale * mm) / this.facts.pixel_mm[1]; }
+
+  // With a white rim, so that they can be read on bone and on air.
+  words(text, x, y, colour, ratio) {
+    const pen = this.pen;
+    pen.lineWidth = 3 * ratio;
+    pen.strokeStyle = "#fff";
+    pen.strokeText(text, x, y);
+    pen.fillStyle = colour;
+    pen.fillText(text, x, y);
+  }
 
   number(lesion, ratio) {
     const pen = this.pen, x = this.x + this.scale * (lesion.column + 0.5), y = this.y + this.scale * (lesion.row + 0.5);
     const radius = this.scale * Math.sqrt(lesion.area / Math.PI) + 3 * ratio;
-    pen.lineWidth = 3 * ratio;
-    pen.strokeStyle = "#fff";
-    pen.strokeText(lesion.id, x + 0.7 * radius + 2, y - 0.7 * radius);
-    pen.fillStyle = MARK;
-    pen.fillText(lesion.id, x + 0.7 * radius + 2, y - 0.7 * radius);
+    this.words(lesion.id, x + 0.7 * radius + 2, y - 0.7 * radius, MARK, ratio);
     if (lesion.key !== chosen) return;
     pen.beginPath();
     pen.arc(x, y, radius + 4 * ratio, 0, 7);
