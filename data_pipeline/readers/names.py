@@ -75,9 +75,9 @@ NOT_IMAGES = {".txt", ".md", ".csv", ".tsv", ".pdf", ".html", ".htm", ".log", ".
     ".key",
 }
 # Of two files of one name the one that is nearer to the camera is read.
-_RANKS = {".dcm": 0, "": 0, ".ima": 0, ".nii": 1, ".npy": 2, ".tif": 3, ".tiff": 3, ".png": 4, ".bmp": 5}
-_RANKS |= {".jpg": 6, ".jpeg": 6}
-NOT_DICOM = _RANKS.keys() - {".dcm", "", ".ima"}
+_RANKS = {".dcm": 0, "": 0, ".ima": 0, ".dicom": 0, ".nii": 1, ".npy": 2, ".tif": 3, ".tiff": 3, ".png": 4}
+_RANKS |= {".bmp": 5, ".jpg": 6, ".jpeg": 6}
+NOT_DICOM = _RANKS.keys() - {".dcm", "", ".ima", ".dicom"}
 """Suffixes of scans that may be masks by their names; a DICOM says itself what it is."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from data_pipeline.files import resolved
 from data_pipeline.readers import is_dicom, read_scans
 from data_pipeline.readers.choice import Choice, choose_scans, common_folder, patient_of
 from data_pipeline.readers.damage import LOG
+from data_pipeline.readers.names import stem_of
 from data_pipeline.readers.pseudonyms import pseudonym
 from data_pipeline.readers.sources import Source, SourceFile, open_source
 from data_pipeline.readers.stated import Stated
@@ -20,7 +20,6 @@ from data_pipeline.scan import Scan, ScanError
 from data_pipeline.text import as_file_name, last_bytes
 from msanet_jax.prediction.files import OutputNames
 
-_SUFFIXES = re.compile(r"\.(dcm|dicom|ima|png|jpe?g|tiff?|npy|nii(\.gz)?)$", re.IGNORECASE)
 # With the longest ending, a view and a number a name stays below the 255 bytes that file systems allow.
 _STEM_BYTES_MAX = 180
 _VIEWS = 2
@@ -233,7 +232,7 @@ class _Reader:
 
 def _stem(name: str) -> str:
     """`a/b.dcm` -> `a_b`, without what no file name should hold; long ones keep their end, which tells them apart."""
-    return last_bytes(as_file_name(_SUFFIXES.sub("", "_".join(PurePosixPath(name).parts))), _STEM_BYTES_MAX)
+    return last_bytes(as_file_name("_".join([*PurePosixPath(name).parts[:-1], stem_of(name)])), _STEM_BYTES_MAX)
 
 
 def _header(path: Path) -> Any:

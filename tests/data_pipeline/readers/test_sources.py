@@ -13,7 +13,7 @@ from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
 
 from data_pipeline.errors import RequestError
-from data_pipeline.readers import archives
+from data_pipeline.readers import archives, names
 from data_pipeline.readers.sources import natural_order, open_source
 
 
@@ -146,3 +146,9 @@ def test_dicomdir_gives_the_files_it_references(tmp_path: Path) -> None:
     (tmp_path / "disc" / "DICOMDIR").write_text("no index")
     with pytest.raises(RequestError, match="not a readable DICOMDIR"), open_source(tmp_path / "disc" / "DICOMDIR"):
         pass
+
+
+@pytest.mark.parametrize("suffix", [*sorted(names.NOT_DICOM), ".dcm", ".dicom", ".IMA", ".NII.GZ"])
+def test_a_scan_is_named_without_its_suffix(suffix: str) -> None:
+    assert names.stem_of(f"a/case.1{suffix}") == "case.1"
+    assert names.pairing_key(f"masks/case.1{suffix}") == names.pairing_key("case.1.png")
