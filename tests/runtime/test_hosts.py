@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -17,7 +16,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
@@ -26,7 +24,6 @@ from msanet_jax.runs.folder import prepare
 from msanet_jax.runs.history import read_history
 from msanet_jax.runtime import hosts, preemption
 from msanet_jax.runtime.stopping import Stopped
-from msanet_jax.training.job import train_and_evaluate
 from msanet_jax.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -201,15 +198,10 @@ def _command(run: Path, data_dir: Path, *more: str) -> list[str]:
     return ["main.py", *recipe, f"--workdir={run}", f"--data_dir={data_dir}", *more]
 
 
-def _recipe() -> ConfigDict:
-    """What `_command` asks for, to train in this process, whose four devices are one host's."""
+def _unbroken(run: Path, data_dir: Path) -> None:
+    """The same training in this process, whose four devices are one host's."""
     config = get_config(VARIANTS)
     config.update_from_flattened_dict(SMALL)
-    return config
-
-
-def _unbroken(run: Path, data_dir: Path) -> None:
-    config = _recipe()
     splits = load_splits(config.data, str(data_dir))
     prepare(run, config)
     train(config, run=run, training=splits["train"], validation=splits["validation"])
@@ -219,7 +211,7 @@ def _rows(run: Path) -> dict[tuple[int, str], dict[str, float]]:
     return {(row.step, row.kind): dict(row.values) for row in read_history(run / "history.jsonl")}
 
 
-def test_two_processes_train_as_one(tmp_path: Path, data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_processes_train_as_one(tmp_path: Path, data_dir: Path) -> None:
     """2 x 2 devices until one process is killed, then 1 x 4 to the end, against 1 x 4 throughout."""
     run, address = tmp_path / "run", _address()
     ways = [f"--coordinator_address={address}", "--num_processes=2"]
@@ -239,9 +231,10 @@ def test_two_processes_train_as_one(tmp_path: Path, data_dir: Path, caplog: pyte
     assert "Traceback" not in said
     by_two = _rows(run)
     assert 4 <= max(step for step, _ in by_two) < 60
-    with caplog.at_level(logging.INFO, logger="msanet_jax"):
-        train_and_evaluate(_recipe(), workdir=str(run), data_dir=str(data_dir))
-    assert "resumed from step" in caplog.text
+    rest = _start(_command(run, data_dir), devices=4, cache=tmp_path)
+    output = rest.communicate(timeout=300)
+    assert rest.returncode == 0, output
+    assert "resumed from step" in output[1]
     _unbroken(tmp_path / "whole", data_dir)
     expected, found = _rows(tmp_path / "whole"), _rows(run)
     assert expected.keys() == found.keys() >= {(60, "train"), (30, "validation"), (60, "validation")}
