@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_AGAIN_SECONDS = 0.02
 
 
 class Stopped(BaseException):
@@ -22,14 +25,27 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
-    """Turns SIGTERM and SIGHUP into `Stopped`, unless somebody handles them already or asked for them to be ignored."""
+    """Turns SIGTERM and SIGHUP into `Stopped`, unless somebody handles them already or asked for them to be ignored.
+
+    Python drops what is raised in a finalizer or a callback of its garbage collector. A signal, Ctrl-C included, that
+    arrives in one is sent again.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
+    def unraisable(dropped: Any) -> None:
+        if isinstance(dropped.exc_value, Stopped | KeyboardInterrupt):
+            number = dropped.exc_value.number if isinstance(dropped.exc_value, Stopped) else signal.SIGINT
+            # From a thread and a little later: in here it would be dropped again.
+            threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number)).start()
+        else:
+            former(dropped)
+
     own = [number for number in NUMBERS if signal.getsignal(number) == signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
         own = []
+    former, sys.unraisablehook = sys.unraisablehook, unraisable
     for number in own:
         signal.signal(number, stop)
     try:
@@ -38,6 +54,7 @@ def stopping() -> Iterator[None]:
     finally:
         for number in own:
             signal.signal(number, signal.SIG_DFL)
+        sys.unraisablehook = former
 
 
 def hold_signals() -> None:
