@@ -156,11 +156,12 @@ def test_the_projects_studies_of_pairs() -> None:
         dataset = next((e.removeprefix("data.dataset=") for e in study.config.overrides if "dataset" in e), "")
         if dataset:
             patients = sizes[dataset].patients
-            assert patients["test"] == study.config.expected.patients == 1000
+            assert patients["test"] == study.config.expected.patients
             assert (patients["train"] / study.pairs, patients["validation"] / study.pairs) == (70, 20)
     study = read_study(ROOT / "experiments" / "pairs_unet.py")
     assert (study.pairs, study.config.primary, study.config.primary_state) == (16, "dsc_pooled", "last")
     expected = study.config.expected
+    assert expected.patients == 1000
     design = Design(study.pairs, expected.patients, expected.training_sd, expected.patient_sd)
     assert operation(design, difference=expected.difference, simulations=400, samples=400).power > 0.75
     # 1.6 images a patient, as in the `cpu` set.
