@@ -1,6 +1,8 @@
 """What XLA is asked when it compiles a network for a CPU, by version of jaxlib.
 
-jaxlib 0.12 can give convolutions and matrix products to oneDNN (docs/performance.md has the gain). The options go with
+jaxlib 0.12 can give convolutions and matrix products to oneDNN (docs/performance.md has the gain). It cannot write such
+a program to JAX's cache of compiled programs, so that each start compiles again, which takes longer than a few scans
+gain: the user asks for it. The options go with
 the programs of the networks, not into XLA_FLAGS: nothing else in the process changes, a GPU or TPU never sees them, an
 option that a jaxlib does not know is an exception and not the end of the process, and JAX keeps compiled programs under
 a key that the options are part of. An exported model does not hold them: it is compiled where it runs.
@@ -15,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 VARIABLE = "MSANET_ONEDNN"
-"""Set to 0, no option is given."""
+"""Set to 1, the options are given."""
 
 Options = dict[str, bool | str]
 
@@ -29,15 +31,15 @@ PROCESSORS = ("x86_64", "AMD64")
 
 
 def chosen(*, jaxlib: str, backend: str, processor: str, environment: Mapping[str, str]) -> Options:
-    """The options for these versions; none where the user turned them off, or set one of them in XLA_FLAGS.
+    """The options for these versions; none where the user did not ask for them, or set one of them in XLA_FLAGS.
 
     Example:
-      >>> chosen(jaxlib="0.12.0.1", backend="cpu", processor="x86_64", environment={VARIABLE: "0"})
+      >>> chosen(jaxlib="0.12.0.1", backend="cpu", processor="x86_64", environment={})
       {}
     """
     options = BY_VERSION.get(".".join(jaxlib.split(".")[:2]), {})
     theirs = any(name in environment.get("XLA_FLAGS", "") for name in options)
-    if backend != "cpu" or processor not in PROCESSORS or environment.get(VARIABLE) == "0" or theirs:
+    if backend != "cpu" or processor not in PROCESSORS or environment.get(VARIABLE) != "1" or theirs:
         return {}
     return dict(options)
 
@@ -52,6 +54,24 @@ def compiler_options() -> Options:
         processor=platform.machine(),
         environment=os.environ,
     )
+
+
+def compiled(lowered: Any, options: Options) -> Any:
+    """`lowered.compile` with options; with any, the program is not written to JAX's cache.
+
+    jaxlib fails at writing a program that calls oneDNN (std::bad_alloc), and JAX warns of that.
+    """
+    import jax
+
+    if not options:
+        return lowered.compile()
+    name = "jax_persistent_cache_min_compile_time_secs"
+    kept_from = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    try:
+        return lowered.compile(compiler_options=options)
+    finally:
+        jax.config.update(name, kept_from)
 
 
 def compiled_with_options(function: Any) -> Callable[..., Any]:
@@ -75,7 +95,7 @@ def compiled_with_options(function: Any) -> Callable[..., Any]:
         with lock:  # pieces of one shape wait for one compilation
             if key not in programs:
                 # A mapped function takes no options; `compile` does.
-                programs[key] = function.lower(*arguments).compile(compiler_options=options)
+                programs[key] = compiled(function.lower(*arguments), options)
         return programs[key](*arguments)
 
     return call

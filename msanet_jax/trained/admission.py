@@ -97,8 +97,11 @@ def _signature_problem(exported: Any, takes: Sequence[int], gives: Sequence[int]
 def _tried(program: bytes, shape: tuple[int, ...]) -> dict[str, str]:
     """What `trial` says of a program in a process of its own; how that ended, where it says nothing."""
     # Without the current folder in the path, in which anything may lie; the caller's device stays free.
-    command = [sys.executable, "-P", str(Path(trial.__file__)), json.dumps(compiler_options()), *map(str, shape)]
+    options = compiler_options()
+    command = [sys.executable, "-P", str(Path(trial.__file__)), json.dumps(options), *map(str, shape)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    if options:  # see `compiler_options.compiled`
+        environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as answer:
         source.write(program)
         source.seek(0)

@@ -26,7 +26,7 @@ from msanet_jax.runs.model_file import (
     read_member,
     read_member_recipe,
 )
-from msanet_jax.runtime.compiler_options import compiler_options
+from msanet_jax.runtime.compiler_options import compiled, compiler_options
 from msanet_jax.runtime.cores import over_cores, usable_cores
 from msanet_jax.trained.admission import UnreadableError, admitted
 from msanet_jax.trained.model import Model
@@ -104,16 +104,15 @@ def _program(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probabil
     function, lock = jax.jit(exported.call), threading.Lock()
 
     @functools.cache
-    def compiled(shape: tuple[int, ...]) -> Any:
-        lowered = function.lower(jax.ShapeDtypeStruct(shape, np.float32))
-        made = lowered.compile(compiler_options=compiler_options())
+    def program_for(shape: tuple[int, ...]) -> Any:
+        made = compiled(function.lower(jax.ShapeDtypeStruct(shape, np.float32)), compiler_options())
         if reason := too_large(made, shape[0]):
             raise RequestError(f"{path}: its program is not run: {reason}")
         return made
 
     def run(piece: np.ndarray) -> np.ndarray:
         with lock:  # pieces of one shape wait for one compilation
-            call = compiled(piece.shape)
+            call = program_for(piece.shape)
         return np.asarray(call(piece))
 
     def probability(fields: np.ndarray) -> np.ndarray:
