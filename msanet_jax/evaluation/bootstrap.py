@@ -130,13 +130,27 @@ def sampled(statistic: Statistic, weights: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def sampled_each(statistics: Mapping[K, Statistic], weights: Iterable[np.ndarray]) -> dict[K, np.ndarray]:
-    """As `sampled`, of several statistics by name; every part of the weights is made once for all of them."""
+    """As `sampled`, of several statistics by name; every part of the weights is made once for all of them.
+
+    Example:
+      >>> both = {"first": lambda weights: weights[:, 0], "all": lambda weights: weights.sum(axis=1)}
+      >>> found = sampled_each(both, [np.array([[2, 0]]), np.array([[1, 1]])])
+      >>> found["first"].tolist(), found["all"].tolist()
+      ([2, 1], [2, 2])
+    """
     parts = [{name: statistic(part) for name, statistic in statistics.items()} for part in weights]
     return {name: np.concatenate([part[name] for part in parts]) for name in statistics}
 
 
 def intervals(statistics: Mapping[K, Statistic], weights: Iterable[np.ndarray]) -> dict[K, tuple[float, float]]:
-    """The 95 % interval of each statistic, by name."""
+    """The 95 % interval of each statistic, by name.
+
+    Example:
+      >>> parts = [np.arange(0, 50)[:, None], np.arange(50, 101)[:, None]]
+      >>> low, high = intervals({"score": lambda weights: weights[:, 0] / 100}, parts)["score"]
+      >>> round(low, 3), round(high, 3)
+      (0.025, 0.975)
+    """
     return {name: interval(values) for name, values in sampled_each(statistics, weights).items()}
 
 

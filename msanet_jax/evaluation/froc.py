@@ -213,7 +213,15 @@ class RankedCandidates:
 
 
 def rank_candidates(images: Sequence[Candidates]) -> RankedCandidates:
-    """The candidates of all images by their score."""
+    """The candidates of all images by their score.
+
+    Example:
+      >>> ranked = rank_candidates([Candidates({1: 0.9, 2: 0.4}, np.array([0.6])), Candidates({}, np.array([0.6]))])
+      >>> ranked.thresholds.tolist(), ranked.place.tolist()
+      ([inf, 0.9, 0.6, 0.4], [1, 3, 2, 2])
+      >>> ranked.owner.tolist(), ranked.false.tolist(), ranked.lesions.tolist()
+      ([0, 0, 0, 1], [False, False, True, True], [2.0, 0.0])
+    """
     scores = [np.array([*image.lesion_scores.values(), *image.false_scores], float) for image in images]
     lesions = np.array([len(image.lesion_scores) for image in images], int)
     every = np.concatenate([np.zeros(0), *scores])

@@ -73,7 +73,13 @@ def calibration_table(probabilities: np.ndarray, truths: np.ndarray, *, bins: in
 
 
 def empty_table(images: int, bins: int) -> CalibrationTable:
-    """A table of so many images whose sums are still to be filled in."""
+    """A table of so many images whose sums are still to be filled in.
+
+    Example:
+      >>> table = empty_table(2, bins=4)
+      >>> table.pixels.shape, float(table.pixels.sum())
+      ((2, 4), 0.0)
+    """
     pixels, probability, lesion = np.zeros((3, images, bins))
     return CalibrationTable(np.linspace(0.0, 1.0, bins + 1), pixels, probability, lesion, np.zeros(images))
 
