@@ -26,7 +26,6 @@ RUNTIME = [
     "absl-py>=2.0",
     "scipy>=1.15",
     "scikit-image>=0.24",
-    "scikit-learn>=1.5",
     "pillow>=12.3",  # earlier ones can write outside of memory when they read or crop a crafted image
     "matplotlib>=3.10.7",
     "contourpy>=1.3",
@@ -54,6 +53,8 @@ TEST = [
     "pytest-xdist>=3.8",
     "pydicom-data>=1.0",
     "jsonschema>=4.20",
+    # The judge of average precision and calibration.
+    "scikit-learn>=1.5",
     "selenium>=4.20",
     # The notebooks of colab/ are run, the wheel is built.
     "nbclient>=0.10",

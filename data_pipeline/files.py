@@ -67,7 +67,7 @@ def write_json(path: Path, content: Any, *, rows: tuple[str, Iterable[Any]] | No
     Args:
       path: of the file.
       content: of it.
-      rows: the last key of an object, and its records, which are written one after the other.
+      rows: a last key for an object that has others, and its records, which are written one after the other.
     """
     text = json.dumps(nan_to_null(content), indent=2) + "\n"
     with whole_files(path.parent, [path.name]) as beside, (beside / path.name).open("w", encoding="utf-8") as file:

@@ -110,7 +110,7 @@ def import_source(source: Path, out: Path, options: ImportOptions, *, progress: 
     If it is interrupted, the same import goes on: files that it has read are not read again unless they have changed.
 
     Raises:
-      RequestError: nothing was imported, and nothing is left behind.
+      RequestError: nothing was imported; nothing is left behind but what an earlier, interrupted import has read.
     """
     check_shares(options.validation_share, options.test_share)
     old = read_data_set(options.splits_from).splits if options.splits_from else None
@@ -184,13 +184,13 @@ class _Import:
             if line := self._take_segmentation(file, known):
                 self._problem(*self._taker.line(file, line))
                 pairing.finder.refuse(file)
-        names = [self._taker.name(scan) for scan in pairing.scans]
-        before = [name in self._kept for name in names]
+        results = [self._taker.name(scan) for scan in pairing.scans]
+        before = [result in self._kept for result in results]
         if progress and any(before):
             print(f"the import goes on after {sum(before)} scans", file=sys.stderr)
-        with bar(title="importing", unit="file", total=len(names), initial=sum(before), quiet=not progress) as shown:
-            for scan, name, was_read in zip(pairing.scans, names, before, strict=True):
-                self._take(scan, self._taker.scans(scan, name))
+        with bar(title="importing", unit="file", total=len(results), initial=sum(before), quiet=not progress) as shown:
+            for scan, result, was_read in zip(pairing.scans, results, before, strict=True):
+                self._take(scan, self._taker.scans(scan, result))
                 shown.update(not was_read)
         self._settle_unmasked()
 

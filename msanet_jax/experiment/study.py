@@ -159,8 +159,8 @@ def _check(path: Path, config: Any) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RequestError(f"{path}: models occur twice: {', '.join(twice)}")
-    if twice := [model["name"] for model in config.models if "scored" in _of(config, model.get("scored"))]:
-        raise RequestError(f"{path}: {twice[0]} scores a model that is scored itself; name the model that is trained")
+    if nested := [model["name"] for model in config.models if "scored" in _of(config, model.get("scored"))]:
+        raise RequestError(f"{path}: {nested[0]} scores a model that is scored itself; name the model that is trained")
     if unknown := [name for model in config.models for name in model.get(AGAINST, ()) if name not in names]:
         raise RequestError(f"{path}: {AGAINST} {unknown[0]!r} must be one of the models {', '.join(names)}")
     if config.reference not in names:

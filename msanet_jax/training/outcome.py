@@ -26,7 +26,7 @@ from msanet_jax.runtime.hosts import is_primary
 from msanet_jax.runtime.versions import source_commit, versions
 from msanet_jax.training.devices import describe_devices
 
-SCORED_WITH = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy", "scikit-learn")
+SCORED_WITH = ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy")
 """Versions written beside a score."""
 
 
