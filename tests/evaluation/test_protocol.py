@@ -174,6 +174,8 @@ def test_curves_by_hand(config: ConfigDict) -> None:
     assert [point.false_positives_per_image for point in points] == [0.25, 1.0]
     assert [point.sensitivity for point in points] == [0.5, 1.0]
     assert result.summary["froc_score"] == 0.75
+    # A sample of image 1 alone finds its lesion after one false positive a scan: nothing at 0.25, all at 1.
+    assert [point.interval for point in points] == [(0.0, 1.0), (1.0, 1.0)]
     low, high = result.curves.calibration
     pixels = 2 * SIDE**2
     assert (low.low, low.high, low.pixels) == (0.0, 0.5, pixels - 2)
