@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_pipeline.errors import RequestError
 from data_pipeline.fields import field_counts, field_ids, find_window
 from data_pipeline.files import whole_files
 from data_pipeline.phantom.priors.stress import STRESSES
 from data_pipeline.phantom.simulate import SimulatedView, simulate_patient
 from data_pipeline.phantom.truth import MASKS
 from data_pipeline.processes import in_processes
+from data_pipeline.reading import read_arrays
 from data_pipeline.scan import View
 
 SET_MASKS = (*MASKS, "organs")
@@ -48,11 +48,10 @@ class PatientStore:
     def examples(self, index: int, views: Sequence[View]) -> list[dict[str, Any]]:
         """The patient's examples, simulated once; written beside and renamed."""
         path = self.path(index)
-        # A damaged one is made again.
-        unreadable = contextlib.suppress(FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
-        with unreadable, path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with contextlib.suppress(RequestError):  # a damaged one is made again
+            stored = read_arrays(path, remedy="build the set again")
             kept = [
-                {key.split("/", 1)[1]: stored[key][()] for key in stored.files if key.startswith(f"{view}/")}
+                {key.split("/", 1)[1]: stored[key][()] for key in stored if key.startswith(f"{view}/")}
                 for view in views
             ]
             if all(kept):  # a plan of other views may have made it

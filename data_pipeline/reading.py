@@ -8,16 +8,20 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from data_pipeline.errors import RequestError
 
 READ_BYTES_MAX = 1 << 30
 """Larger than any record of this project."""
+ARRAY_BYTES_MAX = 8 << 30
+"""Larger than the arrays of any file of this project, unpacked."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
@@ -132,6 +136,36 @@ def read_table(path: Path, names: Sequence[str], *, remedy: str) -> list[tuple[i
     except csv.Error as error:
         raise RequestError(f"{path}: is no CSV table ({error}); {remedy}") from None
     return found
+
+
+def read_arrays(path: Path, *, remedy: str) -> dict[str, np.ndarray]:
+    """The arrays of an NPZ file by name, all in memory.
+
+    Args:
+      path: of the file.
+      remedy: what to do if it is damaged.
+
+    Raises:
+      RequestError: absent, damaged, larger than `ARRAY_BYTES_MAX` when unpacked, or a member is no array of numbers or
+        texts.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > ARRAY_BYTES_MAX:
+                raise RequestError(f"{path}: is too large to be one of this program's files; {remedy}")
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise RequestError(f"{path}: is missing; {remedy}") from None
+    except RequestError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy have many
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(f"{path}: not readable ({reason}); {remedy}") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # NumPy gives the bytes of other members
+            raise RequestError(f"{path}: its member {name} is no array; {remedy}")
+    return arrays
 
 
 def _what(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from data_pipeline.errors import RequestError
 from data_pipeline.files import whole_files
+from data_pipeline.reading import read_arrays
 
 FILE = "cases.npz"
 KEPT_MAX = 1000
@@ -20,7 +20,7 @@ LEVELS = 1000
 UPTAKE_MAX = 3.0
 """Normalised uptake at which a kept scan is black; the body is at 1."""
 
-_UNPACKED_BYTES_MAX = 8 << 30
+_REMEDY = "msanet evaluate writes it again"
 _THRESHOLDS = (np.arange(LEVELS + 1) / LEVELS).astype(np.float32)
 
 
@@ -80,21 +80,16 @@ def read_cases(folder: Path) -> Cases | None:
     path = folder / FILE
     if not path.exists():
         return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _UNPACKED_BYTES_MAX:
-                raise RequestError(f"{path}: is larger than any split; msanet evaluate writes it again")
-        with np.load(path, allow_pickle=False) as stored:
-            cases = Cases(**{field.name: stored[field.name] for field in dataclasses.fields(Cases)})
-    except RequestError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy have many
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RequestError(f"{path}: not readable ({reason}); msanet evaluate writes it again") from None
+    stored = read_arrays(path, remedy=_REMEDY)
+    names = [field.name for field in dataclasses.fields(Cases)]
+    missing = [name for name in names if name not in stored]
+    if missing:
+        raise RequestError(f"{path}: lacks {missing[0]}; {_REMEDY}")
+    cases = Cases(**{name: stored[name] for name in names})
     arrays = (cases.uptake, cases.instances, cases.level)
     fit = len({array.shape for array in arrays}) == 1 and cases.uptake.ndim == 3
     fit = fit and cases.image_ids.dtype.kind == "U" and cases.image_ids.shape == cases.uptake.shape[:1]
     fit = fit and [array.dtype for array in arrays] == [np.uint8, np.uint8, np.uint16]
     if not fit or cases.level.max(initial=0) > LEVELS:
-        raise RequestError(f"{path}: its arrays do not fit together; msanet evaluate writes it again")
+        raise RequestError(f"{path}: its arrays do not fit together; {_REMEDY}")
     return cases

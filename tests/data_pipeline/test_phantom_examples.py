@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,20 @@ def test_what_a_process_cannot_do_is_left_to_the_caller(tmp_path: Path, monkeypa
     simulate_in_processes(store, PLAN, title="simulating", processes=2)
     with pytest.raises(OSError, match="Not a directory"):
         store.examples(4, PLAN[4])
+
+
+def test_a_damaged_patient_is_made_again(tmp_path: Path) -> None:
+    store = PatientStore(tmp_path, seed=11, field="thorax")
+    made = store.examples(4, PLAN[4])
+    content = store.path(4).read_bytes()
+    no_array = io.BytesIO()
+    with zipfile.ZipFile(no_array, "w") as archive:
+        archive.writestr("anterior/counts.npy", b"text in its place")
+    for damaged in (b"", content[:-40], no_array.getvalue()):
+        store.path(4).write_bytes(damaged)
+        again = store.examples(4, PLAN[4])
+        np.testing.assert_array_equal(made[0]["counts"], again[0]["counts"])
+        assert store.path(4).read_bytes() == content
 
 
 STORE = """

@@ -6,8 +6,9 @@ import io
 import json
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,7 @@ def _damaged_arrays(path: Path) -> Iterator[tuple[str, bytes]]:
         for what, wrong in other.items():
             if name != "image_ids" or what != "text":
                 yield f"{name} = {what}", _npz(arrays | {name: wrong})
+        yield f"{name} is no array", _npz(arrays, other={name: b"text in its place"})
     npy = io.BytesIO()
     np.save(npy, arrays["level"])
     yield "one array", npy.getvalue()
@@ -168,9 +170,12 @@ def _damaged_arrays(path: Path) -> Iterator[tuple[str, bytes]]:
     yield "a shape beyond all memory", huge.getvalue()
 
 
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+def _npz(arrays: dict[str, np.ndarray], other: Mapping[str, bytes] = MappingProxyType({})) -> bytes:
     packed = io.BytesIO()
-    np.savez(packed, **arrays)
+    np.savez(packed, **{name: array for name, array in arrays.items() if name not in other})
+    with zipfile.ZipFile(packed, "a") as archive:
+        for name, content in other.items():
+            archive.writestr(f"{name}.npy", content)
     return packed.getvalue()
 
 
