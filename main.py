@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.files import full_disk, too_long_name
+from data_pipeline.text import show_undecodable_names
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
 
@@ -45,6 +46,7 @@ def run(arguments: Sequence[str]) -> None:
     Exits:
       as `data_pipeline.errors.ExitCode` lists; 0 by returning.
     """
+    show_undecodable_names()
     try:
         with stopping():
             try:

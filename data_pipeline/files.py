@@ -104,25 +104,35 @@ def nan_to_null(value: Any) -> Any:
 def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """Yields a new empty folder for files of these names; at the end all of them appear in `folder`, or none.
 
+    A link stays, and the file that it names is replaced.
+
     Args:
       folder: an existing folder.
       names: of the files, in the order in which they appear.
 
     Raises:
-      WriteError: a file cannot be written.
+      WriteError: a file cannot be written, or a folder, device, pipe or socket is in its place.
     """
+    places = [folder / name for name in names]
     try:
+        _check_replaceable(places)
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder, ignore_cleanup_errors=True) as beside:
             yield Path(beside)
-            for place in (folder / name for name in names):
-                if place.is_dir():
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
-            for name in names:
-                Path(beside, name).replace(folder / name)
+            _check_replaceable(places)
+            for place in places:
+                Path(beside, place.name).replace(resolved(place) if place.is_symlink() else place)
     except OSError as error:
-        if not any(_concerns(error, folder / name) for name in names):
+        if not any(_concerns(error, place) for place in places):
             raise
-        raise WriteError(error.errno, error.strerror or str(error), str(folder / names[0])) from error
+        raise WriteError(error.errno, error.strerror or str(error), str(places[0])) from error
+
+
+def _check_replaceable(places: Iterable[Path]) -> None:
+    for place in places:
+        if place.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
+        if place.exists() and not place.is_file():
+            raise OSError(errno.EEXIST, "a device, pipe or socket is there", str(place))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ Also spans of time in words, and many lines of one reason in a few.
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -30,6 +32,13 @@ def as_line(text: str) -> str:
     """As `printable`, the middle left out where a message quotes a value as long as a page."""
     shown = printable(text)
     return shown if len(shown) <= _LINE_MAX else f"{shown[: _LINE_MAX - _LINE_END]} ... {shown[-_LINE_END:]}"
+
+
+def show_undecodable_names() -> None:
+    r"""Lets standard output and error show names that are no UTF-8, as `\udcff`, where they would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
+            stream.reconfigure(errors="backslashreplace")
 
 
 def as_file_name(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.files import too_long_name
-from data_pipeline.text import as_line
+from data_pipeline.text import as_line, show_undecodable_names
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
 from msanet_jax.runtime.versions import VERSION
@@ -34,6 +34,7 @@ Training is `python main.py --config=configs/msanet.py --workdir=RUN`.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code."""
+    show_undecodable_names()
     try:
         try:
             return _carry_out(_parser().parse_args(arguments))

@@ -82,10 +82,11 @@ class ImportOutcome:
         """A line on what is there and one on what to do next."""
         masked = sum("lesions" in entry.masks for entry in self.entries)
         patients = ", ".join(f"{len(members)} {name.replace('_', ' ')}" for name, members in self.splits.items())
+        folder = printable(str(out))
         passed = f"; {len(self.problems)} problem(s)" if self.problems else ""
         return (
-            f"{len(self.entries)} scans in {out}, {masked} with a lesion mask; patients: {patients}{passed}\n"
-            f"look at it: msanet check {out}"
+            f"{len(self.entries)} scans in {folder}, {masked} with a lesion mask; patients: {patients}{passed}\n"
+            f"look at it: msanet check {folder}"
         )
 
 

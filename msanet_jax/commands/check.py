@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from data_pipeline.errors import ExitCode
+from data_pipeline.text import printable
 
 HELP = "check a data set: figures, problems, a page of thumbnails"
 DESCRIPTION = (
@@ -32,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
     out = options.dataset if options.out is None else options.out
     write_check(report, out)
     for problem in report.problems:
-        print(problem.line())
+        print(printable(problem.line()))
     if not options.quiet:
         print(describe(report))
-        print(f"{out / 'check.html'}, {out / 'check.json'}")
+        print(printable(f"{out / 'check.html'}, {out / 'check.json'}"))
     return ExitCode.SOME_FAILED if report.problems else ExitCode.DONE

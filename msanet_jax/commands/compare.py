@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_pipeline.text import printable
+
 HELP = "compare runs patient by patient"
 DESCRIPTION = (
     "Prints the paired differences of the runs to the first one, with 95 % intervals over patients and p values, "
@@ -33,5 +35,5 @@ def run(options: argparse.Namespace) -> int:
         print(text)
     else:
         write_text(options.out, f"{text}\n")
-        print(options.out)
+        print(printable(str(options.out)))
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_pipeline.text import printable
+
 HELP = "score a run again, a model on another data set, or masks against true ones"
 DESCRIPTION = (
     "Scores a model by the whole protocol (docs/metrics.md) and writes metrics.json, images.csv, lesions.csv and "
@@ -74,7 +76,7 @@ def _score_on_stress(options: argparse.Namespace) -> int:
     folder, page = score_on_stress(
         options.model, out=options.out, data_dir=options.data_dir, threshold=options.threshold
     )
-    print(f"{page}\n{folder / 'stress.md'}")
+    print(f"{printable(str(page))}\n{printable(str(folder / 'stress.md'))}")
     return 0
 
 
@@ -98,6 +100,6 @@ def _score_masks(options: argparse.Namespace) -> int:
     print(
         f"{scores['images']} masks: DSC {scores['dsc_pooled']:.3f}, precision {scores['precision_pooled']:.3f}, recall "
         f"{scores['recall_pooled']:.3f}; {scores['lesion_recall']:.3f} of {scores['lesions']} lesions found\n"
-        f"{folder / 'scores.json'}. {NOTICE}"
+        f"{printable(str(folder / 'scores.json'))}. {NOTICE}"
     )
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_pipeline.text import printable
+
 HELP = "write trained networks as one file that needs no training code"
 DESCRIPTION = (
     "Writes a zip with a jax.export program for cpu, cuda and tpu (counts of thorax fields in, probability out), "
@@ -41,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         card=options.card,
     )
     print(
-        f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, largest difference to the checkpoint "
-        f"{manifest['check']['max_abs_difference']:.1g}. Not for diagnosis."
+        f"{printable(str(options.out))}: {options.out.stat().st_size / 1e6:.1f} MB, largest difference to the "
+        f"checkpoint {manifest['check']['max_abs_difference']:.1g}. Not for diagnosis."
     )
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_pipeline.errors import ExitCode
 from data_pipeline.terminal import scan_flags
-from data_pipeline.text import as_line
+from data_pipeline.text import as_line, printable
 
 HELP = "make a data set of your own scans and masks"
 DESCRIPTION = (
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if options.to == "nnunet":
         cases = write_nnunet(options.source, options.out)
         if not options.quiet:
-            print(f"{cases} cases for nnU-Net in {options.out}")
+            print(f"{cases} cases for nnU-Net in {printable(str(options.out))}")
         return 0
     outcome = import_source(
         options.source,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_pipeline.text import printable
+
 HELP = "write scored runs as one HTML page"
 DESCRIPTION = (
     "Writes one HTML page: scores with 95 % intervals, learning curves, FROC, precision-recall, calibration, "
@@ -28,5 +30,5 @@ def run(options: argparse.Namespace) -> int:
     from msanet_jax.report.page import write_report
 
     write_report(options.runs, options.out)
-    print(options.out)
+    print(printable(str(options.out)))
     return 0

@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _AGAIN_SECONDS = 0.02
+CLEANING_SECONDS = 10.0
+"""For so long after the first signal others are ignored: they would end the removal of what it left half done."""
 
 
 class Stopped(BaseException):
@@ -27,24 +30,32 @@ class Stopped(BaseException):
 def stopping() -> Iterator[None]:
     """Turns SIGTERM and SIGHUP into `Stopped`, unless somebody handles them already or asked for them to be ignored.
 
-    Python drops what is raised in a finalizer or a callback of its garbage collector. A signal, Ctrl-C included, that
-    arrives in one is sent again.
+    What follows the first signal within `CLEANING_SECONDS` changes nothing, a second Ctrl-C included. Python drops what
+    is raised in a finalizer or a callback of its garbage collector. A signal that arrives in one is sent again.
     """
+    begun: float | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
+        nonlocal begun
+        if begun is not None and time.monotonic() - begun < CLEANING_SECONDS:
+            return
+        begun = time.monotonic()
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
     def unraisable(dropped: Any) -> None:
+        nonlocal begun
         if isinstance(dropped.exc_value, Stopped | KeyboardInterrupt):
             number = dropped.exc_value.number if isinstance(dropped.exc_value, Stopped) else signal.SIGINT
+            begun = None
             # From a thread and a little later: in here it would be dropped again.
             threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number)).start()
         else:
             former(dropped)
 
-    own = [number for number in NUMBERS if signal.getsignal(number) == signal.SIG_DFL]
+    unhandled = {**dict.fromkeys(NUMBERS, signal.SIG_DFL), signal.SIGINT: signal.default_int_handler}
+    own = {number: handler for number, handler in unhandled.items() if signal.getsignal(number) == handler}
     if threading.current_thread() is not threading.main_thread():
-        own = []
+        own = {}
     former, sys.unraisablehook = sys.unraisablehook, unraisable
     for number in own:
         signal.signal(number, stop)
@@ -52,8 +63,8 @@ def stopping() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, own)  # a signal that came during a restart arrives here
         yield
     finally:
-        for number in own:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in own.items():
+            signal.signal(number, handler)
         sys.unraisablehook = former
 
 

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from data_pipeline.datasets import is_simulated
 from data_pipeline.grid import GridSplit
+from data_pipeline.text import printable
 from msanet_jax.evaluation.evaluate import decide, evaluate, threshold_baseline
 from msanet_jax.evaluation.field_maps import Probability
 from msanet_jax.evaluation.results import Calibration
@@ -126,7 +127,7 @@ def headline(metrics: Metrics, folder: Path) -> str:
         f"lesions: {found}, {scores['false_positives_per_image']:.2f} false positives per scan, FROC score "
         f"{_said(scores['froc_score'])}\n"
         f"{metrics.note}\n"
-        f"{folder / 'metrics.json'}, {folder / 'pictures'}"
+        f"{printable(str(folder / 'metrics.json'))}, {printable(str(folder / 'pictures'))}"
     )
 
 

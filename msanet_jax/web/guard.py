@@ -73,7 +73,7 @@ class Guard:
         if not secrets.compare_digest(given.encode("utf-8", "replace"), self._token.encode()):
             return PlainTextResponse("Open the whole address that msanet serve printed, with its key.\n", 404)
         origin = headers.get("origin")
-        if origin is not None and not self._knows(urlsplit(origin).netloc):
+        if origin is not None and not self._knows(_host(origin)):
             return PlainTextResponse("Another page must not use this one.\n", 403)
         if not self._proxies and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return PlainTextResponse("Type the address; a link of another page does not open it.\n", 403)
@@ -81,3 +81,11 @@ class Guard:
 
     def _knows(self, host: str) -> bool:
         return host in self._hosts or any(host.partition(":")[0].endswith(end) for end in self._proxies)
+
+
+def _host(origin: str) -> str:
+    """Host and port of an origin; empty where it has none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # half an IPv6 address
+        return ""

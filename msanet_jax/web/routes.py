@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -59,6 +60,10 @@ def create_app(desk: Desk, *, token: str, port: int, proxies: tuple[str, ...] = 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
     app.include_router(router, prefix=f"/{token}")
+    # FastAPI's own answer quotes what was sent, which JSON may not be able to say.
+    app.add_exception_handler(
+        RequestValidationError, lambda request, error: PlainTextResponse("not what this address takes\n", 422)
+    )
     app.add_exception_handler(RequestError, lambda request, error: PlainTextResponse(f"{error}\n", 400))
     return Guard(app, token=token, port=port, proxies=proxies)
 

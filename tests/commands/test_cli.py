@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from data_pipeline.errors import ExitCode
 from msanet_jax import cli
 from msanet_jax.runtime import doctor
 from msanet_jax.trained.model import Model, from_network
-from tests.fakes import fake_split
+from tests.fakes import fake_split, scored_run
 
 
 @pytest.fixture
@@ -228,3 +229,27 @@ def test_a_name_that_no_disk_takes(command: str, tmp_path: Path, capsys: pytest.
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1
     assert said.err.startswith(f"msanet {command}: {name}") and said.err.endswith(": too long a name for this disk\n")
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_name_that_is_no_text_is_shown(command: str, tmp_path: Path) -> None:
+    runs = []
+    for name in ("first", "second")[: 2 if command == "compare" else 1]:
+        (tmp_path / name).mkdir()
+        runs.append(scored_run(tmp_path / name))
+        (runs[-1] / "config.json").write_text(get_config("smoke").to_json())
+    out = os.fsencode(tmp_path) + b"/\x1b[31m\xff.html"
+    words = [sys.executable, "-m", "msanet_jax", command, *runs, b"--out=" + out]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(words, capture_output=True, env=environment, check=True)
+    assert done.stdout == f"{tmp_path}/\\x1b[31m\\udcff.html\n".encode()
+    assert done.stderr == b""
+    assert Path(os.fsdecode(out)).stat().st_size > 0
+
+
+def test_output_that_is_not_made_for_it_can_show_any_name() -> None:
+    program = "from msanet_jax import cli\ncli.main(['compare', chr(0xdcff)])\nprint(chr(0xdcff))"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True)
+    assert done.stdout == b"\\udcff\n"
+    assert done.stderr.startswith(b"msanet compare: \\udcff: ")

@@ -39,6 +39,30 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe"])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(WriteError, match=r"cannot be written \(a device, pipe or socket is there\); choose another"):
+        write_text(pipe if kind == "pipe" else link, "new")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "folder" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for text in ("first", "second"):  # a link to nothing makes the file
+        write_text(link, text)
+        assert link.is_symlink()
+        assert target.read_text() == text
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["folder", "target", "link"]
+
+
 def test_the_error_is_one_line_and_the_systems(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for place, number in ((tmp_path / "none" / "file", errno.ENOENT), (tmp_path / "folder", errno.EISDIR)):

@@ -59,3 +59,29 @@ def test_other_faults_of_finalizers_are_reported_as_before(monkeypatch: pytest.M
     with stopping():
         Faulty()
     assert told == [ValueError]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_end_the_cleaning_up(first: int, second: int) -> None:
+    cleaned: list[int] = []
+    with pytest.raises(KeyboardInterrupt if first == signal.SIGINT else Stopped), stopping():
+        try:
+            os.kill(os.getpid(), first)
+        finally:
+            for number in range(3):
+                os.kill(os.getpid(), second)
+                cleaned.append(number)
+    assert cleaned == [0, 1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_cleaning_up_that_hangs_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msanet_jax.runtime.stopping.CLEANING_SECONDS", 0.05)
+    with pytest.raises(KeyboardInterrupt), stopping():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(20)

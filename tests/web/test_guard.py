@@ -30,6 +30,7 @@ import pytest
         ("/key/state", {"Origin": "http://evil.example"}, 403),
         ("/key/state", {"Origin": "http://127.0.0.1:8001"}, 403),
         ("/key/state", {"Origin": "null"}, 403),
+        ("/key/state", {"Origin": "http://["}, 403),
         ("/key/", {"Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )

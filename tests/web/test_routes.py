@@ -180,3 +180,10 @@ def test_a_scan_that_is_dropped_twice_is_kept_once(page: Any, both: Path) -> Non
     assert [len(scans) for scans in page.desk.visit.patients().values()] == [2]
     # At another time it is another scan.
     assert page.drop({"both.dcm": content}, earlier=True)["scans"] == 2
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e400", '"many"'])
+def test_what_is_no_list_of_files_is_one_line(page: Any, number: str) -> None:
+    headers = {"content-type": "application/json"}
+    answer = page.client.post("drops", content=f'{{"files": [["a", {number}]]}}', headers=headers)
+    assert (answer.status_code, answer.text) == (422, "not what this address takes\n")
