@@ -36,6 +36,16 @@ def over_cores(function: Callable[[np.ndarray], np.ndarray], batch: np.ndarray, 
         return np.concatenate(list(pool.map(function, np.split(padded(batch, pieces), pieces))))[: len(batch)]
 
 
+def images_a_piece(images: int, cores: int) -> int:
+    """Images in each piece of `over_cores`.
+
+    Example:
+      >>> images_a_piece(images=7, cores=2)
+      4
+    """
+    return -(-images // max(1, min(cores, images)))
+
+
 def padded(batch: np.ndarray, multiple: int) -> np.ndarray:
     """`batch` with zeros behind it up to the next multiple of `multiple` rows; itself where none are missing."""
     missing = -len(batch) % multiple

@@ -24,6 +24,8 @@ from msanet_jax.trained import trial
 MAX_TRIAL_SECONDS = 300.0
 MAX_TRIAL_BYTES = 4 << 30
 """Of the memory of the process that tries a program, and 8 times the program in addition."""
+SECONDS_A_FURTHER_FIELD = 10.0
+"""In addition, and `trial.MAX_BYTES_A_FIELD` of memory, for each field after the first."""
 
 _POLL_SECONDS = 0.02
 
@@ -40,7 +42,8 @@ def admitted(path: Path, program: bytes, takes: Sequence[int], gives: Sequence[i
       program: a jax.export artefact.
       takes: rows and columns that go in.
       gives: rows and columns that come out.
-      trusted: made by this installation; not tried in another process.
+      trusted: made by this installation; not tried in another process. Others are tried with one field: before one
+        runs with another number of them, call `try_elsewhere`.
 
     Returns:
       `jax.export.Exported`: one array float32 `[b, *takes]` -> one array float32 `[b, *gives]`.
@@ -64,12 +67,28 @@ def admitted(path: Path, program: bytes, takes: Sequence[int], gives: Sequence[i
         except Exception as error:
             raise UnreadableError(trial.unreadable(error)) from None
         return exported
-    told = _tried(program, tuple(takes))
+    try_elsewhere(path, program, (1, *takes))
+    return exported
+
+
+def try_elsewhere(path: Path, program: bytes, shape: tuple[int, ...]) -> None:
+    """Compiles and runs a program in another process; sizes and costs may be any function of the number of fields.
+
+    Args:
+      path: for messages.
+      program: a jax.export artefact.
+      shape: of what goes in, the number of fields first.
+
+    Raises:
+      RequestError: an operation that no network needs, a crash, too much time or memory.
+      UnreadableError: JAX does not understand it.
+    """
+    told = _tried(program, shape)
     if told.get("unreadable"):
         raise UnreadableError(told["unreadable"])
     if told.get("problem"):
-        raise RequestError(f"{path}: its program is not run: {told['problem']}")
-    return exported
+        at_once = f" with {shape[0]} fields at once" if shape[0] > 1 else ""
+        raise RequestError(f"{path}: its program is not run{at_once}: {told['problem']}")
 
 
 def _signature_problem(exported: Any, takes: Sequence[int], gives: Sequence[int]) -> str:
@@ -79,7 +98,9 @@ def _signature_problem(exported: Any, takes: Sequence[int], gives: Sequence[int]
     if not one_to_one or len(exported.in_avals) != 1 or len(exported.out_avals) != 1:
         return "does not turn one array into one"
     for word, aval, sides in (("takes", exported.in_avals[0], takes), ("gives", exported.out_avals[0], gives)):
-        batch_is_free = len(aval.shape) == 3 and not isinstance(aval.shape[0], int)
+        # The plain symbol in both: with `2*b` or `b*b` maps would go to other scans.
+        first = str(exported.in_avals[0].shape[0]) if exported.in_avals[0].shape else ""
+        batch_is_free = len(aval.shape) == 3 and first.isidentifier() and str(aval.shape[0]) == first
         if not batch_is_free or tuple(aval.shape[1:]) != tuple(sides) or aval.dtype.name != "float32":
             wanted = f"float32[b,{','.join(str(side) for side in sides)}]"
             return f"{word} {aval.str_short()}, not {wanted} as its manifest says"
@@ -109,7 +130,12 @@ def _tried(program: bytes, shape: tuple[int, ...]) -> dict[str, str]:
             command, stdin=source, stdout=answer, stderr=subprocess.DEVNULL, env=environment, cwd=os.sep
         )
         try:
-            late = _watched(process, MAX_TRIAL_BYTES + 8 * len(program))
+            further = shape[0] - 1
+            late = _watched(
+                process,
+                seconds=MAX_TRIAL_SECONDS + further * SECONDS_A_FURTHER_FIELD,
+                limit=MAX_TRIAL_BYTES + 8 * len(program) + further * trial.MAX_BYTES_A_FIELD,
+            )
         finally:
             if process.poll() is None:
                 process.kill()
@@ -125,13 +151,13 @@ def _tried(program: bytes, shape: tuple[int, ...]) -> dict[str, str]:
         return {"problem": f"trying it ended the process that did so ({how}); the file is damaged or malicious"}
 
 
-def _watched(process: subprocess.Popen[bytes], limit: int) -> str:
+def _watched(process: subprocess.Popen[bytes], *, seconds: float, limit: int) -> str:
     """Waits for a process; why it was given up, or nothing."""
     begin, statistics = time.monotonic(), Path(f"/proc/{process.pid}/statm")
     page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
     while process.poll() is None:
-        if time.monotonic() - begin > MAX_TRIAL_SECONDS:
-            return f"trying it took more than {MAX_TRIAL_SECONDS:g} s"
+        if time.monotonic() - begin > seconds:
+            return f"trying it took more than {seconds:g} s"
         try:
             resident = int(statistics.read_text().split()[1]) * page
         except (OSError, IndexError, ValueError):  # no Linux, or it has just ended

@@ -27,8 +27,8 @@ from msanet_jax.runs.model_file import (
     read_member_recipe,
 )
 from msanet_jax.runtime.compiler_options import compiled, compiler_options
-from msanet_jax.runtime.cores import over_cores, usable_cores
-from msanet_jax.trained.admission import UnreadableError, admitted
+from msanet_jax.runtime.cores import images_a_piece, over_cores, usable_cores
+from msanet_jax.trained.admission import UnreadableError, admitted, try_elsewhere
 from msanet_jax.trained.model import Model
 from msanet_jax.trained.trial import one_line, too_large
 
@@ -43,7 +43,8 @@ def load_exported(path: Path, *, trusted: bool = False) -> Model:
     """An exported model, ready to use on this machine's first device.
 
     The program of a file that is not `trusted` is first tried in another process (`admission`), which takes about two
-    seconds. If this JAX cannot run it, the function is built anew from the file's weights and recipe, with a warning.
+    seconds, and again before it runs with another number of fields. If this JAX cannot run it, the function is built
+    anew from the file's weights and recipe, with a warning.
 
     Args:
       path: of the file; `DEFAULT_MODEL` is trusted.
@@ -102,22 +103,32 @@ def _program(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probabil
     exported = admitted(path, program, takes, gives, trusted=trusted)
     cores = usable_cores() if platform == "cpu" else 1
     function, lock = jax.jit(exported.call), threading.Lock()
+    refused: list[str] = []
 
     @functools.cache
     def program_for(shape: tuple[int, ...]) -> Any:
+        if not trusted and shape[0] > 1:  # with one field it has been tried
+            try:
+                try_elsewhere(path, program, shape)
+            except (RequestError, UnreadableError) as error:
+                # Not with fewer fields either: it may be made to do harm.
+                refused.append(str(error) if isinstance(error, RequestError) else f"{path}: {error}; export it again")
+                raise RequestError(refused[0]) from None
         made = compiled(function.lower(jax.ShapeDtypeStruct(shape, np.float32)), compiler_options())
         if reason := too_large(made, shape[0]):
             raise RequestError(f"{path}: its program is not run: {reason}")
         return made
 
-    def run(piece: np.ndarray) -> np.ndarray:
-        with lock:  # pieces of one shape wait for one compilation
-            call = program_for(piece.shape)
-        return np.asarray(call(piece))
+    def run(fields: np.ndarray) -> np.ndarray:
+        with lock:  # calls with one shape wait for one compilation
+            if refused:
+                raise RequestError(refused[0])
+            call = program_for((images_a_piece(len(fields), cores), *fields.shape[1:]))
+        return over_cores(lambda piece: np.asarray(call(piece)), fields, cores=cores)
 
     def probability(fields: np.ndarray) -> np.ndarray:
         try:
-            maps = over_cores(run, np.asarray(fields, np.float32), cores=cores)
+            maps = run(np.asarray(fields, np.float32))
         except RequestError:
             raise
         except Exception as error:

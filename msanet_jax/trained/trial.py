@@ -63,7 +63,13 @@ def too_large(compiled: Any, fields: int) -> str:
 
 
 def tried(program: bytes, options: dict[str, bool | str], shape: Sequence[int]) -> dict[str, str]:
-    """Parses, compiles (with the options of the caller) and runs a program on one field; what is wrong, or nothing."""
+    """Parses, compiles (with the options of the caller) and runs a program; what is wrong, or nothing.
+
+    Args:
+      program: a jax.export artefact.
+      options: of XLA.
+      shape: of what goes in, the number of fields first.
+    """
     import jax
     import jax.export
     import numpy as np
@@ -74,13 +80,14 @@ def tried(program: bytes, options: dict[str, bool | str], shape: Sequence[int]) 
             return {"problem": reason}
         if "cpu" not in exported.platforms:
             return {}
-        counts = (np.arange(np.prod(shape)) % 31).reshape(1, *shape).astype(np.float32)
+        field = (np.arange(np.prod(shape[1:])) % 31).reshape(shape[1:]).astype(np.float32)
+        counts = np.repeat(field[None], shape[0], axis=0)
         lowered = jax.jit(exported.call).lower(counts)
     except Exception as error:  # flatbuffers and jaxlib raise many types
         return {"unreadable": unreadable(error)}
     try:
         compiled = lowered.compile(compiler_options=options)
-        if reason := too_large(compiled, 1):
+        if reason := too_large(compiled, shape[0]):
             return {"problem": reason}
         np.asarray(compiled(counts))
     except Exception as error:

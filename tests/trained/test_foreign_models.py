@@ -20,7 +20,7 @@ from jax import lax
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
 from msanet_jax.runs.model_file import DEFAULT_MODEL, read_manifest, read_member
-from msanet_jax.trained import admission, trial
+from msanet_jax.trained import admission, exported, trial
 from msanet_jax.trained.exported import load_exported
 from msanet_jax.trained.places import without_places
 
@@ -93,6 +93,7 @@ def _vast(counts: jax.Array) -> jax.Array:
         (lambda counts: counts[:, :3, :5], r"gives float32\[b,3,5\], not float32\[b,256,256\]"),
         (lambda counts: counts[0], r"gives float32\[256,256\], not"),
         (lambda counts: counts[:1], r"gives float32\[1,256,256\], not"),
+        (lambda counts: jnp.repeat(counts, counts.shape[0], 0), r"gives float32\[b\^2,256,256\], not"),
         (_loop, "it uses stablehlo.while, which no network needs"),
         (lambda counts: counts + jax.random.uniform(jax.random.key(0), (1,)), "which no network needs"),
     ],
@@ -136,6 +137,47 @@ def test_a_program_that_kills_hangs_or_fills_its_process(tmp_path: Path, monkeyp
                 patch.setattr(admission, "MAX_TRIAL_BYTES", 100 << 20)
             admission._tried.cache_clear()
             assert message in _line(path)
+    admission._tried.cache_clear()
+
+
+def _grows(counts: jax.Array) -> jax.Array:
+    """Next to nothing for one field; for two a cube of 2^66 numbers, at which XLA fails or ends the process."""
+    side = counts.shape[0] ** 22
+    cube = lax.broadcasted_iota(jnp.float32, (side, side, side), 2) * counts[0, 0, 0]
+    return _harmless(counts) + 0 * jnp.minimum(jnp.sum(jnp.sin(cube)), 1)
+
+
+def _lasts(counts: jax.Array) -> jax.Array:
+    """The same with 2^45 numbers, which are never in memory: hours."""
+    side = counts.shape[0] ** 15
+    cube = lax.broadcasted_iota(jnp.float32, (side, side, side), 2) * counts[0, 0, 0]
+    return _harmless(counts) + 0 * jnp.minimum(jnp.sum(jnp.sin(cube)), 1)
+
+
+def test_a_program_that_harms_with_several_fields_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    grows, lasts = (bytes(_exported(function).serialize()) for function in (_grows, _lasts))
+    assert admission._tried(grows, (1, 256, 256)) == admission._tried(lasts, (1, 256, 256)) == {}
+    assert admission._tried(grows, (2, 256, 256)).keys() == {"problem"}
+    monkeypatch.setattr(admission, "MAX_TRIAL_SECONDS", 5.0)
+    monkeypatch.setattr(admission, "SECONDS_A_FURTHER_FIELD", 1.0)
+    assert admission._tried(lasts, (2, 256, 256))["problem"] == "trying it took more than 6 s"
+
+
+def test_every_number_of_fields_is_tried_before_it_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused with one number of fields, a program does not run with another either; the package's is not tried."""
+    line = "import os, sys; sys.argv[2] in '13' or os.kill(os.getpid(), 11); print('{}')"
+    (tmp_path / "trial.py").write_text(line)
+    monkeypatch.setattr(trial, "__file__", str(tmp_path / "trial.py"))
+    monkeypatch.setattr(exported, "usable_cores", lambda: 2)
+    admission._tried.cache_clear()
+    fields = np.full((8, 256, 256), 9, np.float32)
+    model = load_exported(_file(tmp_path / "x.msanet"))
+    for number in (1, 2, 5, 6):  # 1, 1, 3 and 3 on each of two cores
+        np.testing.assert_allclose(model.probability(fields[:number]), 1 / (1 + np.exp(-1)), rtol=1e-5)
+    for number in (8, 1):
+        with pytest.raises(RequestError, match=r"is not run with 4 fields at once: .*signal 11"):
+            model.probability(fields[:number])
+    assert load_exported(tmp_path / "x.msanet", trusted=True).probability(fields).shape == (8, 256, 256)
     admission._tried.cache_clear()
 
 
