@@ -30,6 +30,13 @@ def check_size(shape: tuple[int, ...], source: str) -> None:
 def check_pixels(frames: int, shape: tuple[int, int], source: str) -> None:
     """Refuses a header that promises more pixels than fit memory with ease; called before they are decoded."""
     check_size(shape, source)
+    check_most(frames, shape, source)
+
+
+def check_most(frames: int, shape: tuple[int, int], source: str) -> None:
+    """The same of what may be small, as a part of a mask."""
+    if max(shape) > MAX_SIDE_PX:
+        check_size(shape, source)
     if frames * shape[0] * shape[1] > MAX_PIXELS:
         raise ScanError(
             f"{source}: {frames} frames of {shape[0]} x {shape[1]} pixels are too many for a planar scan; export the "

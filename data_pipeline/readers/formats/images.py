@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings as python_warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -16,21 +14,20 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from data_pipeline.readers import budget
+from data_pipeline.readers.formats.tiff import check_tiff
 from data_pipeline.readers.orientation import AS_STORED, inverse, upright
 from data_pipeline.readers.pseudonyms import pseudonym
 from data_pipeline.readers.settle import StoredImage, settle, stated_views, view_of_path
 from data_pipeline.readers.stated import Stated
-from data_pipeline.readers.values import check_pixels, check_size
+from data_pipeline.readers.values import check_most, check_pixels, check_size
 from data_pipeline.readers.views import without_view
 from data_pipeline.scan import Scan, ScanError, View
 
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """What is ever decoded. Pillow knows others, of which EPS starts a program that runs what is in the file."""
 
-_COLUMNS, _ROWS, _BITS_A_SAMPLE, _COMPRESSION, _STRIPS, _SAMPLES, _ROWS_A_STRIP = 256, 257, 258, 259, 273, 277, 278
-_PLAIN, _DEFLATED, _PLACES = 1, (8, 32946), ((273, 279), (324, 325))
-_UNCOUNTED = (5, 32773)  # LZW, PackBits
-"""TIFF tags, kinds of packing, and tags of places and lengths of strips and tiles."""
+_LOSSY_FORMATS, _LOSSY_TIFF = ("JPEG", "MPO"), ("jpeg", "tiff_jpeg", "webp")
+"""Pillow calls a JPEG that holds several MPO, whatever it was asked for; a TIFF says how its current page is packed."""
 
 _GREY_MODES = {"L": 8, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
@@ -43,55 +40,48 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
       source: a file, or the bytes of one.
 
     Raises:
-      ScanError: no regular file, or too large a one.
+      ScanError: no regular file, too large a one, or far more pixels than a planar scan has.
       OSError: no picture of these formats, or damaged.
     """
+    name = "the picture"
     if isinstance(source, Path):
         budget.check_regular(source)
-        source = source.read_bytes()
+        name, source = str(source), source.read_bytes()
     # From memory: of a file, Pillow maps uncompressed pixels, and scrambles those of a turned TIFF.
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # damaged metadata do not matter, damaged pixels raise
-        with Image.open(io.BytesIO(source), formats=PICTURE_FORMATS) as picture:
+        try:
+            opened = Image.open(io.BytesIO(source), formats=PICTURE_FORMATS)
+        except Image.DecompressionBombError:
+            raise ScanError(f"{name}: far more pixels than a planar scan has; export it at its own size") from None
+        with opened as picture:
+            check_most(1, (picture.size[1], picture.size[0]), name)
             try:
-                _check_whole(picture, source)
+                _check_whole(picture, source, name)
+            except ScanError:
+                raise
             except Exception as error:  # Pillow says SyntaxError, struct and zlib have their own
                 raise OSError(f"damaged ({type(error).__name__})") from None
             yield picture
 
 
-def _check_whole(picture: Image.Image, content: bytes) -> None:
+def _check_whole(picture: Image.Image, content: bytes, name: str) -> None:
     """Refuses damage that Pillow does not see: pixels decode even so, as others, and a mask may be empty.
 
     Raises:
-      Exception: of any type, for a wrong checksum in a PNG or in packed pixels of a TIFF; for a TIFF that does not say
-        how many bits a pixel has, or has more pixels than it says.
+      Exception: of any type, for a wrong checksum in a PNG, or as `check_tiff`.
     """
     if picture.format == "PNG":
         with PngImageFile(io.BytesIO(content)) as other:
             other.verify()
-    if not isinstance(picture, TiffImageFile):
-        return
-    for page in range(picture.n_frames):
-        picture.seek(page)
-        _check_page(picture.tag_v2, content)
-    picture.seek(0)
+    if isinstance(picture, TiffImageFile):
+        check_tiff(picture, content, name)
 
 
-def _check_page(tags: Any, content: bytes) -> None:
-    """Refuses a page whose stored pixels, where their number can be told, are damaged or more than its tags promise."""
-    bits, samples = tags[_BITS_A_SAMPLE], tags.get(_SAMPLES, 1)
-    row_bytes = -(-tags[_COLUMNS] * bits[0] * samples // 8)
-    offsets, lengths = next(((tags[a], tags[b]) for a, b in _PLACES if a in tags and b in tags), ((), ()))
-    if (packing := tags.get(_COMPRESSION, _PLAIN)) in _DEFLATED:
-        places = zip(offsets, lengths, strict=True)
-        lengths = [len(zlib.decompress(content[at : at + length])) for at, length in places]
-    spare = min(tags.get(_ROWS_A_STRIP, tags[_ROWS]), tags[_ROWS])  # some programs fill the last strip
-    if packing in (_PLAIN, *_DEFLATED) and _STRIPS in tags and sum(lengths) > (tags[_ROWS] + spare) * row_bytes:
-        raise ValueError("more pixels than promised")
-    if packing in _UNCOUNTED and bits[0] == 1:
-        # Pixels of 8 bits whose tag was damaged decode as a blank picture of single bits, and nothing tells.
-        raise ValueError("single bits in a packing whose pixels cannot be counted")
+def is_lossy(picture: Image.Image) -> bool:
+    """Whether the pixels of the current page are others than those that were saved."""
+    packed = picture.info.get("compression") if picture.format == "TIFF" else None
+    return picture.format in _LOSSY_FORMATS or packed in _LOSSY_TIFF
 
 
 def stored_pixels(picture: Image.Image) -> tuple[np.ndarray, int]:
@@ -113,12 +103,10 @@ def read_picture(path: Path, stated: Stated | None = None) -> Scan:
     try:
         with open_picture(path) as picture:
             check_pixels(1, picture.size[::-1], str(path))
-            mode, pages, lossy = picture.mode, getattr(picture, "n_frames", 1), picture.format == "JPEG"
+            mode, pages, lossy = picture.mode, getattr(picture, "n_frames", 1), is_lossy(picture)
             values, turn = stored_pixels(picture)
     except ScanError:
         raise
-    except Image.DecompressionBombError:
-        raise ScanError(f"{path}: far more pixels than a planar scan has; export the scan at its own size") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ScanError(f"{path}: the picture cannot be decoded ({type(error).__name__}); export it again") from None
     if mode not in _GREY_MODES:
