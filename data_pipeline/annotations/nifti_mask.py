@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import warnings as python_warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data_pipeline.annotations.target import Target
+from data_pipeline.readers.formats.nifti import load_nifti
 from data_pipeline.readers.orientation import upright
 from data_pipeline.readers.values import check_pixels
 from data_pipeline.scan import ScanError, View
@@ -54,9 +54,7 @@ def slices_of(path: Path) -> int:
     Raises:
       ScanError: a volume.
     """
-    import nibabel
-
-    image: Any = nibabel.load(path)
+    image = load_nifti(path)
     shape = [side for side in image.shape if side != 1]
     return 1 if len(shape) <= 2 else min(shape)
 
@@ -84,12 +82,9 @@ def read_nifti_mask(path: Path, target: Target) -> tuple[np.ndarray, tuple[str, 
 
 
 def _load(path: Path, target: Target) -> _Plane:
-    # 0.2 s to load, needed for this format only.
-    import nibabel
-
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")
-        image: Any = nibabel.load(path)
+        image = load_nifti(path)
         axes = [axis for axis, side in enumerate(image.shape) if side != 1]
         sides = [image.shape[axis] for axis in axes]
         pages = min(sides) if len(sides) == 3 else 1

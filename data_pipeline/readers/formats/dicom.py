@@ -85,6 +85,8 @@ def _open(path: Path) -> pydicom.Dataset:
         header = read_dicom_file(path, force=True)
         if "Modality" in header and "Rows" in header:
             return header
+    except ScanError:
+        raise
     except Exception:  # any text fails somehow; the message below says it
         pass
     raise ScanError(f"{path}: is not a DICOM, PNG, JPEG, TIFF, NPY or NIfTI file; export it as one of these")

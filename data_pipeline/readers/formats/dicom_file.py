@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
@@ -56,7 +55,7 @@ def read_dicom_file(
     budget.check_regular(path)
     # From memory: a damaged length of 4 GiB would be allocated before a file turns out to be shorter.
     file = io.BytesIO(path.read_bytes())
-    if (inflated := _inflated(file, path)) is not None:
+    if (inflated := _inflated(file, path, force=force)) is not None:
         return inflated
     file.seek(0)
     header = pydicom.dcmread(file, stop_before_pixels=not pixels, force=force, specific_tags=only)
@@ -65,12 +64,9 @@ def read_dicom_file(
     return header
 
 
-def _inflated(file: io.BytesIO, path: Path) -> pydicom.Dataset | None:
-    """Content of a Deflated file; None for any other."""
-    try:
-        preamble = read_preamble(file, force=False)
-    except InvalidDicomError:
-        return None
+def _inflated(file: io.BytesIO, path: Path, *, force: bool) -> pydicom.Dataset | None:
+    """Content of a Deflated file; None for any other. pydicom itself would unpack it without limit."""
+    preamble = read_preamble(file, force=force)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
     if meta.get("TransferSyntaxUID", None) != DeflatedExplicitVRLittleEndian:
         return None

@@ -107,7 +107,7 @@ def read_plane(path: Path) -> PlanarNifti:
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
-            image = _load(path)
+            image = load_nifti(path)
             shape = tuple(side for side in image.shape if side != 1)
             if len(shape) != 2 or sum(side > 1 for side in image.shape[:3]) != 2:
                 sides = " x ".join(map(str, image.shape))
@@ -142,8 +142,13 @@ def read_plane(path: Path) -> PlanarNifti:
     )
 
 
-def _load(path: Path) -> Any:
-    """A NIfTI image whose bytes are in memory, unpacked within the budget."""
+def load_nifti(path: Path) -> Any:
+    """A NIfTI image whose bytes are in memory, unpacked within the budget.
+
+    Raises:
+      ScanError: no regular file, or it is or unpacks to more than `budget.MAX_FILE_BYTES`.
+      Exception: damaged files fail in many ways.
+    """
     import nibabel
 
     budget.check_regular(path)
