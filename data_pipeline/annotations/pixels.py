@@ -11,7 +11,7 @@ from data_pipeline.annotations.kinds import IGNORED, MAX_LESIONS, Annotation, La
 from data_pipeline.annotations.nifti_mask import read_nifti_mask, slices_of
 from data_pipeline.annotations.target import Target
 from data_pipeline.readers.damage import read_or_refuse
-from data_pipeline.readers.formats.images import open_picture
+from data_pipeline.readers.formats.images import is_lossy, open_picture
 from data_pipeline.readers.values import check_size
 from data_pipeline.scan import ScanError
 
@@ -138,13 +138,13 @@ def _read(path: Path, target: Target) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _read_picture(picture: Image.Image, path: Path, target: Target) -> np.ndarray:
     check_size(picture.size[::-1], str(path))
-    if picture.format == "JPEG":
-        raise ScanError(f"{path}: JPEG changes the values of a mask; save it as PNG")
+    _check_lossless(picture, path)
     _check_pages(int(getattr(picture, "n_frames", 1)), path, target)
     for page, frame in enumerate(ImageSequence.Iterator(picture)):
         if page == target.page or not target.paged:
             picture = frame
             break
+    _check_lossless(picture, path)  # pages of a TIFF may be packed in different ways
     if (turned := picture.getexif().get(_ORIENTATION, _UPRIGHT)) != _UPRIGHT:
         raise ScanError(
             f"{path}: a mask stored turned (orientation {turned}); save it as it is shown, without that tag"
@@ -161,6 +161,11 @@ def _read_picture(picture: Image.Image, path: Path, target: Target) -> np.ndarra
             raise ScanError(f"{path}: a coloured mask; save one number per pixel (0 and 255, or instance numbers)")
         values = values[..., 0]
     return values
+
+
+def _check_lossless(picture: Image.Image, path: Path) -> None:
+    if is_lossy(picture):
+        raise ScanError(f"{path}: JPEG changes the values of a mask; save it as PNG")
 
 
 def _check_pages(pages: int, path: Path, target: Target) -> None:
