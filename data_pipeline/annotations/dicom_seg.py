@@ -13,6 +13,8 @@ import pydicom
 
 from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, combine, connected_instances, kind_of_label
 from data_pipeline.annotations.words import Says, meaning
+from data_pipeline.readers.damage import read_or_refuse
+from data_pipeline.readers.formats.codestreams import decoded_pixels
 from data_pipeline.readers.formats.dicom_file import quiet, read_dicom_file
 from data_pipeline.readers.values import check_pixels
 from data_pipeline.scan import ScanError
@@ -63,13 +65,17 @@ def read_segmentation(path: Path, *, labels: Labels) -> SegmentationFile:
     Raises:
       ScanError: damaged, or no segmentation of planar images.
     """
+    return read_or_refuse(path, lambda file: _read(file, labels))
+
+
+def _read(path: Path, labels: Labels) -> SegmentationFile:
     with quiet():
         try:
             header = read_dicom_file(path)
             check_pixels(int(header.get("NumberOfFrames", 1)), (int(header.Rows), int(header.Columns)), str(path))
             if int(header.get("NumberOfFrames", 1)) > MAX_FRAMES:
                 raise ScanError(f"{path}: {header.NumberOfFrames} frames, not a segmentation of planar scans")
-            values = header.pixel_array
+            values = decoded_pixels(header)
             values = values[None] if values.ndim == 2 else values
             return _segmentation(header, values, labels)
         except ScanError:

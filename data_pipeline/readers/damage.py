@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ LOG = logging.getLogger("msanet")
 """Tracebacks of what became one line, at level DEBUG. They may quote a file: nobody sees them unless asked for."""
 
 LOG.addHandler(logging.NullHandler())
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 T = TypeVar("T")
 
 
@@ -48,28 +49,48 @@ def read_or_refuse(path: Path, read: Callable[[Path], T]) -> T:
 
 @contextlib.contextmanager
 def _unseen_lines() -> Iterator[None]:
-    """Silences nibabel's logger, and libtiff and its like, which write to the process's stderr itself."""
+    """Silences nibabel's logger, and libtiff, OpenJPEG and their like, which write to the output themselves."""
     logger = logging.getLogger("nibabel.global")
     before, logger.disabled = logger.disabled, True
     try:
-        with _no_stderr():
+        with _no_output():
             yield
     finally:
         logger.disabled = before
 
 
+class _Silence:
+    """How many files are being read, in all threads, and where their output went before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock, self.readers = threading.Lock(), 0
+        self.kept: dict[int, int] = {}
+
+
+_SILENCE = _Silence()
+
+
 @contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
+def _no_output() -> Iterator[None]:
     try:
-        kept = os.dup(_STDERR)
-    except OSError:  # a service without one
-        yield
-        return
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, _STDERR)
-        os.close(nowhere)
+        with _SILENCE.lock:
+            _SILENCE.readers += 1
+            if _SILENCE.readers == 1:
+                _lead_nowhere()
         yield
     finally:
-        os.dup2(kept, _STDERR)
-        os.close(kept)
+        with _SILENCE.lock:
+            _SILENCE.readers -= 1
+            while not _SILENCE.readers and _SILENCE.kept:
+                number, kept = _SILENCE.kept.popitem()
+                os.dup2(kept, number)
+                os.close(kept)
+
+
+def _lead_nowhere() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (_STDOUT, _STDERR):
+        with contextlib.suppress(OSError):  # a service without one
+            _SILENCE.kept[number] = os.dup(number)
+            os.dup2(nowhere, number)
+    os.close(nowhere)

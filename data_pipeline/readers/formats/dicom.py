@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from data_pipeline.readers.formats.codestreams import decoded_pixels
 from data_pipeline.readers.formats.dicom_file import EntryError, entry, numbers, quiet, read_dicom_file, texts
 from data_pipeline.readers.formats.dicom_frames import choose_frames, orientation_of_frame, views_of
 from data_pipeline.readers.pseudonyms import pseudonym
@@ -128,7 +129,7 @@ def _decode(header: pydicom.Dataset, path: Path) -> np.ndarray:
     if shift:
         header.BitsStored, header.HighBit = allocated, allocated - 1
     try:
-        values = header.pixel_array
+        values = decoded_pixels(header)
     except Exception as error:  # every decoder has its own errors, which may quote the header
         name = syntax.name if syntax.name != syntax else "unknown"
         if syntax in _LOSSY_JPEG:
