@@ -49,7 +49,7 @@ class PatientStore:
         """The patient's examples, simulated once; written beside and renamed."""
         path = self.path(index)
         with contextlib.suppress(RequestError):  # a damaged one is made again
-            stored = read_arrays(path, remedy="build the set again")
+            stored = read_arrays(path, lambda name: name.partition("/")[0] in views, remedy="build the set again")
             kept = [
                 {key.split("/", 1)[1]: stored[key][()] for key in stored if key.startswith(f"{view}/")}
                 for view in views

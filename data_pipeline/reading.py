@@ -9,7 +9,7 @@ import csv
 import dataclasses
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,8 +20,10 @@ from data_pipeline.errors import RequestError
 
 READ_BYTES_MAX = 1 << 30
 """Larger than any record of this project."""
-ARRAY_BYTES_MAX = 8 << 30
-"""Larger than the arrays of any file of this project, unpacked."""
+ARRAY_BYTES_MAX = 2 << 30
+"""Larger than the arrays of any file of this project, unpacked: 1,000 cases of whole bodies take 1 GiB."""
+_RATIO_FROM_BYTES, _MAX_RATIO = 64 << 20, 100.0
+"""Cases take three times their packed size, though masks alone may take 1,000 times."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
@@ -138,23 +140,31 @@ def read_table(path: Path, names: Sequence[str], *, remedy: str) -> list[tuple[i
     return found
 
 
-def read_arrays(path: Path, *, remedy: str) -> dict[str, np.ndarray]:
-    """The arrays of an NPZ file by name, all in memory.
+def is_bomb(members: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether members of a zip are large, and together far better packed than scans and weights can be."""
+    unpacked, packed = (sum(getattr(member, size) for member in members) for size in ("file_size", "compress_size"))
+    return unpacked > _RATIO_FROM_BYTES and unpacked > _MAX_RATIO * packed
+
+
+def read_arrays(path: Path, wanted: Callable[[str], bool], *, remedy: str) -> dict[str, np.ndarray]:
+    """Arrays of an NPZ file by name, all in memory; others are not unpacked.
 
     Args:
       path: of the file.
+      wanted: whether the array of a name is.
       remedy: what to do if it is damaged.
 
     Raises:
-      RequestError: absent, damaged, larger than `ARRAY_BYTES_MAX` when unpacked, or a member is no array of numbers or
-        texts.
+      RequestError: absent, damaged, the wanted are larger than `ARRAY_BYTES_MAX` when unpacked or a bomb, or one is no
+        array of numbers or texts.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > ARRAY_BYTES_MAX:
+            members = [member for member in archive.infolist() if wanted(member.filename.removesuffix(".npy"))]
+            if sum(member.file_size for member in members) > ARRAY_BYTES_MAX or is_bomb(members):
                 raise RequestError(f"{path}: is too large to be one of this program's files; {remedy}")
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files if wanted(name)}
     except FileNotFoundError:
         raise RequestError(f"{path}: is missing; {remedy}") from None
     except RequestError:

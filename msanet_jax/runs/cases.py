@@ -80,8 +80,8 @@ def read_cases(folder: Path) -> Cases | None:
     path = folder / FILE
     if not path.exists():
         return None
-    stored = read_arrays(path, remedy=_REMEDY)
     names = [field.name for field in dataclasses.fields(Cases)]
+    stored = read_arrays(path, names.__contains__, remedy=_REMEDY)
     missing = [name for name in names if name not in stored]
     if missing:
         raise RequestError(f"{path}: lacks {missing[0]}; {_REMEDY}")

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from msgspec import Meta
 
 from data_pipeline.errors import RequestError
-from data_pipeline.reading import as_record, parse_json
+from data_pipeline.reading import as_record, is_bomb, parse_json
 from msanet_jax.evaluation.results import Calibration
 from msanet_jax.runs.recipe import recipe_from_text
 
@@ -30,9 +30,9 @@ FORMAT_VERSION = 1
 MANIFEST, PROGRAM = "manifest.json", "program.jax"
 MAX_PROGRAM_BYTES = 1 << 30
 """Of the program and of the weights."""
-MAX_TEXT_BYTES = 64 << 20
+MAX_TEXT_BYTES = 1 << 20
+"""Of the manifest and of a recipe, which are 100 times smaller; parsed, JSON can take 50 times its size."""
 MAX_BATCH = 4096
-_RATIO_FROM_BYTES, _MAX_RATIO = 64 << 20, 100.0
 
 _Side = Annotated[int, Meta(gt=0, le=1 << 16)]
 
@@ -143,8 +143,7 @@ def read_member(path: Path, name: str, *, limit: int) -> bytes:
             raise RequestError(f"{path}: a device, pipe or socket, no file; name a file")
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(name)
-            bomb = member.file_size > _RATIO_FROM_BYTES and member.file_size > _MAX_RATIO * member.compress_size
-            if member.file_size > limit or bomb:
+            if member.file_size > limit or is_bomb([member]):
                 raise RequestError(f"{path}: {name} is larger than any model; the file is not used")
             return archive.read(name)
     except RequestError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 from configs.msanet import get_config
 from data_pipeline.errors import ExitCode, RequestError
 from data_pipeline.files import nan_to_null, write_text
+from data_pipeline.phantom_examples import PatientStore
+from data_pipeline.reading import is_bomb
+from data_pipeline.scan import View
 from msanet_jax import cli
 from msanet_jax.experiment.study import STARTED, Journal, Run, Study
 from msanet_jax.runs.cases import read_cases
@@ -183,6 +187,46 @@ def test_cases(run: Path) -> None:
     path = run / "cases.npz"
     damage = list(_damaged_arrays(path))
     assert refused(path, damage, lambda: read_cases(run)) == len(damage)
+
+
+def _with_zeros(path: Path, name: str, size: int) -> None:
+    """Adds or replaces a member: an array of zeros, packed to a thousandth."""
+    with np.load(path) as stored:
+        arrays = {key: array for key, array in stored.items() if key != name}
+    path.write_bytes(_npz(arrays))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as member:
+        np.lib.format.write_array(member, np.zeros((size >> 16, 256, 256), np.uint8))
+
+
+def test_arrays_that_nobody_wants_stay_packed_and_bombs_too(run: Path, tmp_path: Path) -> None:
+    """Wanted are the arrays of cases, and those of a simulated patient's views."""
+    path, store = run / "cases.npz", PatientStore(tmp_path, seed=0, field="thorax")
+    kept = read_cases(run)
+    assert kept is not None
+    np.savez(store.path(3), **{f"{View.ANTERIOR}/counts": np.ones(5)})
+    for file in (path, store.path(3)):
+        _with_zeros(file, "extra", 128 << 20)
+    tracemalloc.start()
+    try:
+        again = read_cases(run)
+        assert again is not None
+        np.testing.assert_array_equal(again.level, kept.level)
+        assert [list(example) for example in store.examples(3, [View.ANTERIOR])] == [["counts"]]
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        _with_zeros(path, "instances", 128 << 20)
+        tracemalloc.reset_peak()
+        with pytest.raises(RequestError, match=r"cases.npz: is too large to be one of this program's files"):
+            read_cases(run)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_masks_alone_may_be_packed_far_better_than_scans() -> None:
+    uptake, masks = zipfile.ZipInfo("uptake.npy"), zipfile.ZipInfo("instances.npy")
+    uptake.file_size = masks.file_size = 256 << 20
+    uptake.compress_size, masks.compress_size = 128 << 20, 256 << 10
+    assert is_bomb([masks]) and not is_bomb([uptake, masks])
 
 
 def test_config(run: Path) -> None:

@@ -19,7 +19,7 @@ from jax import lax
 
 from configs.msanet import get_config
 from data_pipeline.errors import RequestError
-from msanet_jax.runs.model_file import DEFAULT_MODEL, read_manifest, read_member
+from msanet_jax.runs.model_file import DEFAULT_MODEL, read_manifest, read_member, read_weights
 from msanet_jax.trained import admission, exported, trial
 from msanet_jax.trained.exported import load_exported
 from msanet_jax.trained.places import without_places
@@ -254,8 +254,13 @@ def test_any_damage_of_the_zip_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
 def test_bombs_and_things_that_are_no_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.msanet", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("manifest.json", b" " * (65 << 20))
+        archive.writestr("manifest.json", b"[" + b"[]," * (1 << 19) + b"1]")  # 1.5 MiB, and 50 MiB of Python's lists
     assert "manifest.json is larger than any model" in _line(tmp_path / "x.msanet")
+    assert "config_0.json is larger than any model" in _line(_file(tmp_path / "y.msanet", recipe=[[]] * (1 << 19)))
+    with zipfile.ZipFile(_file(tmp_path / "z.msanet", b""), "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights_0.safetensors", bytes(65 << 20))
+    with pytest.raises(RequestError, match=r"weights_0.safetensors is larger than any model"):
+        read_weights(tmp_path / "z.msanet")
     assert "a device, pipe or socket" in _line(Path("/dev/null"))
 
 
