@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from data_pipeline.annotations.words import Says, meaning
 from data_pipeline.phantom.truth import MASKS
+from data_pipeline.readers import budget
 from data_pipeline.reading import Finite
 from data_pipeline.scan import ScanError
 
@@ -91,6 +92,7 @@ class Reading:
 
     def kind(self, label: str, what: str) -> str | None:
         """Kind that a label names; None where it is to be ignored, or is not understood."""
+        budget.check_time()
         try:
             kind = kind_of_label(label, self._labels, what)
         except ScanError as error:

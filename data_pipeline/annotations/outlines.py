@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 from skimage.draw import disk, polygon
 
 from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, Reading, WeakBox, kind_of_label
+from data_pipeline.annotations.text_files import annotation_xml
+from data_pipeline.readers import budget
 from data_pipeline.readers.formats.images import open_picture
 from data_pipeline.readers.values import MAX_SIDE_PX
 from data_pipeline.scan import ScanError
 
-MAX_ANNOTATION_BYTES = 256 << 20
 MIN_CORNERS, CIRCLE_POINTS = 3, 2
-
-
-def annotation_json(path: Path) -> Any:
-    """Content of a JSON file, or None where it is none.
-
-    Raises:
-      ScanError: larger than any annotation, or it cannot be read.
-    """
-    try:
-        if path.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise ScanError(f"{path}: {path.stat().st_size >> 20} MiB of JSON; no annotation is that large")
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except ScanError:
-        raise
-    except OSError as error:
-        raise ScanError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        return None
 
 
 def is_labelme(content: Any) -> bool:
@@ -116,6 +97,7 @@ def fill(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
       ScanError: shares instead of pixels, without the name of the file.
       ValueError: a point at infinity or more than the picture's longer side outside, or fewer than three.
     """
+    budget.check_time()
     if len(points) < MIN_CORNERS or not np.isfinite(points).all():
         raise ValueError("no outline")
     if (np.abs(points - np.array(shape[::-1]) / 2) > 1.5 * max(shape)).any():
@@ -191,18 +173,10 @@ def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | Non
       ScanError: damaged, or an unknown label.
     """
     damaged = ScanError(f"{path}: is not a readable Pascal VOC annotation; export it again")
-    try:
-        if path.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise damaged
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise ScanError(f"{path}: cannot be read ({error.strerror})") from None
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can grow without end
+    root = annotation_xml(path)
+    if root is None or root.tag != "annotation":
         raise damaged
     try:
-        root = ElementTree.fromstring(text)
-        if root.tag != "annotation":
-            raise damaged
         size = root.find("size")
         shape = size is not None and (int(size.findtext("height") or 0), int(size.findtext("width") or 0))
         boxes = []
@@ -215,7 +189,7 @@ def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | Non
             if kind != IGNORED:
                 # VOC counts from 1 and includes the last pixel.
                 boxes.append(weak_box(kind, top - 1, left - 1, bottom - top + 1, right - left + 1))
-    except (ElementTree.ParseError, ValueError) as error:
+    except ValueError as error:
         raise error if isinstance(error, ScanError) else damaged from None
     return root.findtext("filename") or path.stem, shape if shape and min(shape) > 0 else None, tuple(boxes)
 

@@ -16,8 +16,10 @@ from data_pipeline.annotations.dicom_seg import SegmentFrame, segment_annotation
 from data_pipeline.annotations.kinds import Annotation, Labels, WeakBox
 from data_pipeline.annotations.pixels import pages_of, read_pixel_mask
 from data_pipeline.annotations.target import Target
+from data_pipeline.annotations.text_files import annotation_json
 from data_pipeline.errors import RequestError
 from data_pipeline.intake.sorting import ScanFile
+from data_pipeline.readers.damage import read_or_refuse
 from data_pipeline.readers.names import PICTURES, suffix_of
 from data_pipeline.readers.orientation import AS_STORED, upright
 from data_pipeline.readers.sources import SourceFile
@@ -79,7 +81,7 @@ def annotate(
 
     def attempt(of: SourceFile, read: Callable[[], Annotation]) -> None:
         try:
-            annotation = read().complete(str(of.path))
+            annotation = read_or_refuse(of.path, lambda _: read()).complete(str(of.path))
             _check_shapes(annotation, stored, str(of.path))
             annotation = _turned(annotation, turned, str(of.path))
         except RequestError as error:
@@ -148,7 +150,7 @@ def _segments_of(
 
 
 def _labelme(text: SourceFile, shape: tuple[int, int], labels: Labels) -> Annotation:
-    content = outlines.annotation_json(text.path)
+    content = annotation_json(text.path)
     return outlines.labelme_annotation(content, shape, labels=labels, source=str(text.path))
 
 

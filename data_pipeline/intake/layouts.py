@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from data_pipeline.annotations.kinds import Labels
-from data_pipeline.annotations.outlines import annotation_json
+from data_pipeline.annotations.text_files import annotation_json
 from data_pipeline.errors import RequestError
 from data_pipeline.intake.nnunet_labels import nnunet_labels
 from data_pipeline.readers.names import mask_kind

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_pipeline.annotations import coco, outlines
+from data_pipeline.annotations.text_files import annotation_json
 from data_pipeline.errors import RequestError
 from data_pipeline.intake import strangers
 from data_pipeline.readers import names
@@ -105,7 +106,7 @@ class Sorted:
 
     def _take_json(self, file: SourceFile) -> None:
         try:
-            content = outlines.annotation_json(file.path)
+            content = annotation_json(file.path)
         except ScanError as error:
             self.problems.append((file, str(error)))
             return
