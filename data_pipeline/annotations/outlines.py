@@ -14,7 +14,6 @@ from data_pipeline.annotations.kinds import IGNORED, Annotation, Labels, Reading
 from data_pipeline.annotations.text_files import annotation_xml
 from data_pipeline.readers import budget
 from data_pipeline.readers.formats.images import open_picture
-from data_pipeline.readers.values import MAX_SIDE_PX
 from data_pipeline.scan import ScanError
 
 MIN_CORNERS, CIRCLE_POINTS = 3, 2
@@ -160,10 +159,13 @@ def _placed(patch: np.ndarray, points: np.ndarray, shape: tuple[int, int]) -> np
 
 def _patch(text: str) -> np.ndarray:
     """The small picture of a LabelMe mask, bool."""
-    with open_picture(base64.b64decode(text)) as picture:
-        if max(picture.size) > MAX_SIDE_PX or picture.mode not in ("1", "L"):
-            raise ValueError("no small mask")
-        return np.asarray(picture).astype(bool)
+    try:
+        with open_picture(base64.b64decode(text)) as picture:
+            if picture.mode not in ("1", "L"):
+                raise ValueError("no small mask")
+            return np.asarray(picture).astype(bool)
+    except ScanError:  # larger than any scan, which is told of a file
+        raise ValueError("no small mask") from None
 
 
 def voc_boxes(path: Path, *, labels: Labels) -> tuple[str, tuple[int, int] | None, tuple[WeakBox, ...]]:
