@@ -15,9 +15,13 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from data_pipeline.readers import budget
+from data_pipeline.scan import ScanError
 
 T = TypeVar("T")
 _META_GROUP = 2
+
+MAX_READS = 2_000_000
+"""By which pydicom reads a file: an element takes two or three of them, and far more memory than its bytes."""
 
 
 @contextlib.contextmanager
@@ -37,6 +41,34 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+class _EndlessError(BaseException):
+    """A file has more entries than are read; no `Exception`, of which pydicom takes some for the end of the file."""
+
+
+class _Bytes(io.BytesIO):
+    """Content of a file, as long as it is not read without end."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of bytes; raises `_EndlessError` after `MAX_READS`, and `OutOfTime`."""
+        budget.check_time()
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise _EndlessError
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def _to_an_end(file: _Bytes, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, _EndlessError):  # where pydicom expects an item, it turns whatever is raised into an OSError
+        if file.reads > MAX_READS:
+            raise ScanError(f"{path}: far more header entries than a scan has; export the scan itself") from None
+        raise
+
+
 def read_dicom_file(
     path: Path, *, pixels: bool = True, force: bool = False, only: list[str] | None = None
 ) -> pydicom.Dataset:
@@ -49,16 +81,17 @@ def read_dicom_file(
       only: keywords of the elements that are wanted; None for all.
 
     Raises:
-      ScanError: no regular file, or it is or unpacks to more than `budget.MAX_FILE_BYTES`.
+      ScanError: no regular file, it is or unpacks to more than `budget.MAX_FILE_BYTES`, or it has entries without end.
       Exception: damaged files fail in many ways.
     """
     budget.check_regular(path)
     # From memory: a damaged length of 4 GiB would be allocated before a file turns out to be shorter.
-    file = io.BytesIO(path.read_bytes())
-    if (inflated := _inflated(file, path, force=force)) is not None:
-        return inflated
-    file.seek(0)
-    header = pydicom.dcmread(file, stop_before_pixels=not pixels, force=force, specific_tags=only)
+    file = _Bytes(path.read_bytes())
+    with _to_an_end(file, path):
+        if (inflated := _inflated(file, path, force=force)) is not None:
+            return inflated
+        file.seek(0)
+        header = pydicom.dcmread(file, stop_before_pixels=not pixels, force=force, specific_tags=only)
     if not pixels:
         header.buffer = None  # the whole file, which would stay in memory for as long as the header
     return header
@@ -71,7 +104,9 @@ def _inflated(file: io.BytesIO, path: Path, *, force: bool) -> pydicom.Dataset |
     if meta.get("TransferSyntaxUID", None) != DeflatedExplicitVRLittleEndian:
         return None
     content = budget.inflate(file.read(), path)
-    data = read_dataset(io.BytesIO(content), False, True)
+    unpacked = _Bytes(content)
+    with _to_an_end(unpacked, path):
+        data = read_dataset(unpacked, False, True)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header = pydicom.FileDataset(io.BytesIO(), data, preamble, pydicom.dataset.FileMetaDataset(meta), False, True)
     header.set_original_encoding(False, True, data._character_set)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -23,7 +24,7 @@ from data_pipeline.annotations.pixels import pages_of, read_pixel_mask
 from data_pipeline.annotations.target import Target
 from data_pipeline.readers import budget, read_scans
 from data_pipeline.readers.damage import read_or_refuse
-from data_pipeline.readers.formats import tiff
+from data_pipeline.readers.formats import dicom_file, tiff
 from data_pipeline.readers.formats.images import open_picture
 from data_pipeline.scan import ScanError
 from tests.user_files import body_scan, nm_header, save_dicom
@@ -138,6 +139,28 @@ def test_a_deflated_dicom_without_preamble_is_read(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[132:])
     (scan,) = read_scans(path)
     np.testing.assert_array_equal(scan.counts, BODY)
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+@pytest.mark.parametrize("of", ["elements", "items"])
+def test_a_dicom_has_no_entries_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deflated: bool, of: str
+) -> None:
+    """An element or item of 8 bytes takes 400 bytes of memory."""
+    header = nm_header(BODY)
+    if deflated:
+        header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    for number in range(1000 if of == "elements" else 0):
+        header.add_new(0x7FDF_0000 + number, "LO", "")
+    if of == "items":
+        header.add_new(0x7FDF_0010, "SQ", [pydicom.Dataset() for _ in range(1000)])
+        header[0x7FDF_0010].is_undefined_length = True
+    path = save_dicom(header, tmp_path / "a.dcm")
+    monkeypatch.setattr(dicom_file, "MAX_READS", 10_000)
+    np.testing.assert_array_equal(read_scans(path)[0].counts, BODY)
+    monkeypatch.setattr(dicom_file, "MAX_READS", 1000)
+    line = _refusal(lambda: read_scans(path))
+    assert line == f"{path}: far more header entries than a scan has; export the scan itself"
 
 
 def test_a_nifti_mask_unpacks_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
