@@ -19,6 +19,7 @@ from data_pipeline.files import too_long_name
 from data_pipeline.text import as_line, show_undecodable_names
 from msanet_jax.runtime.compile_cache import keep_compiled_programs
 from msanet_jax.runtime.stopping import Stopped, say_no_more, stopping
+from msanet_jax.runtime.unheard import ended_when_unheard
 from msanet_jax.runtime.versions import VERSION
 
 COMMANDS = ("import", "check", "predict", "serve", "evaluate", "compare", "report", "experiment", "export", "doctor")
@@ -50,7 +51,7 @@ def _carry_out(options: argparse.Namespace) -> int:
     # Orbax reports every checkpoint through absl, for its developers; messages of this project do not go that way.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        with stopping():
+        with stopping(), ended_when_unheard():
             return int(options.run(options))
     except (RequestError, OSError) as error:
         reason = str(error) if isinstance(error, RequestError) else too_long_name(error)

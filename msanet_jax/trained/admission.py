@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -119,7 +120,10 @@ def _tried(program: bytes, shape: tuple[int, ...]) -> dict[str, str]:
     """What `trial` says of a program in a process of its own; how that ended, where it says nothing."""
     # Without the current folder in the path, in which anything may lie; the caller's device stays free.
     options = compiler_options()
-    command = [sys.executable, "-P", str(Path(trial.__file__)), json.dumps(options), *map(str, shape)]
+    further = shape[0] - 1
+    seconds = MAX_TRIAL_SECONDS + further * SECONDS_A_FURTHER_FIELD
+    alarm = str(math.ceil(seconds) + 1)
+    command = [sys.executable, "-P", str(Path(trial.__file__)), alarm, json.dumps(options), *map(str, shape)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     if options:  # see `compiler_options.compiled`
         environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
@@ -130,12 +134,8 @@ def _tried(program: bytes, shape: tuple[int, ...]) -> dict[str, str]:
             command, stdin=source, stdout=answer, stderr=subprocess.DEVNULL, env=environment, cwd=os.sep
         )
         try:
-            further = shape[0] - 1
-            late = _watched(
-                process,
-                seconds=MAX_TRIAL_SECONDS + further * SECONDS_A_FURTHER_FIELD,
-                limit=MAX_TRIAL_BYTES + 8 * len(program) + further * trial.MAX_BYTES_A_FIELD,
-            )
+            limit = MAX_TRIAL_BYTES + 8 * len(program) + further * trial.MAX_BYTES_A_FIELD
+            late = _watched(process, seconds=seconds, limit=limit)
         finally:
             if process.poll() is None:
                 process.kill()

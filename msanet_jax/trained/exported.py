@@ -28,6 +28,7 @@ from msanet_jax.runs.model_file import (
 )
 from msanet_jax.runtime.compiler_options import compiled, compiler_options
 from msanet_jax.runtime.cores import images_a_piece, over_cores, usable_cores
+from msanet_jax.runtime.unheard import computing
 from msanet_jax.trained.admission import UnreadableError, admitted, try_elsewhere
 from msanet_jax.trained.model import Model
 from msanet_jax.trained.trial import one_line, too_large
@@ -114,7 +115,8 @@ def _program(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probabil
                 # Not with fewer fields either: it may be made to do harm.
                 refused.append(str(error) if isinstance(error, RequestError) else f"{path}: {error}; export it again")
                 raise RequestError(refused[0]) from None
-        made = compiled(function.lower(jax.ShapeDtypeStruct(shape, np.float32)), compiler_options())
+        with computing():
+            made = compiled(function.lower(jax.ShapeDtypeStruct(shape, np.float32)), compiler_options())
         if reason := too_large(made, shape[0]):
             raise RequestError(f"{path}: its program is not run: {reason}")
         return made
@@ -124,7 +126,8 @@ def _program(path: Path, manifest: dict[str, Any], *, trusted: bool) -> Probabil
             if refused:
                 raise RequestError(refused[0])
             call = program_for((images_a_piece(len(fields), cores), *fields.shape[1:]))
-        return over_cores(lambda piece: np.asarray(call(piece)), fields, cores=cores)
+        with computing():
+            return over_cores(lambda piece: np.asarray(call(piece)), fields, cores=cores)
 
     def probability(fields: np.ndarray) -> np.ndarray:
         try:

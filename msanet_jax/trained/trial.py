@@ -1,13 +1,14 @@
 """Tries an exported program in a process of its own, which may die, hang or fill its memory without harm to the caller.
 
-Run as a file, with JAX alone: the program comes on stdin; `{}`, `{"problem": ...}` or `{"unreadable": ...}` leaves on
-stdout. JAX parses, compiles and runs programs in C++, where damaged or malicious bytes can end the process; so none of
-that is done anywhere else first.
+Run as a file, with JAX alone, for some seconds at most: the program comes on stdin; `{}`, `{"problem": ...}` or
+`{"unreadable": ...}` leaves on stdout. JAX parses, compiles and runs programs in C++, where damaged or malicious bytes
+can end the process; so none of that is done anywhere else first.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -108,4 +109,5 @@ def one_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(tried(sys.stdin.buffer.read(), json.loads(sys.argv[1]), [int(side) for side in sys.argv[2:]])))
+    signal.alarm(int(sys.argv[1]))  # also where the caller is killed and no longer watches
+    print(json.dumps(tried(sys.stdin.buffer.read(), json.loads(sys.argv[2]), [int(side) for side in sys.argv[3:]])))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -163,9 +167,17 @@ def test_a_program_that_harms_with_several_fields_only(monkeypatch: pytest.Monke
     assert admission._tried(lasts, (2, 256, 256))["problem"] == "trying it took more than 6 s"
 
 
+def test_a_trial_ends_without_its_caller() -> None:
+    """Killed, that no longer watches."""
+    program = bytes(_exported(_lasts).serialize())
+    command = [sys.executable, "-P", trial.__file__, "6", "{}", "2", "256", "256"]
+    ended = subprocess.run(command, input=program, env=os.environ | {"JAX_PLATFORMS": "cpu"}, timeout=60)
+    assert ended.returncode == -signal.SIGALRM
+
+
 def test_every_number_of_fields_is_tried_before_it_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused with one number of fields, a program does not run with another either; the package's is not tried."""
-    line = "import os, sys; sys.argv[2] in '13' or os.kill(os.getpid(), 11); print('{}')"
+    line = "import os, sys; sys.argv[3] in '13' or os.kill(os.getpid(), 11); print('{}')"
     (tmp_path / "trial.py").write_text(line)
     monkeypatch.setattr(trial, "__file__", str(tmp_path / "trial.py"))
     monkeypatch.setattr(exported, "usable_cores", lambda: 2)
