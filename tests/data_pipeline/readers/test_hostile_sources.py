@@ -500,7 +500,7 @@ def test_pictures_are_opened_in_one_place() -> None:
 def test_readers_start_no_process() -> None:
     starters = {"subprocess", "multiprocessing", "pty", "ctypes"}
     for folder in ("readers", "annotations"):
-        for path in (ROOT / "data_pipeline" / folder).glob("*.py"):
+        for path in (ROOT / "data_pipeline" / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
