@@ -16,8 +16,8 @@ MAX_JSON_BYTES = 128 << 20
 
 MAX_XML_BYTES = 16 << 20
 
-MAX_PARSED_BYTES = 512 << 20
-"""Of what a parser makes of a file: 8 million numbers, or 300,000 boxes of COCO."""
+MAX_PARSED_BYTES = 1 << 30
+"""Of what a parser makes of a file: 16 million numbers, or 600,000 boxes of COCO."""
 
 _JSON_COSTS = ((b"{", 200), (b":", 150), (b"[", 100), (b",", 64))
 _XML_COSTS = ((b"<", 150), (b"=", 500))
