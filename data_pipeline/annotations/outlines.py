@@ -34,8 +34,11 @@ def labelme_annotation(
     Raises:
       ScanError: drawn on a picture of another size, or more than 255 shapes.
     """
-    check_drawn_on(content.get("imageHeight"), content.get("imageWidth"), shape, source)
+    size = content.get("imageHeight"), content.get("imageWidth")
+    check_drawn_on(*size, shape, source)
     reading = Reading(shape, labels, source)
+    if not content["shapes"] and None in size:  # what has lost one entry may have lost its shapes
+        reading.puzzle("nothing is drawn, and the picture's size is missing; save it again in LabelMe")
     for flag in _set_flags(content):
         if reading.kind(flag, "flag") not in (None, "benign") and not content["shapes"]:
             reading.puzzle(f"flag {flag!r} is set, but nothing is drawn; draw it, or take the flag off")

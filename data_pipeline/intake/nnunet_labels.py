@@ -22,13 +22,15 @@ def nnunet_labels(document: Mapping[str, Any], told: Labels, source: str) -> tup
     or its own words say otherwise.
 
     Raises:
-      RequestError: a label that negates, numbers that are none, or two labels of one number.
+      RequestError: no label but the background, one that negates, numbers that are none, or two labels of one number.
     """
     regions: list[tuple[str, list[int]]] = []
     for label, value in document.items():
         numbered = str(label).strip().isdigit()
         word, numbers = (str(value), [label]) if numbered else (str(label), value)
         regions.append((word, _numbers(numbers, word, source)))
+    if all(is_background(word) for word, _ in regions):
+        raise RequestError(f"{source}: its labels name nothing but the background; add the lesion's number")
     kinds: dict[str, str] = {}
     notes: list[str] = []
     owner: dict[int, tuple[int, str]] = {}

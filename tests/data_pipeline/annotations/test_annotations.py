@@ -173,6 +173,8 @@ def test_labelme() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (_labelme(shapes=[], imageWidth=None), "nothing is drawn, and the picture's size is missing"),
+        (_labelme(shapes=[], imageHeight=None), "nothing is drawn, and the picture's size is missing"),
         (_labelme(imageHeight=1024), "drawn on 1024 x 128 pixels, the scan has 512 x 128"),
         (_labelme(shapes=[{"label": "thing", "points": []}]), "label 'thing' names neither .* --labels thing=lesions"),
         (_labelme(shapes=[{"label": "lesion", "points": [["x", 1]]}]), "shape 1 is damaged"),

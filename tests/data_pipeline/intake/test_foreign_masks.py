@@ -63,6 +63,9 @@ def test_nnunet_regions(tmp_path: Path, labels: dict[str, Any], lesions: tuple[i
         ({"lesion": 0, "background": 1}, "label 0 is 'lesion'"),
         ({"background": 0, "a": 1, "b": 1}, "are both label 1"),
         ({"background": 0, "a": "x"}, "label 'a' has no whole number"),
+        ({"background": 0}, "nothing but the background"),
+        ({"background": [1, 2]}, "nothing but the background"),
+        ({}, "nothing but the background"),
         ({"background": 0, "lesion": 1, "ignore": 2}, "value 2 has no meaning"),
     ],
 )
