@@ -25,7 +25,8 @@ def read_or_refuse(path: Path, read: Callable[[Path], T]) -> T:
     """`read(path)` within `budget.seconds`; any failure that is no `ScanError` yet becomes one.
 
     Decoders fail on damaged bytes in ways that nobody lists (NotImplementedError, TypeError, tokenize.TokenError...),
-    and one file must never end the reading of the others.
+    and one file must never end the reading of the others. Decoders also write to the output themselves: what the
+    process writes there while a file is read is lost, that of other threads included.
 
     Raises:
       ScanError: by `read`; "takes too long"; or "damaged" with the type of the failure, whose text may quote the file.

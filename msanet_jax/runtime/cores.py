@@ -29,8 +29,8 @@ def over_cores(function: Callable[[np.ndarray], np.ndarray], batch: np.ndarray, 
       batch: `[n, ...]`, n at least 1; padded with zeros to a multiple of the pieces, the padding's outputs are dropped.
       cores: pieces at most; there are never more than images.
     """
-    pieces = min(cores, len(batch))
-    if pieces <= 1:
+    pieces = _pieces(len(batch), cores)
+    if pieces == 1:
         return function(batch)
     with ThreadPoolExecutor(pieces) as pool:
         return np.concatenate(list(pool.map(function, np.split(padded(batch, pieces), pieces))))[: len(batch)]
@@ -43,7 +43,11 @@ def images_a_piece(images: int, cores: int) -> int:
       >>> images_a_piece(images=7, cores=2)
       4
     """
-    return -(-images // max(1, min(cores, images)))
+    return -(-images // _pieces(images, cores))
+
+
+def _pieces(images: int, cores: int) -> int:
+    return max(1, min(cores, images))
 
 
 def padded(batch: np.ndarray, multiple: int) -> np.ndarray:
