@@ -75,7 +75,7 @@ def _read(path: Path, labels: Labels) -> SegmentationFile:
             check_pixels(int(header.get("NumberOfFrames", 1)), (int(header.Rows), int(header.Columns)), str(path))
             if int(header.get("NumberOfFrames", 1)) > MAX_FRAMES:
                 raise ScanError(f"{path}: {header.NumberOfFrames} frames, not a segmentation of planar scans")
-            values = decoded_pixels(header)
+            values = decoded_pixels(header, str(path))
             values = values[None] if values.ndim == 2 else values
             return _segmentation(header, values, labels)
         except ScanError:

@@ -14,6 +14,7 @@ from pydicom.uid import RLELossless
 
 from data_pipeline.readers import budget
 from data_pipeline.readers.formats.dicom_file import entry
+from data_pipeline.scan import ScanError
 
 _SOI, _SOS, _EOI = 0xD8, 0xDA, 0xD9
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
@@ -32,19 +33,23 @@ class _Size:
     bits: int
 
 
-def decoded_pixels(header: pydicom.Dataset) -> np.ndarray:
+def decoded_pixels(header: pydicom.Dataset, source: str) -> np.ndarray:
     """Stored values of a file, decoded by whatever decoder pydicom has.
 
+    Args:
+      header: of the file, with its pixels.
+      source: begins the message.
+
     Raises:
-      ValueError: a compressed frame has other rows, columns or samples than the header, or more bits.
+      ScanError: a compressed frame has other rows, columns or samples than the header, or more bits.
       Exception: damaged frames fail in many ways.
     """
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
-        _check_frames(header)
+        _check_frames(header, source)
     return header.pixel_array
 
 
-def _check_frames(header: pydicom.Dataset) -> None:
+def _check_frames(header: pydicom.Dataset, source: str) -> None:
     stated = _Size(
         entry(header, "Rows", int, 0),
         entry(header, "Columns", int, 0),
@@ -64,7 +69,9 @@ def _check_frames(header: pydicom.Dataset) -> None:
             continue
         size = _size_of_j2k(frame) if frame.startswith((_J2K_BEGIN, _JP2_BEGIN)) else _size_of_jpeg(frame)
         if dataclasses.replace(size, bits=stated.bits) != stated or size.bits > stated.bits:
-            raise ValueError("the compressed frame has another size than the header")
+            raise ScanError(
+                f"{source}: a compressed frame has another size than the header says; export it uncompressed"
+            )
 
 
 def _size_of_jpeg(stream: bytes) -> _Size:

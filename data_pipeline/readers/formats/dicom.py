@@ -129,7 +129,9 @@ def _decode(header: pydicom.Dataset, path: Path) -> np.ndarray:
     if shift:
         header.BitsStored, header.HighBit = allocated, allocated - 1
     try:
-        values = decoded_pixels(header)
+        values = decoded_pixels(header, str(path))
+    except ScanError:
+        raise
     except Exception as error:  # every decoder has its own errors, which may quote the header
         name = syntax.name if syntax.name != syntax else "unknown"
         if syntax in _LOSSY_JPEG:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import threading
 from pathlib import Path
@@ -67,11 +68,15 @@ def _file(path: Path, kind: str, *frames: bytes, allocated: int = 8) -> Path:
     return save_dicom(header, path)
 
 
-def _refused_before_decoding(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SIZE = "a compressed frame has another size than the header says; export it uncompressed"
+DAMAGED = r"\(transfer syntax .*, ValueError\)|segmentation cannot be read"
+
+
+def _refused_before_decoding(path: Path, monkeypatch: pytest.MonkeyPatch, said: str = DAMAGED) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(pydicom.Dataset, "pixel_array", property(lambda header: pytest.fail("was decoded")))
         for read in (read_scans, lambda path: read_segmentation(path, labels={})):
-            with pytest.raises(ScanError, match=r"\(transfer syntax .*, ValueError\)|segmentation cannot be read"):
+            with pytest.raises(ScanError, match=f"^{re.escape(str(path))}: .*({said})"):
                 read(path)
 
 
@@ -95,8 +100,8 @@ def test_frames_of_another_size_are_not_decoded(
         at = stream.index(begin)
         place, value = {"rows": (5, OTHER), "columns": (7, OTHER), "samples": (9, b"\3"), "bits": (4, b"\x10")}[what]
     stream[at + place : at + place + len(value)] = value
-    _refused_before_decoding(_file(tmp_path / "a.dcm", kind, bytes(stream)), monkeypatch)
-    _refused_before_decoding(_file(tmp_path / "b.dcm", kind, _stream(kind), bytes(stream)), monkeypatch)
+    _refused_before_decoding(_file(tmp_path / "a.dcm", kind, bytes(stream)), monkeypatch, SIZE)
+    _refused_before_decoding(_file(tmp_path / "b.dcm", kind, _stream(kind), bytes(stream)), monkeypatch, SIZE)
 
 
 def test_what_has_no_size_or_two_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +133,7 @@ def test_runs_that_repeat_more_than_the_pixels_are_not_decoded(tmp_path: Path, m
 
     whole = b"\x81\1" * (SIDE * SIDE // 128)
     header = read_dicom_file(_file(tmp_path / "a.dcm", "rle", rle(whole)))
-    assert decoded_pixels(header).sum() == SIDE * SIDE
+    assert decoded_pixels(header, "a.dcm").sum() == SIDE * SIDE
     for frame, allocated in (
         (rle(whole * 3), 8),
         (rle(b"\x80" * (3 * SIDE * SIDE)), 8),
